@@ -1,0 +1,174 @@
+//! The protocols that an address is made of, without who and where: its transport, and whether two addresses belong to
+//! the same kind of listener.
+//!
+//! The specification has a client check that a dial-back came in on the kind of address it asked for. The two are never
+//! spelled alike: one is what a stranger dials (a name, a port on the NAT, a peer id), the other what our socket sees.
+//! So addresses are compared by their layers only.
+
+use std::net::IpAddr;
+
+use libp2p_core::multiaddr::{Multiaddr, Protocol};
+
+use super::{IpFamily, waist::PortProtocol};
+
+#[cfg(test)]
+mod tests;
+
+/// The transport that an address is dialed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// `/tcp`
+    Tcp,
+    /// `/tcp/ws`, with or without a path
+    WebSocket,
+    /// `/tcp/tls/ws` or `/tcp/wss`, with or without `/sni` and a path
+    SecureWebSocket,
+    /// `/udp/quic-v1` (RFC 9000)
+    Quic,
+    /// `/udp/quic`, the draft that came before
+    QuicDraft29,
+    /// `/udp/quic-v1/webtransport`
+    WebTransport,
+    /// `/udp/webrtc-direct`
+    WebRtcDirect,
+    /// Anything else that leads somewhere without a relay.
+    Other,
+}
+
+impl Transport {
+    /// Whether the transport uses TCP or UDP; `None` where that is not known.
+    pub const fn port_protocol(self) -> Option<PortProtocol> {
+        match self {
+            Self::Tcp | Self::WebSocket | Self::SecureWebSocket => Some(PortProtocol::Tcp),
+            Self::Quic | Self::QuicDraft29 | Self::WebTransport | Self::WebRtcDirect => {
+                Some(PortProtocol::Udp)
+            }
+            Self::Other => None,
+        }
+    }
+
+    /// Whether listeners of the two can share one socket, so that on the same IP and port the one is reachable if the
+    /// other is: TCP and both WebSockets; QUIC, WebTransport and WebRTC.
+    pub fn shares_socket_with(self, other: Self) -> bool {
+        self.port_protocol().is_some() && self.port_protocol() == other.port_protocol()
+    }
+
+    /// Whether this is the plain transport of those that share a socket, the one that every server can dial: TCP or
+    /// QUIC.
+    pub const fn is_plain(self) -> bool {
+        matches!(self, Self::Tcp | Self::Quic)
+    }
+}
+
+/// The transport of `addr`.
+///
+/// `None` if there is nothing to dial (no protocol behind the host) or if it is relayed, since a relay's transport says
+/// nothing of the address behind it. [`Transport::Other`] for combinations that are not known here.
+pub fn transport(addr: &Multiaddr) -> Option<Transport> {
+    let mut layers = layers(addr).peekable();
+    if !matches!(layers.peek()?, Layer::Host(_)) {
+        return layers
+            .all(|layer| layer != Layer::Circuit)
+            .then_some(Transport::Other);
+    }
+    layers.next();
+    let first = layers.next()?;
+    let stack = (first, layers.next(), layers.next(), layers.next());
+    Some(match stack {
+        (Layer::Tcp, None, ..) => Transport::Tcp,
+        (Layer::Tcp, Some(Layer::Ws), None, _) => Transport::WebSocket,
+        (Layer::Tcp, Some(Layer::Tls), Some(Layer::Ws), None) => Transport::SecureWebSocket,
+        (Layer::Udp, Some(Layer::QuicV1), None, _) => Transport::Quic,
+        (Layer::Udp, Some(Layer::QuicDraft29), None, _) => Transport::QuicDraft29,
+        (Layer::Udp, Some(Layer::QuicV1), Some(Layer::WebTransport), None) => {
+            Transport::WebTransport
+        }
+        (Layer::Udp, Some(Layer::WebRtcDirect), None, _) => Transport::WebRtcDirect,
+        _ if super::is_relayed(addr) => return None,
+        _ => Transport::Other,
+    })
+}
+
+/// Whether a connection on the one address fits a listener on the other: the same layers in the same order.
+///
+/// IPs, ports, names, peer ids, certificate hashes, TLS server names, HTTP and WebSocket paths and zones do not count.
+/// `/dns` and `/dnsaddr` fit both IP families, `/dns4` and `/dns6` one; `/wss` is `/tls/ws`, `/https` is `/tls/http`; an
+/// IPv4-mapped IP is IPv4. Symmetric and reflexive, but not transitive: `/dns` fits IPv4 and IPv6, which do not fit each
+/// other. A `/dnsaddr` is compared by the layers written behind it, mostly none, not by those of what it resolves to.
+pub fn same_stack(a: &Multiaddr, b: &Multiaddr) -> bool {
+    let (mut a, mut b) = (layers(a), layers(b));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if a.fits(b) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What is left of a protocol when all that differs between two addresses of one listener is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    /// `None`: a name of either family.
+    Host(Option<IpFamily>),
+    Tcp,
+    Udp,
+    Tls,
+    Ws,
+    Http,
+    QuicV1,
+    QuicDraft29,
+    WebTransport,
+    WebRtcDirect,
+    Circuit,
+    Other(&'static str),
+}
+
+impl Layer {
+    fn fits(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Host(None), Self::Host(_)) | (Self::Host(_), Self::Host(None)) => true,
+            _ => self == other,
+        }
+    }
+}
+
+fn layers(addr: &Multiaddr) -> impl Iterator<Item = Layer> + '_ {
+    addr.iter().flat_map(|protocol| {
+        // Two at most: `/wss` and `/https` each stand for two protocols.
+        let (outer, inner) = match &protocol {
+            Protocol::Wss(_) => (Some(Layer::Tls), Some(Layer::Ws)),
+            Protocol::Https => (Some(Layer::Tls), Some(Layer::Http)),
+            other => (layer(other), None),
+        };
+        outer.into_iter().chain(inner)
+    })
+}
+
+/// `None`: the protocol does not belong to the stack.
+fn layer(protocol: &Protocol<'_>) -> Option<Layer> {
+    Some(match protocol {
+        Protocol::P2p(_)
+        | Protocol::Certhash(_)
+        | Protocol::Sni(_)
+        | Protocol::HttpPath(_)
+        | Protocol::Ip6zone(_) => return None,
+        Protocol::Ip4(ip) => Layer::Host(Some(IpFamily::of(IpAddr::V4(*ip)))),
+        Protocol::Ip6(ip) => Layer::Host(Some(IpFamily::of(IpAddr::V6(*ip)))),
+        Protocol::Dns4(_) => Layer::Host(Some(IpFamily::V4)),
+        Protocol::Dns6(_) => Layer::Host(Some(IpFamily::V6)),
+        Protocol::Dns(_) | Protocol::Dnsaddr(_) => Layer::Host(None),
+        Protocol::Tcp(_) => Layer::Tcp,
+        Protocol::Udp(_) => Layer::Udp,
+        Protocol::Tls => Layer::Tls,
+        Protocol::Ws(_) => Layer::Ws,
+        Protocol::Http => Layer::Http,
+        Protocol::QuicV1 => Layer::QuicV1,
+        Protocol::Quic => Layer::QuicDraft29,
+        Protocol::WebTransport => Layer::WebTransport,
+        Protocol::WebRTCDirect => Layer::WebRtcDirect,
+        Protocol::P2pCircuit => Layer::Circuit,
+        other => Layer::Other(other.tag()),
+    })
+}
