@@ -1,1 +1,804 @@
-//! To be written.
+//! The pure core of the client: it decides on which addresses strangers can reach this node, by asking servers.
+//!
+//! Candidates go in and probes come out; outcomes go in and verdicts come out. There is no I/O here, no clock and no
+//! global randomness: time comes in with each call and the seed with the first one. So the same code runs in
+//! [`client::Behaviour`](crate::client::Behaviour), in property tests, in a simulator and in benches.
+//!
+//! # Drive loop
+//! 1. Tell what happened: the methods `on_*`, and the commands [`Reachability::add_candidate`],
+//!    [`Reachability::check_now`] and [`Reachability::pin_summary`].
+//! 2. Drain [`Reachability::poll_event`] and carry out each [`Output`].
+//! 3. Call [`Reachability::handle_timeout`] when [`Reachability::poll_timeout`] says so, and drain again.
+//!
+//! Time may stand still but is taken to never go back: an earlier `now` counts as the latest one seen.
+//!
+//! # What it does not do
+//! It opens no streams, dials nobody and looks for no servers; it never asks about an address that is not public unless
+//! configured so, and never believes a server's word where the protocol has a proof.
+//!
+//! # Where it departs from the plain reading of the design
+//! * A challenge to a standing verdict counts only what was heard since the surprise. With all of the window counted,
+//!   eight old successes would outvote every fresh failure until they expire.
+//! * Few servers' unanimous failure decides only after others had some time to appear: half a second with three, five
+//!   seconds with one. Peers connect one after the other, and the first to come is not all of them.
+//! * An address that has just been found is rechecked every minute for its first ten minutes.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+use rand::{SeedableRng, rngs::SmallRng};
+use web_time::Instant;
+
+use crate::address::{self, Transport};
+
+mod candidate;
+pub use candidate::Sources;
+use candidate::{AddressId, Candidates, Class};
+
+mod config;
+pub use config::Config;
+
+mod dispatch;
+
+mod event;
+pub use event::{
+    AddressReport, CandidateError, Event, NotTracked, Output, ProbeEnd, ProbeOutcome, ProbeRequest,
+    Probed, Summary, Violation,
+};
+
+mod evidence;
+use evidence::{Finding, Witness};
+
+mod judgement;
+
+mod nat;
+pub use nat::NatMapping;
+use nat::Observations;
+
+mod outcome;
+
+mod probe;
+use probe::Probe;
+pub use probe::ProbeId;
+
+mod schedule;
+
+mod servers;
+use servers::Servers;
+
+mod vantage;
+use vantage::Contacts;
+pub use vantage::Vantage;
+
+mod verdict;
+pub use verdict::Verdict;
+
+/// How many listen addresses guesses are made from.
+const MAX_LISTEN_ADDRS: usize = 32;
+/// How many external IPs are remembered.
+const MAX_EXTERNAL_IPS: usize = 8;
+/// A new external IP makes all addresses start over at most this often.
+const RESTART_PACE: Duration = Duration::from_secs(30);
+/// How many confirmations and expiries may be on their way through the swarm.
+const MAX_ECHOES: usize = 256;
+
+/// A connection of this node.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the caller builds it, and what a connection is does not change"
+)]
+pub struct ConnectionInfo {
+    /// The swarm's id for it.
+    pub id: ConnectionId,
+    /// The peer at its other end.
+    pub peer: PeerId,
+    /// Whether the peer dialed.
+    pub inbound: bool,
+    /// The local address that it came in on; `None` for an outbound one.
+    pub local: Option<Multiaddr>,
+    /// The remote address.
+    pub remote: Multiaddr,
+}
+
+#[derive(Debug)]
+struct Connection {
+    peer: PeerId,
+    inbound: bool,
+    relayed: bool,
+    local: Option<Multiaddr>,
+    remote_ip: Option<IpAddr>,
+    vantage: Vantage,
+    sequence: u64,
+    /// A nonce came in on it: it is a dial-back and about to close.
+    dial_back: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    Confirmed,
+    Expired,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ExternalIp {
+    ip: IpAddr,
+    transport: Transport,
+    reports: u32,
+}
+
+/// The reachability service; see the module's doc for how to drive it.
+pub struct Reachability {
+    local_peer: PeerId,
+    config: Config,
+    rng: SmallRng,
+    now: Instant,
+    /// Counts connections and probes, so that which came first is known even within one instant.
+    sequence: u64,
+    connections: HashMap<ConnectionId, Connection>,
+    was_connected: bool,
+    listen_addrs: Vec<Multiaddr>,
+    external_ips: VecDeque<ExternalIp>,
+    candidates: Candidates,
+    servers: Servers,
+    contacts: Contacts,
+    observations: Observations,
+    nat_mapping: NatMapping,
+    probes: BTreeMap<ProbeId, Probe>,
+    next_probe: u64,
+    /// Start of the hour that dial data is counted for, and bytes paid in it.
+    dial_data_since: Instant,
+    dial_data_paid: u64,
+    outputs: VecDeque<Output>,
+    echoes: VecDeque<(Multiaddr, Echo)>,
+    summary: Summary,
+    pinned: Option<Summary>,
+    /// When decisions are next to be made.
+    wake: Option<Instant>,
+    restarted_at: Option<Instant>,
+    servers_wanted_at: Option<Instant>,
+}
+
+impl std::fmt::Debug for Reachability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reachability")
+            .field("addresses", &self.candidates.len())
+            .field("servers", &self.servers.len())
+            .field("probes", &self.probes.len())
+            .field("summary", &self.summary)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Facts: what happened.
+impl Reachability {
+    /// A service for the node `local_peer`. The same seed and the same calls give the same outputs.
+    #[must_use]
+    pub fn new(local_peer: PeerId, config: Config, seed: u64, now: Instant) -> Self {
+        Self {
+            local_peer,
+            rng: SmallRng::seed_from_u64(seed),
+            now,
+            sequence: 0,
+            connections: HashMap::new(),
+            was_connected: false,
+            listen_addrs: Vec::new(),
+            external_ips: VecDeque::new(),
+            candidates: Candidates::new(config.max_addresses),
+            servers: Servers::new(&config),
+            contacts: Contacts::new(config.max_contacted_ips, config.contact_lifetime),
+            observations: Observations::default(),
+            nat_mapping: NatMapping::default(),
+            probes: BTreeMap::new(),
+            next_probe: 0,
+            dial_data_since: now,
+            dial_data_paid: 0,
+            outputs: VecDeque::new(),
+            echoes: VecDeque::new(),
+            summary: Summary::default(),
+            pinned: None,
+            wake: None,
+            restarted_at: None,
+            servers_wanted_at: None,
+            config,
+        }
+    }
+
+    /// The swarm listens on `addr`.
+    pub fn on_listen_addr(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        let Some(addr) = self.canonical(addr) else {
+            return;
+        };
+        if self.listen_addrs.contains(&addr) || address::is_relayed(&addr) {
+            return;
+        }
+        if self.listen_addrs.len() >= MAX_LISTEN_ADDRS {
+            self.listen_addrs.remove(0);
+        }
+        self.listen_addrs.push(addr.clone());
+        self.start_all_over(now);
+        if self.is_testable(&addr).is_ok() {
+            self.track(addr, |sources| sources.listening = true, now);
+        }
+        for external in self.external_ips.clone() {
+            self.guess(external, now);
+        }
+    }
+
+    /// The swarm no longer listens on `addr`.
+    pub fn on_listen_addr_gone(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        let Some(addr) = self.canonical(addr) else {
+            return;
+        };
+        let before = self.listen_addrs.len();
+        self.listen_addrs.retain(|listen| *listen != addr);
+        if self.listen_addrs.len() == before {
+            return;
+        }
+        if let Some(id) = self.candidates.find(&addr) {
+            self.withdraw(id, |sources| sources.listening = false, now);
+        }
+        let unfounded: Vec<AddressId> = self
+            .candidates
+            .iter()
+            .filter(|(_, c)| c.sources.guessed)
+            .filter(|(_, c)| {
+                !self
+                    .listen_addrs
+                    .iter()
+                    .any(|listen| listens_for(listen, &c.addr))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in unfounded {
+            self.withdraw(id, |sources| sources.guessed = false, now);
+        }
+        self.start_all_over(now);
+    }
+
+    /// A peer sees this node at `addr`, or somebody guesses so: the swarm's `NewExternalAddrCandidate`.
+    pub fn on_candidate(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        let Some(addr) = self.canonical(addr) else {
+            return;
+        };
+        if self.is_testable(&addr).is_err() || address::is_name(&addr) {
+            return;
+        }
+        self.note_external_ip(&addr, now);
+        if let Some(id) = self.track(addr, |sources| sources.observed = true, now) {
+            if let Some(candidate) = self.candidates.get_mut(id) {
+                candidate.observations = candidate.observations.saturating_add(1);
+            }
+        }
+    }
+
+    /// The peer on `connection` says that it sees this node at `observed`. Unlike a candidate of the swarm this has the
+    /// port that the peer really saw: identify replaces it by a listen port before it makes a candidate.
+    pub fn on_observed(&mut self, now: Instant, connection: ConnectionId, observed: &Multiaddr) {
+        let now = self.advance(now);
+        let Some(info) = self.connections.get(&connection) else {
+            return;
+        };
+        // To a peer that dialed, our address is what it dialed: that says nothing about the NAT.
+        let outbound = !info.inbound && !info.relayed;
+        let observer = info.remote_ip;
+        let Some(addr) = self.canonical(observed) else {
+            return;
+        };
+        if !outbound || self.is_testable(&addr).is_err() || address::is_name(&addr) {
+            return;
+        }
+        if let (Some(observer), Some(waist)) = (observer, address::thin_waist(&addr)) {
+            self.observations.record(observer, waist);
+            self.update_nat_mapping();
+        }
+        self.on_candidate(now, &addr);
+    }
+
+    /// An external address was confirmed to the swarm, by this service or by anyone else.
+    pub fn on_external_confirmed(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        if self.take_echo(addr, Echo::Confirmed) {
+            return;
+        }
+        let Some(addr) = self.canonical(addr) else {
+            return;
+        };
+        if self.is_testable(&addr).is_ok() {
+            self.track(addr, |sources| sources.confirmed = true, now);
+        }
+    }
+
+    /// An external address was expired. If it was not this service that did so, the address starts afresh.
+    pub fn on_external_expired(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        if self.take_echo(addr, Echo::Expired) {
+            return;
+        }
+        let Some(id) = self.canonical(addr).and_then(|a| self.candidates.find(&a)) else {
+            return;
+        };
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        candidate.announced = false;
+        candidate.inherited = false;
+        candidate.evidence.clear();
+        candidate.schedule.start_over();
+        let old = candidate.standing.verdict();
+        candidate.standing.clear(now);
+        if old != Verdict::Unknown {
+            let address = candidate.addr.clone();
+            self.outputs.push_back(Output::Event(Event::VerdictChanged {
+                address,
+                old,
+                new: Verdict::Unknown,
+                vantage: None,
+                confidence: 0.5,
+            }));
+        }
+        self.withdraw(id, |sources| sources.confirmed = false, now);
+        self.update_summary();
+        self.wake_by(now);
+    }
+
+    /// A connection was established.
+    pub fn on_connection(&mut self, now: Instant, info: ConnectionInfo) {
+        let now = self.advance(now);
+        let relayed = address::is_relayed(&info.remote)
+            || info.local.as_ref().is_some_and(address::is_relayed);
+        let remote_ip = if relayed {
+            None
+        } else {
+            address::ip(&info.remote)
+        };
+        let vantage = remote_ip.map_or(Vantage::Contacted, |ip| self.contacts.vantage_of(ip, now));
+        self.sequence += 1;
+        let connection = Connection {
+            peer: info.peer,
+            inbound: info.inbound,
+            relayed,
+            local: info.local,
+            remote_ip,
+            vantage,
+            sequence: self.sequence,
+            dial_back: false,
+        };
+        if let Some(ip) = remote_ip {
+            self.contacts.open(ip, now);
+        }
+        if self.connections.is_empty() && self.was_connected {
+            self.start_all_over(now);
+        }
+        self.was_connected = true;
+        self.note_stranger(&connection, now);
+        self.connections.insert(info.id, connection);
+    }
+
+    /// A connection closed.
+    pub fn on_connection_closed(&mut self, now: Instant, id: ConnectionId) {
+        let now = self.advance(now);
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if let Some(ip) = connection.remote_ip {
+            self.contacts.close(ip, now);
+        }
+        self.servers.remove(&connection.peer, id);
+        self.wake_by(now);
+    }
+
+    /// The remote address of a connection changed.
+    pub fn on_address_change(&mut self, now: Instant, id: ConnectionId, remote: &Multiaddr) {
+        let now = self.advance(now);
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if connection.relayed {
+            return;
+        }
+        let ip = address::ip(remote);
+        if ip == connection.remote_ip {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut connection.remote_ip, ip) {
+            self.contacts.close(old, now);
+        }
+        if let Some(new) = ip {
+            self.contacts.open(new, now);
+        }
+    }
+
+    /// A packet goes out to `ip`: a dial, whether it succeeds or not.
+    pub fn on_contact(&mut self, now: Instant, ip: IpAddr) {
+        let now = self.advance(now);
+        self.contacts.touch(ip, now);
+    }
+
+    /// The peer at the other end says whether it serves dial requests on this connection.
+    pub fn on_support(&mut self, now: Instant, id: ConnectionId, supported: bool) {
+        let now = self.advance(now);
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let peer = connection.peer;
+        if !supported || connection.dial_back {
+            self.servers.remove(&peer, id);
+            return;
+        }
+        let (relayed, ip) = (connection.relayed, connection.remote_ip);
+        if self.servers.add(peer, id, relayed, ip, now) {
+            for (_, candidate) in self.candidates.iter_mut() {
+                if !candidate.standing.has_margin(&candidate.evidence) {
+                    candidate.schedule.recheck_at = None;
+                }
+            }
+            self.wake_by(now + self.config.gather_delay);
+        }
+    }
+}
+
+/// The drive loop.
+impl Reachability {
+    /// When [`Reachability::handle_timeout`] wants to be called. May lie in the past: then at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probes = self.probes.values().map(Probe::next_deadline).min();
+        self.wake.into_iter().chain(probes).min()
+    }
+
+    /// What is to be done next; `None` until something else happens.
+    pub fn poll_event(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Makes the decisions that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance(now);
+        self.expire_probes(now);
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.wake = None;
+            self.decide(now);
+        }
+    }
+}
+
+/// Commands and queries.
+impl Reachability {
+    /// Has `addr` tested, now and from time to time. It is kept until it is expired by
+    /// [`Reachability::on_external_expired`]. Its verdict comes as an event.
+    ///
+    /// # Errors
+    /// If it can't be tested, see [`CandidateError`].
+    pub fn add_candidate(&mut self, now: Instant, addr: &Multiaddr) -> Result<(), CandidateError> {
+        let now = self.advance(now);
+        let addr = self.canonical(addr).ok_or(CandidateError::OtherPeer)?;
+        self.is_testable(&addr)?;
+        let id = self
+            .track(addr, |sources| sources.added = true, now)
+            .ok_or(CandidateError::TooMany)?;
+        self.restart(id, now);
+        Ok(())
+    }
+
+    /// Has a tracked address checked at once, whatever its verdict, by the next server that is free.
+    ///
+    /// # Errors
+    /// If the address is not tracked.
+    pub fn check_now(&mut self, now: Instant, addr: &Multiaddr) -> Result<(), NotTracked> {
+        let now = self.advance(now);
+        let id = self
+            .canonical(addr)
+            .and_then(|addr| self.candidates.find(&addr))
+            .ok_or(NotTracked)?;
+        self.restart(id, now);
+        Ok(())
+    }
+
+    /// Puts a summary in place of the one that the verdicts amount to, or takes it away again.
+    pub fn pin_summary(&mut self, now: Instant, summary: Option<Summary>) {
+        self.advance(now);
+        self.pinned = summary;
+        self.update_summary();
+    }
+
+    /// What all verdicts amount to, or what it was pinned to.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// How the NAT maps ports, as far as [`Reachability::on_observed`] has told.
+    #[must_use]
+    pub fn nat_mapping(&self) -> NatMapping {
+        self.nat_mapping
+    }
+
+    /// All tracked addresses, in the order in which they were found.
+    pub fn addresses(&self) -> impl Iterator<Item = AddressReport> + '_ {
+        self.candidates.iter().map(|(_, c)| self.report(c))
+    }
+
+    /// One tracked address.
+    #[must_use]
+    pub fn address(&self, addr: &Multiaddr) -> Option<AddressReport> {
+        let id = self.candidates.find(&self.canonical(addr)?)?;
+        self.candidates.get(id).map(|c| self.report(c))
+    }
+
+    /// How many servers are connected, and how many of them are not backed off.
+    #[must_use]
+    pub fn servers(&self) -> (usize, usize) {
+        (self.servers.len(), self.servers.usable(self.now))
+    }
+
+    /// How many entries each bounded collection holds.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            addresses: self.candidates.len(),
+            outcomes: self.candidates.iter().map(|(_, c)| c.evidence.len()).sum(),
+            servers: self.servers.len(),
+            remembered_servers: self.servers.remembered(),
+            contacted_ips: self.contacts.len(),
+            probes: self.probes.len(),
+        }
+    }
+}
+
+/// The sizes of the core's collections, for metrics and tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sizes {
+    /// Tracked addresses, bounded by [`Config::with_max_addresses`].
+    pub addresses: usize,
+    /// Outcomes that count, at most 8 an address.
+    pub outcomes: usize,
+    /// Connected servers, bounded by [`Config::with_max_servers`].
+    pub servers: usize,
+    /// Servers that have left and are remembered, bounded likewise.
+    pub remembered_servers: usize,
+    /// Contacted IPs, bounded by [`Config::with_max_contacted_ips`].
+    pub contacted_ips: usize,
+    /// Probes under way or waiting for a nonce.
+    pub probes: usize,
+}
+
+/// Keeping the facts.
+impl Reachability {
+    /// Time never goes back.
+    fn advance(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Without our own `/p2p`; `None` if it is another peer's.
+    fn canonical(&self, addr: &Multiaddr) -> Option<Multiaddr> {
+        let addr = address::without_peer_id(addr, &self.local_peer);
+        let foreign = !address::is_relayed(&addr) && address::peer_id(&addr).is_some();
+        (!foreign).then_some(addr)
+    }
+
+    fn is_testable(&self, addr: &Multiaddr) -> Result<(), CandidateError> {
+        if address::is_relayed(addr) {
+            return Err(CandidateError::Relayed);
+        }
+        let class = Class::of(addr).ok_or(CandidateError::NotDialable)?;
+        if class.transport == Transport::Other {
+            return Err(CandidateError::NotDialable);
+        }
+        if address::is_name(addr) {
+            return Ok(());
+        }
+        let waist = address::thin_waist(addr).ok_or(CandidateError::NotDialable)?;
+        if waist.port == 0 || waist.ip.is_unspecified() {
+            return Err(CandidateError::NotDialable);
+        }
+        if !self.config.allow_private && !address::is_public(addr) {
+            return Err(CandidateError::NotPublic);
+        }
+        Ok(())
+    }
+
+    fn track(
+        &mut self,
+        addr: Multiaddr,
+        source: impl FnOnce(&mut Sources),
+        now: Instant,
+    ) -> Option<AddressId> {
+        let is_new = self.candidates.find(&addr).is_none();
+        let (id, _) = self.candidates.insert(addr, source, now)?;
+        if is_new {
+            self.wake_by(now + self.config.gather_delay);
+        }
+        Some(id)
+    }
+
+    fn withdraw(&mut self, id: AddressId, source: impl FnOnce(&mut Sources), now: Instant) {
+        if let Some(gone) = self.candidates.withdraw(id, source) {
+            if gone.announced {
+                self.expire(gone.addr);
+            }
+            self.update_summary();
+            self.wake_by(now);
+        }
+    }
+
+    fn restart(&mut self, id: AddressId, now: Instant) {
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.schedule.start_over();
+        }
+        self.wake_by(now);
+    }
+
+    fn start_all_over(&mut self, now: Instant) {
+        for (_, candidate) in self.candidates.iter_mut() {
+            candidate.schedule.start_over();
+        }
+        self.wake_by(now + self.config.gather_delay);
+    }
+
+    /// Remembers the external IP that an observation shows, and guesses what it makes of our listeners.
+    fn note_external_ip(&mut self, addr: &Multiaddr, now: Instant) {
+        let (Some(ip), Some(transport)) = (address::ip(addr), address::transport(addr)) else {
+            return;
+        };
+        let is_new_ip = self.external_ips.iter().all(|known| known.ip != ip);
+        let known = self
+            .external_ips
+            .iter()
+            .position(|known| known.ip == ip && known.transport == transport)
+            .and_then(|i| self.external_ips.remove(i));
+        let external = ExternalIp {
+            ip,
+            transport,
+            reports: known.map_or(1, |known| known.reports.saturating_add(1)),
+        };
+        if self.external_ips.len() >= MAX_EXTERNAL_IPS {
+            let least = (0..self.external_ips.len())
+                .min_by_key(|i| self.external_ips.get(*i).map(|e| e.reports));
+            if let Some(least) = least {
+                self.external_ips.remove(least);
+            }
+        }
+        let moved = is_new_ip && !self.external_ips.is_empty();
+        self.external_ips.push_back(external);
+        self.guess(external, now);
+        let paced = self
+            .restarted_at
+            .is_some_and(|at| now.saturating_duration_since(at) < RESTART_PACE);
+        if moved && !paced {
+            self.restarted_at = Some(now);
+            self.observations.clear();
+            self.start_all_over(now);
+        }
+    }
+
+    /// An external IP with each of our listen ports of the same transport.
+    fn guess(&mut self, external: ExternalIp, now: Instant) {
+        let guesses: Vec<Multiaddr> = self
+            .listen_addrs
+            .iter()
+            .filter(|listen| address::transport(listen) == Some(external.transport))
+            .filter_map(|listen| with_ip(listen, external.ip))
+            .collect();
+        for guess in guesses {
+            if self.is_testable(&guess).is_err() {
+                continue;
+            }
+            if let Some(id) = self.track(guess, |sources| sources.guessed = true, now) {
+                if let Some(candidate) = self.candidates.get_mut(id) {
+                    candidate.observations = candidate.observations.max(external.reports);
+                }
+            }
+        }
+    }
+
+    /// A connection from an IP that was never contacted is evidence for the address that it came in on.
+    fn note_stranger(&mut self, connection: &Connection, now: Instant) {
+        let (Some(local), Some(remote_ip)) = (&connection.local, connection.remote_ip) else {
+            return;
+        };
+        let stranger = connection.inbound
+            && !connection.relayed
+            && connection.vantage == Vantage::Independent
+            && (self.config.allow_private || address::ip_scope(remote_ip).is_global());
+        // While a probe is under way, it may be the dial-back, which is to be counted once.
+        if !stranger || self.probes.values().any(|probe| !probe.ended) {
+            return;
+        }
+        let same_host = |id: &AddressId| {
+            self.candidates
+                .get(*id)
+                .and_then(|c| c.waist)
+                .is_some_and(|waist| waist.ip == remote_ip)
+        };
+        let exact = self
+            .candidates
+            .iter()
+            .find(|(_, c)| {
+                c.waist.is_some()
+                    && c.waist == address::thin_waist(local)
+                    && address::same_stack(&c.addr, local)
+            })
+            .map(|(id, _)| (id, Finding::Proof(Vantage::Independent)));
+        let found = exact.or_else(|| {
+            let mut mapped = self
+                .candidates
+                .iter()
+                .filter(|(_, c)| listens_for(local, &c.addr));
+            let (id, _) = mapped.next()?;
+            mapped.next().is_none().then_some((id, Finding::Inferred))
+        });
+        if let Some((id, finding)) = found.filter(|(id, _)| !same_host(id)) {
+            self.record(id, Witness::Stranger, None, finding, now);
+            self.review(id, now);
+        }
+    }
+
+    fn update_nat_mapping(&mut self) {
+        let new = self.observations.mapping();
+        let old = std::mem::replace(&mut self.nat_mapping, new);
+        if old != new && new != NatMapping::Unknown {
+            self.outputs
+                .push_back(Output::Event(Event::NatMappingChanged { old, new }));
+        }
+    }
+
+    fn confirm(&mut self, addr: Multiaddr) {
+        self.note_echo(&addr, Echo::Confirmed);
+        self.outputs.push_back(Output::Confirm(addr));
+    }
+
+    fn expire(&mut self, addr: Multiaddr) {
+        self.note_echo(&addr, Echo::Expired);
+        self.outputs.push_back(Output::Expire(addr));
+    }
+
+    fn note_echo(&mut self, addr: &Multiaddr, echo: Echo) {
+        if self.echoes.len() >= MAX_ECHOES {
+            self.echoes.pop_front();
+        }
+        self.echoes.push_back((addr.clone(), echo));
+    }
+
+    fn take_echo(&mut self, addr: &Multiaddr, echo: Echo) -> bool {
+        let at = self
+            .echoes
+            .iter()
+            .position(|(a, e)| a == addr && *e == echo);
+        at.and_then(|at| self.echoes.remove(at)).is_some()
+    }
+}
+
+/// Whether a listener on `listen` could be what a NAT maps `addr` to without changing the port.
+fn listens_for(listen: &Multiaddr, addr: &Multiaddr) -> bool {
+    let (Some(a), Some(b)) = (address::thin_waist(listen), address::thin_waist(addr)) else {
+        return false;
+    };
+    a.port == b.port && address::same_stack(listen, addr)
+}
+
+/// `addr` with another IP of the same family in front.
+fn with_ip(addr: &Multiaddr, ip: IpAddr) -> Option<Multiaddr> {
+    let mut parts = addr.iter();
+    let front = match (parts.next()?, ip) {
+        (Protocol::Ip4(_), IpAddr::V4(ip)) => Protocol::Ip4(ip),
+        (Protocol::Ip6(_), IpAddr::V6(ip)) => Protocol::Ip6(ip),
+        _ => return None,
+    };
+    Some(std::iter::once(front).chain(parts).collect())
+}

@@ -1,0 +1,230 @@
+//! The addresses under consideration: where each was heard of, what is known about it, and which give way when there
+//! are too many.
+
+use std::collections::{BTreeMap, HashMap};
+
+use libp2p_core::Multiaddr;
+use web_time::Instant;
+
+use crate::{
+    address::{self, IpFamily, ThinWaist, Transport},
+    reachability::{evidence::Evidence, schedule::Schedule, verdict::Standing},
+};
+
+/// Names a tracked address within the core. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AddressId(u64);
+
+/// What a server must be able to dial for an address: the transport, and the IP family unless it is a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Class {
+    pub(crate) transport: Transport,
+    pub(crate) family: Option<IpFamily>,
+}
+
+impl Class {
+    pub(crate) fn of(addr: &Multiaddr) -> Option<Self> {
+        Some(Self {
+            transport: address::transport(addr)?,
+            family: address::ip(addr).map(IpFamily::of),
+        })
+    }
+}
+
+/// Where an address was heard of. An address can have several sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Sources {
+    /// A peer says that it sees us there, by identify.
+    pub observed: bool,
+    /// The swarm listens on it.
+    pub listening: bool,
+    /// Somebody else confirmed it to the swarm: the operator, or a port mapping protocol.
+    pub confirmed: bool,
+    /// The application asked for it to be tested.
+    pub added: bool,
+    /// An observed external IP with one of our listen ports.
+    pub guessed: bool,
+}
+
+impl Sources {
+    fn none_left(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// One address and all that is held about it.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) addr: Multiaddr,
+    pub(crate) class: Class,
+    pub(crate) waist: Option<ThinWaist>,
+    pub(crate) sources: Sources,
+    /// How often a peer reported it, which is once a connection.
+    pub(crate) observations: u32,
+    pub(crate) first_seen: Instant,
+    pub(crate) last_seen: Instant,
+    pub(crate) evidence: Evidence,
+    pub(crate) standing: Standing,
+    pub(crate) schedule: Schedule,
+    /// We told the swarm that it is an external address.
+    pub(crate) announced: bool,
+    /// Its verdict is that of the plain address on the same socket.
+    pub(crate) inherited: bool,
+    pub(crate) dial_data: u64,
+}
+
+impl Candidate {
+    fn new(addr: Multiaddr, class: Class, now: Instant) -> Self {
+        Self {
+            waist: address::thin_waist(&addr),
+            addr,
+            class,
+            sources: Sources::default(),
+            observations: 0,
+            first_seen: now,
+            last_seen: now,
+            evidence: Evidence::default(),
+            standing: Standing::new(now),
+            schedule: Schedule::default(),
+            announced: false,
+            inherited: false,
+            dial_data: 0,
+        }
+    }
+
+    /// How much speaks for keeping it: the highest rank never gives way, and a rank gives way to a higher one only.
+    fn rank(&self) -> u8 {
+        if self.announced
+            || self.standing.is_proven()
+            || self.sources.confirmed
+            || self.sources.added
+        {
+            PROTECTED
+        } else if self.sources.listening {
+            3
+        } else if self.observations > 1 || self.schedule.in_flight > 0 {
+            2
+        } else if self.sources.guessed {
+            1
+        } else {
+            0
+        }
+    }
+}
+
+/// The rank of what never gives way.
+const PROTECTED: u8 = 4;
+
+/// All tracked addresses, at most `max`.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    by_id: BTreeMap<AddressId, Candidate>,
+    ids: HashMap<Multiaddr, AddressId>,
+    next: u64,
+    max: usize,
+}
+
+impl Candidates {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            ids: HashMap::new(),
+            next: 0,
+            max,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(crate) fn get(&self, id: AddressId) -> Option<&Candidate> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: AddressId) -> Option<&mut Candidate> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn find(&self, addr: &Multiaddr) -> Option<AddressId> {
+        self.ids.get(addr).copied()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AddressId, &Candidate)> {
+        self.by_id.iter().map(|(id, candidate)| (*id, candidate))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (AddressId, &mut Candidate)> {
+        self.by_id
+            .iter_mut()
+            .map(|(id, candidate)| (*id, candidate))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<AddressId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    /// Tracks `addr`, which must be in its canonical form, and returns it with what had to give way for it. `None`
+    /// where it is of no known transport, or where all that is tracked has more to speak for it.
+    pub(crate) fn insert(
+        &mut self,
+        addr: Multiaddr,
+        sources: impl FnOnce(&mut Sources),
+        now: Instant,
+    ) -> Option<(AddressId, Option<Candidate>)> {
+        if let Some(id) = self.find(&addr) {
+            let candidate = self.by_id.get_mut(&id)?;
+            sources(&mut candidate.sources);
+            candidate.last_seen = now;
+            return Some((id, None));
+        }
+        let class = Class::of(&addr)?;
+        let mut candidate = Candidate::new(addr, class, now);
+        sources(&mut candidate.sources);
+        let gone = if self.by_id.len() >= self.max {
+            Some(self.make_room(candidate.rank())?)
+        } else {
+            None
+        };
+        let id = AddressId(self.next);
+        self.next += 1;
+        self.ids.insert(candidate.addr.clone(), id);
+        self.by_id.insert(id, candidate);
+        Some((id, gone))
+    }
+
+    pub(crate) fn remove(&mut self, id: AddressId) -> Option<Candidate> {
+        let candidate = self.by_id.remove(&id)?;
+        self.ids.remove(&candidate.addr);
+        Some(candidate)
+    }
+
+    /// Takes a source away, and the candidate with it if it was the last one.
+    pub(crate) fn withdraw(
+        &mut self,
+        id: AddressId,
+        source: impl FnOnce(&mut Sources),
+    ) -> Option<Candidate> {
+        let candidate = self.by_id.get_mut(&id)?;
+        source(&mut candidate.sources);
+        if candidate.sources.none_left() {
+            self.remove(id)
+        } else {
+            None
+        }
+    }
+
+    /// Drops the least seen of the lowest rank, if `rank` may take its place.
+    fn make_room(&mut self, rank: u8) -> Option<Candidate> {
+        let (id, lowest) = self
+            .by_id
+            .iter()
+            .min_by_key(|(_, c)| (c.rank(), c.observations, c.last_seen))
+            .map(|(id, c)| (*id, c.rank()))?;
+        if lowest > rank || lowest == PROTECTED {
+            return None;
+        }
+        self.remove(id)
+    }
+}

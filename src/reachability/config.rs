@@ -1,0 +1,221 @@
+//! Options of the reachability service. Every default is safe on the open Internet.
+
+use std::time::Duration;
+
+use crate::reachability::Vantage;
+
+/// Options of the reachability service, built with `with_*` calls on [`Config::default`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    pub(crate) allow_private: bool,
+    pub(crate) max_addresses: usize,
+    pub(crate) max_servers: usize,
+    pub(crate) max_contacted_ips: usize,
+    pub(crate) contact_lifetime: Duration,
+    pub(crate) max_parallel: usize,
+    pub(crate) max_in_flight: usize,
+    pub(crate) addresses_per_request: usize,
+    pub(crate) gather_delay: Duration,
+    pub(crate) recheck_min: Duration,
+    pub(crate) recheck_max: Duration,
+    pub(crate) settling_time: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) batch_timeout: Duration,
+    pub(crate) outcome_lifetime: Duration,
+    pub(crate) requests_per_minute: usize,
+    pub(crate) max_dial_data: u64,
+    pub(crate) dial_data_per_hour: u64,
+    pub(crate) required_vantage: Vantage,
+    pub(crate) expire_foreign: bool,
+    pub(crate) connection_limit: Option<u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            allow_private: false,
+            max_addresses: 50,
+            max_servers: 1_000,
+            max_contacted_ips: 16_384,
+            contact_lifetime: Duration::from_secs(10 * 60),
+            max_parallel: 3,
+            max_in_flight: 16,
+            addresses_per_request: 10,
+            gather_delay: Duration::from_millis(100),
+            recheck_min: Duration::from_secs(30),
+            recheck_max: Duration::from_secs(60 * 60),
+            settling_time: Duration::from_secs(10 * 60),
+            request_timeout: Duration::from_secs(20),
+            batch_timeout: Duration::from_secs(30),
+            outcome_lifetime: Duration::from_secs(3 * 60 * 60),
+            requests_per_minute: 6,
+            max_dial_data: 100_000,
+            dial_data_per_hour: 8_000_000,
+            required_vantage: Vantage::Contacted,
+            expire_foreign: false,
+            connection_limit: None,
+        }
+    }
+}
+
+impl Config {
+    /// Whether addresses that are not global unicast by the IANA registries may be tracked and sent to servers.
+    ///
+    /// Default: `false`; the spec forbids a client to send private addresses ("Implementation Suggestions").
+    /// Set it for a test network or a private one whose servers agree to dial such addresses.
+    #[must_use]
+    pub fn with_private_addresses(mut self, allow: bool) -> Self {
+        self.allow_private = allow;
+        self
+    }
+
+    /// How many addresses are tracked at once. Default: 50; at least 1. About 2 KiB each.
+    ///
+    /// A candidate beyond it takes the place of the least seen one that nothing speaks for, or is dropped.
+    #[must_use]
+    pub fn with_max_addresses(mut self, max: usize) -> Self {
+        self.max_addresses = max.max(1);
+        self
+    }
+
+    /// How many servers are known at once, and of how many more that have left something is remembered.
+    /// Default: 1,000 each; at least 1. About 300 bytes each.
+    #[must_use]
+    pub fn with_max_servers(mut self, max: usize) -> Self {
+        self.max_servers = max.max(1);
+        self
+    }
+
+    /// How many IP addresses that this node exchanged packets with are remembered, to tell an independent vantage
+    /// from a contacted one. Default: 16,384; at least 1. About 60 bytes each.
+    ///
+    /// While a live entry had to be forgotten, no dial-back counts as independent: the memory errs on the safe side.
+    #[must_use]
+    pub fn with_max_contacted_ips(mut self, max: usize) -> Self {
+        self.max_contacted_ips = max.max(1);
+        self
+    }
+
+    /// How long an IP counts as contacted after the last connection to it ended. Default: 10 min.
+    ///
+    /// RFC 4787 (REQ-5) asks NATs to keep UDP filters for at least 2 min and recommends 5 min; RFC 5382 (REQ-5) 4 min
+    /// for closed TCP connections. Too short a value reports `Independent` where a NAT still remembers the contact.
+    #[must_use]
+    pub fn with_contact_lifetime(mut self, lifetime: Duration) -> Self {
+        self.contact_lifetime = lifetime;
+        self
+    }
+
+    /// How many servers are asked about one address at the same time. Default: 3; at least 1.
+    #[must_use]
+    pub fn with_max_parallel(mut self, max: usize) -> Self {
+        self.max_parallel = max.max(1);
+        self
+    }
+
+    /// How many probes are under way at the same time in all. Default: 16; at least 1.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, max: usize) -> Self {
+        self.max_in_flight = max.max(1);
+        self
+    }
+
+    /// How many addresses one request names: the one to decide and others behind it. Default: 10, from 1 to 10.
+    ///
+    /// A server dials the first that it can (spec, "AutoNAT V2 Protocol"); more would not fit the 1,024 bytes that
+    /// nim-libp2p accepts.
+    #[must_use]
+    pub fn with_addresses_per_request(mut self, count: usize) -> Self {
+        self.addresses_per_request = count.clamp(1, 10);
+        self
+    }
+
+    /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms.
+    #[must_use]
+    pub fn with_gather_delay(mut self, delay: Duration) -> Self {
+        self.gather_delay = delay;
+        self
+    }
+
+    /// The time from a settled verdict to its first recheck, and the longest one that it doubles to while nothing
+    /// changes. Default: 30 s and 1 h. `max` is raised to `min` where it is smaller; `min` is at least 1 s.
+    ///
+    /// In the first ten minutes after an address was found, the time stays at 60 s at most (or at `min`, where that is
+    /// longer), since that is when port forwarding comes and goes.
+    #[must_use]
+    pub fn with_recheck(mut self, min: Duration, max: Duration) -> Self {
+        self.recheck_min = min.max(Duration::from_secs(1));
+        self.recheck_max = max.max(self.recheck_min);
+        self
+    }
+
+    /// How long a request may take: one with a single address, and one with several. Default: 20 s and 30 s.
+    ///
+    /// go-libp2p answers within 15 s, js-libp2p within 30 s for all addresses together. Shorter values lose answers
+    /// that can only show as silence, and so lose verdicts.
+    #[must_use]
+    pub fn with_request_timeouts(mut self, single: Duration, several: Duration) -> Self {
+        self.request_timeout = single;
+        self.batch_timeout = several;
+        self
+    }
+
+    /// How long an outcome counts as evidence. Default: 3 h.
+    ///
+    /// A verdict stands when its evidence has expired, but its confidence falls back to one half.
+    #[must_use]
+    pub fn with_outcome_lifetime(mut self, lifetime: Duration) -> Self {
+        self.outcome_lifetime = lifetime;
+        self
+    }
+
+    /// How many requests one server gets per minute. Default: 6, from 1 to 12; one at a time in any case.
+    ///
+    /// go-libp2p rejects more than 12 a minute from one peer.
+    #[must_use]
+    pub fn with_requests_per_minute(mut self, count: usize) -> Self {
+        self.requests_per_minute = count.clamp(1, 12);
+        self
+    }
+
+    /// How many bytes of dial data are paid for one answer, and in all per hour. Default: 100,000 and 8,000,000.
+    ///
+    /// A server that asks for more than 100,000 breaks the spec; one that asks for more than is left of the budget is
+    /// turned down without prejudice. Zero means that dial data is never paid.
+    #[must_use]
+    pub fn with_dial_data_budget(mut self, per_answer: u64, per_hour: u64) -> Self {
+        self.max_dial_data = per_answer.min(100_000);
+        self.dial_data_per_hour = per_hour;
+        self
+    }
+
+    /// Which vantage an address must have been proven from before it is confirmed to the swarm.
+    /// Default: [`Vantage::Contacted`], that is any.
+    ///
+    /// With [`Vantage::Independent`] nothing is announced that could be a NAT's address-dependent filtering at work
+    /// (RFC 4787, section 5), but a node whose servers all dial back from the IP it contacted announces nothing.
+    #[must_use]
+    pub fn with_required_vantage(mut self, vantage: Vantage) -> Self {
+        self.required_vantage = vantage;
+        self
+    }
+
+    /// Whether an address that others confirmed (the operator, UPnP) is expired when it proves unreachable.
+    /// Default: `false`: it is reported on, and left alone.
+    #[must_use]
+    pub fn with_expire_foreign(mut self, expire: bool) -> Self {
+        self.expire_foreign = expire;
+        self
+    }
+
+    /// The limit of established connections that the swarm has, if it has one. Default: none.
+    ///
+    /// Near it dial-backs are denied, and the results would lie: no probe leaves while fewer than 8 connections, or
+    /// an eighth of the limit where that is less, are left.
+    #[must_use]
+    pub fn with_connection_limit(mut self, limit: Option<u32>) -> Self {
+        self.connection_limit = limit;
+        self
+    }
+}

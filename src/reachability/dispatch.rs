@@ -1,0 +1,269 @@
+//! Which probe leaves next: the address that most wants an answer, and the server that has most to say about it.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use web_time::Instant;
+
+use crate::{
+    address,
+    reachability::{
+        AddressId, Output, Probe, ProbeId, ProbeRequest, Reachability, Verdict,
+        candidate::Candidate,
+        judgement::WANTED_SERVERS,
+        servers::{Choice, Wish},
+    },
+};
+
+/// Bytes of addresses in one request, so that the whole message stays under 1,024 (nim-libp2p's limit).
+const MAX_ADDRESS_BYTES: usize = 960;
+/// Bytes that the encoding adds to each address.
+const PER_ADDRESS: usize = 3;
+/// How many connections are left free below the swarm's limit, at most.
+const HEADROOM: u32 = 8;
+/// How much longer than the handler the core waits before it gives a probe up by itself.
+const SLACK: Duration = Duration::from_secs(2);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// How soon to look again where only a part of the servers was looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How urgent an address is; smaller comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Challenged,
+    Undecided,
+    Margin,
+    Recheck,
+}
+
+impl Reachability {
+    /// Starts the rechecks that are due, reviews what time alone may have decided, and sends out probes.
+    pub(super) fn decide(&mut self, now: Instant) {
+        let lifetime = self.config.outcome_lifetime;
+        for id in self.candidates.ids() {
+            let Some(candidate) = self.candidates.get_mut(id) else {
+                continue;
+            };
+            candidate.evidence.expire(now, lifetime);
+            match candidate.schedule.recheck_at {
+                Some(at) if at <= now => candidate.schedule.begin_recheck(),
+                Some(at) => self.wake_by(at),
+                None => {}
+            }
+            self.review(id, now);
+        }
+        if self.is_crowded() {
+            return;
+        }
+        self.dispatch(now);
+    }
+
+    /// Whether the swarm is so near its connection limit that dial-backs may be denied.
+    fn is_crowded(&self) -> bool {
+        self.config.connection_limit.is_some_and(|limit| {
+            let free = limit.saturating_sub(u32::try_from(self.connections.len()).unwrap_or(limit));
+            free < HEADROOM.min(limit / 8).max(1)
+        })
+    }
+
+    fn dispatch(&mut self, now: Instant) {
+        let mut hungry: Vec<(Urgency, AddressId)> = self
+            .candidates
+            .iter()
+            .filter_map(|(id, candidate)| Some((self.urgency(candidate)?, id)))
+            .collect();
+        hungry.sort_unstable();
+        // One probe for each address before the second one for any.
+        let mut sent = true;
+        while sent {
+            sent = false;
+            for i in 0..hungry.len() {
+                let Some((_, id)) = hungry.get(i).copied() else {
+                    break;
+                };
+                if self.probes_under_way() >= self.config.max_in_flight {
+                    return;
+                }
+                let wants = self
+                    .candidates
+                    .get(id)
+                    .is_some_and(|c| c.schedule.in_flight < self.appetite(c));
+                if wants {
+                    sent |= self.probe_for(id, &hungry, now);
+                }
+            }
+        }
+    }
+
+    fn probes_under_way(&self) -> usize {
+        self.probes.values().filter(|probe| !probe.ended).count()
+    }
+
+    fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
+        if candidate.inherited || candidate.schedule.is_settled() || self.waits_for_guess(candidate)
+        {
+            return None;
+        }
+        let standing = &candidate.standing;
+        if standing.is_challenged() {
+            Some(Urgency::Challenged)
+        } else if !standing.is_decided() {
+            Some(Urgency::Undecided)
+        } else if !standing.has_margin(&candidate.evidence) {
+            Some(Urgency::Margin)
+        } else if candidate.schedule.wants_fresh {
+            Some(Urgency::Recheck)
+        } else {
+            None
+        }
+    }
+
+    /// How many servers at once are to be asked about it.
+    fn appetite(&self, candidate: &Candidate) -> usize {
+        match self.urgency(candidate) {
+            None => 0,
+            Some(Urgency::Recheck) => 1,
+            Some(_) => self.config.max_parallel,
+        }
+    }
+
+    /// A port that only one peer ever saw is likely an ephemeral one: the guess goes first.
+    fn waits_for_guess(&self, candidate: &Candidate) -> bool {
+        let sources = candidate.sources;
+        let doubtful = sources.observed
+            && !(sources.guessed || sources.listening || sources.confirmed || sources.added)
+            && candidate.observations <= 1;
+        doubtful
+            && self.candidates.iter().any(|(_, guess)| {
+                guess.sources.guessed
+                    && guess.class == candidate.class
+                    && guess.standing.verdict() == Verdict::Unknown
+                    && guess.waist.map(|w| w.ip) == candidate.waist.map(|w| w.ip)
+            })
+    }
+
+    /// Sends a request about `id` to the best server there is. `false` if there is none now.
+    fn probe_for(&mut self, id: AddressId, hungry: &[(Urgency, AddressId)], now: Instant) -> bool {
+        let Some(candidate) = self.candidates.get(id) else {
+            return false;
+        };
+        let census = self.census(candidate, now);
+        let second_look = candidate
+            .standing
+            .second_look_at()
+            .is_some_and(|at| at <= now && !census.ready && !census.later);
+        let anyone = second_look || candidate.schedule.wants_fresh;
+        if anyone && candidate.schedule.in_flight > 0 {
+            return false;
+        }
+        let wish = Wish {
+            class: candidate.class,
+            evidence: &candidate.evidence,
+            round: candidate.standing.round(),
+            anyone,
+        };
+        let undecided = !candidate.standing.is_decided();
+        let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {
+            if let Some(at) = census.next_ready {
+                self.wake_by(at.max(now));
+            } else if census.ready {
+                self.wake_by(now + LOOK_AGAIN);
+            }
+            if undecided && census.to_ask < WANTED_SERVERS {
+                self.want_servers(census.to_ask, now);
+            }
+            return false;
+        };
+        self.send(id, choice, hungry, now);
+        true
+    }
+
+    fn send(
+        &mut self,
+        id: AddressId,
+        choice: Choice,
+        hungry: &[(Urgency, AddressId)],
+        now: Instant,
+    ) {
+        let targets = self.targets(id, hungry);
+        let addrs: Vec<_> = targets.iter().map(|(_, addr, _)| addr.clone()).collect();
+        let timeout = if addrs.len() > 1 {
+            self.config.batch_timeout
+        } else {
+            self.config.request_timeout
+        };
+        let probe = ProbeId(self.next_probe);
+        self.next_probe += 1;
+        self.sequence += 1;
+        let nonce = self.rng.random();
+        self.probes.insert(
+            probe,
+            Probe::new(
+                choice.peer,
+                nonce,
+                targets,
+                self.sequence,
+                now,
+                now + timeout + SLACK,
+            ),
+        );
+        self.servers.set_in_flight(&choice.peer, probe, now);
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.schedule.in_flight += 1;
+        }
+        self.outputs.push_back(Output::Probe(ProbeRequest {
+            id: probe,
+            server: choice.peer,
+            connection: choice.connection,
+            addrs,
+            nonce,
+            timeout,
+            max_dial_data: self.config.max_dial_data.min(self.dial_data_left(now)),
+        }));
+    }
+
+    /// The address to decide, and behind it others that want an answer too.
+    fn targets(
+        &self,
+        id: AddressId,
+        hungry: &[(Urgency, AddressId)],
+    ) -> Vec<(AddressId, libp2p_core::Multiaddr, super::Class)> {
+        let mut targets = Vec::new();
+        let mut bytes = 0;
+        let alone = self.candidates.get(id).is_some_and(|c| c.schedule.alone);
+        let others = hungry.iter().map(|(_, other)| *other).filter(|o| *o != id);
+        for other in std::iter::once(id).chain(others) {
+            let Some(candidate) = self.candidates.get(other) else {
+                continue;
+            };
+            bytes += candidate.addr.len() + PER_ADDRESS;
+            let full = targets.len() >= self.config.addresses_per_request
+                || bytes > MAX_ADDRESS_BYTES
+                || alone;
+            if full && !targets.is_empty() {
+                break;
+            }
+            if targets.is_empty() || !address::is_name(&candidate.addr) {
+                targets.push((other, candidate.addr.clone(), candidate.class));
+            }
+        }
+        targets
+    }
+
+    fn dial_data_left(&self, now: Instant) -> u64 {
+        if now.saturating_duration_since(self.dial_data_since) >= HOUR {
+            return self.config.dial_data_per_hour;
+        }
+        self.config
+            .dial_data_per_hour
+            .saturating_sub(self.dial_data_paid)
+    }
+
+    pub(super) fn pay_dial_data(&mut self, bytes: u64, now: Instant) {
+        if now.saturating_duration_since(self.dial_data_since) >= HOUR {
+            self.dial_data_since = now;
+            self.dial_data_paid = 0;
+        }
+        self.dial_data_paid = self.dial_data_paid.saturating_add(bytes);
+    }
+}

@@ -1,0 +1,248 @@
+//! What is known about one address: the newest outcome of each witness, weighed as log-odds.
+//!
+//! A verified dial-back is proof: the nonce came back, so the address works. A failure is hearsay: the server may be
+//! unable to dial that transport, or lie. The weights are the logarithms of likelihood ratios under a model in which
+//! an able server's dial fails for its own reasons in 2% of cases and that of a server of unknown ability in a third,
+//! while a success through an unreachable address happens in 0.5%. Nothing here knows a clock: time comes in with
+//! each call.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use web_time::Instant;
+
+use crate::{address::Neighbourhood, reachability::Vantage};
+
+/// Natural log-odds of a verified dial-back: ln(0.75 / 0.005).
+pub(crate) const PROOF: f64 = 5.0;
+/// A failed dial by a server that has shown that it can dial this transport and family: ln(0.02 / 0.98).
+pub(crate) const PROVEN_FAILURE: f64 = -4.0;
+/// A failed dial by any other server: ln(0.33 / 0.99).
+pub(crate) const FAILURE: f64 = -1.0;
+/// A stranger's connection to a listener behind a NAT, where the address that it dialed can only be inferred.
+pub(crate) const INFERRED: f64 = 2.0;
+/// The score at which a verdict is reached, in either direction: a posterior of 98%.
+pub(crate) const THRESHOLD: f64 = 4.0;
+/// How many outcomes are kept for one address.
+pub(crate) const WINDOW: usize = 8;
+/// For how long hearsay alone can't decide against a proof.
+pub(crate) const FRESH: Duration = Duration::from_secs(5);
+/// Weight of failures seen from independent vantages at which successes from contacted ones are put down to filtering.
+const FILTERED: f64 = -2.0;
+
+/// Who an outcome comes from. One witness has one vote, its newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Witness {
+    Server(PeerId),
+    /// Whoever connected unasked. All strangers together are one witness, so that a crowd can't push servers out.
+    Stranger,
+}
+
+/// What a witness found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A connection came in on the address, from this vantage.
+    Proof(Vantage),
+    /// A connection came in on the listener that the address seems to be mapped to, from an IP never contacted.
+    Inferred,
+    /// The server says that its dial failed.
+    Failure {
+        /// It has dialed this transport and family before.
+        able: bool,
+        /// It would have dialed from an IP never contacted.
+        independent: bool,
+    },
+}
+
+impl Finding {
+    fn weight(self) -> f64 {
+        match self {
+            Self::Proof(_) => PROOF,
+            Self::Inferred => INFERRED,
+            Self::Failure { able: true, .. } => PROVEN_FAILURE,
+            Self::Failure { able: false, .. } => FAILURE,
+        }
+    }
+
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Self::Failure { .. })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    witness: Witness,
+    neighbourhood: Option<Neighbourhood>,
+    finding: Finding,
+    at: Instant,
+}
+
+/// The outcomes that count for one address, oldest first, at most [`WINDOW`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Evidence {
+    outcomes: Vec<Outcome>,
+}
+
+/// The sum of a window of evidence.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) score: f64,
+    pub(crate) proofs: usize,
+    pub(crate) independent_proofs: usize,
+    pub(crate) failures: usize,
+    pub(crate) independent_failures: usize,
+    independent_score: f64,
+    newest_proof: Option<Instant>,
+}
+
+impl Tally {
+    /// Whether successes from contacted IPs stand against failures from IPs never contacted: address-dependent filtering.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.proofs > 0 && self.independent_proofs == 0 && self.independent_score <= FILTERED
+    }
+
+    /// The score of the failures seen from independent vantages alone.
+    pub(crate) fn independent_score(&self) -> f64 {
+        self.independent_score
+    }
+
+    pub(crate) fn has_fresh_proof(&self, now: Instant) -> bool {
+        self.newest_proof
+            .is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+    }
+}
+
+impl Evidence {
+    /// Takes in an outcome, in place of the older one of the same witness.
+    pub(crate) fn record(
+        &mut self,
+        witness: Witness,
+        neighbourhood: Option<Neighbourhood>,
+        finding: Finding,
+        at: Instant,
+    ) {
+        self.outcomes.retain(|o| o.witness != witness);
+        if self.outcomes.len() >= WINDOW {
+            self.outcomes.remove(0);
+        }
+        self.outcomes.push(Outcome {
+            witness,
+            neighbourhood,
+            finding,
+            at,
+        });
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
+        self.outcomes
+            .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.outcomes.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether `server` has an outcome here that is not older than `since`.
+    pub(crate) fn has_heard(&self, server: &PeerId, since: Option<Instant>) -> bool {
+        self.outcomes.iter().any(|o| {
+            o.witness == Witness::Server(*server) && since.is_none_or(|since| o.at >= since)
+        })
+    }
+
+    pub(crate) fn has_neighbourhood(&self, neighbourhood: Neighbourhood) -> bool {
+        self.outcomes
+            .iter()
+            .any(|o| o.neighbourhood == Some(neighbourhood))
+    }
+
+    pub(crate) fn servers(&self) -> usize {
+        self.outcomes
+            .iter()
+            .filter(|o| matches!(o.witness, Witness::Server(_)))
+            .count()
+    }
+
+    /// The servers whose newest outcome is a failure.
+    pub(crate) fn failed_servers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.outcomes
+            .iter()
+            .filter(|o| o.finding.is_failure())
+            .filter_map(|o| match o.witness {
+                Witness::Server(server) => Some(server),
+                Witness::Stranger => None,
+            })
+    }
+
+    /// The best vantage that a proof came from.
+    pub(crate) fn vantage(&self) -> Option<Vantage> {
+        self.outcomes
+            .iter()
+            .filter_map(|o| match o.finding {
+                Finding::Proof(vantage) => Some(vantage),
+                Finding::Inferred => Some(Vantage::Independent),
+                Finding::Failure { .. } => None,
+            })
+            .max()
+    }
+
+    /// Sums what was heard since `since`. With `one_vote_each`, a neighbourhood has one vote: that of its proof, or of
+    /// its newest outcome.
+    pub(crate) fn tally(&self, since: Option<Instant>, one_vote_each: bool) -> Tally {
+        let mut tally = Tally::default();
+        for (i, outcome) in self.outcomes.iter().enumerate() {
+            if since.is_some_and(|since| outcome.at < since) {
+                continue;
+            }
+            if one_vote_each && self.is_outvoted(i, since) {
+                continue;
+            }
+            let weight = outcome.finding.weight();
+            tally.score += weight;
+            match outcome.finding {
+                Finding::Proof(vantage) => {
+                    tally.proofs += 1;
+                    tally.newest_proof = tally.newest_proof.max(Some(outcome.at));
+                    if vantage == Vantage::Independent {
+                        tally.independent_proofs += 1;
+                    }
+                }
+                Finding::Inferred => tally.independent_proofs += 1,
+                Finding::Failure { independent, .. } => {
+                    tally.failures += 1;
+                    if independent {
+                        tally.independent_failures += 1;
+                        tally.independent_score += weight;
+                    }
+                }
+            }
+        }
+        tally
+    }
+
+    /// Whether another outcome speaks for the neighbourhood of outcome `i`.
+    fn is_outvoted(&self, i: usize, since: Option<Instant>) -> bool {
+        let this = &self.outcomes[i];
+        let Some(neighbourhood) = this.neighbourhood else {
+            return false;
+        };
+        self.outcomes.iter().enumerate().any(|(j, other)| {
+            j != i
+                && other.neighbourhood == Some(neighbourhood)
+                && since.is_none_or(|since| other.at >= since)
+                && match (this.finding.is_failure(), other.finding.is_failure()) {
+                    (true, false) => true,
+                    (false, true) => false,
+                    _ => j > i,
+                }
+        })
+    }
+}
+
+/// The posterior probability that the address is reachable, from a log-odds score and even prior odds.
+pub(crate) fn posterior(score: f64) -> f64 {
+    1.0 / (1.0 + (-score).exp())
+}

@@ -1,0 +1,282 @@
+//! From evidence to what others see: verdicts, confirmations, the summary.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use crate::reachability::{
+    AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
+    candidate::Candidate,
+    evidence::posterior,
+    servers::{Census, Wish},
+    verdict::Outlook,
+};
+
+/// For how long few servers are not taken for all: with one, with two, and with more.
+const PATIENCE: [Duration; 3] = [
+    Duration::from_secs(5),
+    Duration::from_secs(2),
+    Duration::from_millis(500),
+];
+/// How many servers are enough to decide by.
+pub(crate) const WANTED_SERVERS: usize = 3;
+/// How often more servers are asked for at most.
+const SERVERS_WANTED_PACE: Duration = Duration::from_secs(60);
+
+impl Reachability {
+    /// Looks at one address again after something was heard about it, or could have been.
+    pub(super) fn review(&mut self, id: AddressId, now: Instant) {
+        let Some(candidate) = self.candidates.get(id) else {
+            return;
+        };
+        if candidate.inherited
+            || candidate.schedule.is_settled() && !candidate.standing.is_challenged()
+        {
+            self.publish(id);
+            return;
+        }
+        let census = self.census(candidate, now);
+        let patience_over_at = self.patience_over_at(census);
+        let outlook = Outlook {
+            servers_left: candidate.schedule.in_flight > 0 || census.ready || census.later,
+            independents_left: census.independents_left,
+            neighbourhoods_left: census.neighbourhoods_left,
+            patience_over: patience_over_at.is_none_or(|at| at <= now),
+        };
+        let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
+        if let Some(at) =
+            patience_over_at.filter(|at| now < *at && !candidate.standing.is_decided())
+        {
+            self.wake_by(at);
+        }
+        self.set_verdict(id, verdict, now);
+        self.settle(id, census, outlook, now);
+        self.publish(id);
+    }
+
+    pub(super) fn census(&self, candidate: &Candidate, now: Instant) -> Census {
+        let wish = Wish {
+            class: candidate.class,
+            evidence: &candidate.evidence,
+            round: candidate.standing.round(),
+            anyone: false,
+        };
+        self.servers.census(&wish, now)
+    }
+
+    /// When the servers that are known may be taken for all there are.
+    fn patience_over_at(&self, census: Census) -> Option<Instant> {
+        let patience = PATIENCE[census.to_ask.clamp(1, PATIENCE.len()) - 1];
+        self.servers.last_arrival().map(|at| at + patience)
+    }
+
+    /// Puts off the next check if the verdict has its margin, or if nobody is left to ask.
+    fn settle(&mut self, id: AddressId, census: Census, outlook: Outlook, now: Instant) {
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        if candidate.schedule.wants_fresh || candidate.schedule.is_settled() {
+            return;
+        }
+        let standing = &candidate.standing;
+        let decided = standing.is_decided() && !standing.is_challenged();
+        let done = decided && standing.has_margin(&candidate.evidence);
+        let nobody_left = !outlook.servers_left && census.to_ask > 0 && outlook.patience_over;
+        if done || nobody_left && !self.awaits_second_look(id, now) {
+            if let Some(candidate) = self.candidates.get_mut(id) {
+                candidate
+                    .schedule
+                    .settle(candidate.first_seen, now, &self.config);
+                if let Some(at) = candidate.schedule.recheck_at {
+                    self.wake_by(at);
+                }
+            }
+        }
+    }
+
+    /// A challenge that nobody else can settle waits for the same witness.
+    pub(super) fn awaits_second_look(&mut self, id: AddressId, now: Instant) -> bool {
+        let Some(at) = self
+            .candidates
+            .get(id)
+            .and_then(|candidate| candidate.standing.second_look_at())
+        else {
+            return false;
+        };
+        if now < at {
+            self.wake_by(at);
+        }
+        true
+    }
+
+    fn set_verdict(&mut self, id: AddressId, verdict: Verdict, now: Instant) {
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        let old = candidate.standing.verdict();
+        let first = !candidate.standing.is_decided();
+        if !candidate.standing.set(verdict, now) {
+            return;
+        }
+        if !first {
+            candidate.schedule.restart_interval();
+        }
+        self.tell_verdict(id, old);
+        self.share_with_group(id, now);
+    }
+
+    fn tell_verdict(&mut self, id: AddressId, old: Verdict) {
+        let Some(candidate) = self.candidates.get(id) else {
+            return;
+        };
+        let report = self.report(candidate);
+        self.outputs.push_back(Output::Event(Event::VerdictChanged {
+            address: report.address,
+            old,
+            new: report.verdict,
+            vantage: report.vantage,
+            confidence: report.confidence,
+        }));
+    }
+
+    /// The addresses that share a socket with a plain one inherit its reachability, and lose it with it.
+    pub(super) fn share_with_group(&mut self, id: AddressId, now: Instant) {
+        let Some(plain) = self.candidates.get(id) else {
+            return;
+        };
+        let (Some(waist), true) = (plain.waist, plain.class.transport.is_plain()) else {
+            return;
+        };
+        let reachable = plain.standing.is_proven();
+        let heirs: Vec<AddressId> = self
+            .candidates
+            .iter()
+            .filter(|(heir, c)| {
+                *heir != id && c.waist == Some(waist) && !c.class.transport.is_plain()
+            })
+            .map(|(heir, _)| heir)
+            .collect();
+        for heir in heirs {
+            let Some(candidate) = self.candidates.get_mut(heir) else {
+                continue;
+            };
+            let old = candidate.standing.verdict();
+            if reachable {
+                candidate.inherited = true;
+                if candidate.standing.set(Verdict::Reachable, now) {
+                    self.tell_verdict(heir, old);
+                }
+            } else if candidate.inherited {
+                candidate.inherited = false;
+                candidate.standing.clear(now);
+                candidate.schedule.start_over();
+                self.tell_verdict(heir, old);
+                self.wake_by(now);
+            }
+            self.publish(heir);
+        }
+    }
+
+    /// Makes the swarm's external addresses agree with the verdict.
+    pub(super) fn publish(&mut self, id: AddressId) {
+        let required = self.config.required_vantage;
+        let expire_foreign = self.config.expire_foreign;
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        let addr = candidate.addr.clone();
+        if candidate.standing.is_proven() {
+            let vantage = candidate.evidence.vantage();
+            let proven_enough = required == Vantage::Contacted
+                || vantage == Some(Vantage::Independent)
+                || candidate.inherited;
+            if proven_enough && !candidate.announced && !candidate.sources.confirmed {
+                candidate.announced = true;
+                self.confirm(addr);
+            }
+        } else if candidate.announced {
+            candidate.announced = false;
+            self.expire(addr);
+        } else if candidate.sources.confirmed
+            && expire_foreign
+            && candidate.standing.verdict() == Verdict::Unreachable
+        {
+            candidate.sources.confirmed = false;
+            // It stays under test, so that it is confirmed again should it come back.
+            candidate.sources.added = true;
+            self.expire(addr);
+        }
+        self.update_summary();
+    }
+
+    pub(super) fn update_summary(&mut self) {
+        let mut decided = false;
+        let mut undecided = false;
+        let mut reachable = false;
+        for (_, candidate) in self.candidates.iter() {
+            match candidate.standing.verdict() {
+                Verdict::Unknown => undecided = true,
+                Verdict::Reachable => reachable = true,
+                _ => decided = true,
+            }
+        }
+        let verdicts = match (reachable, decided, undecided) {
+            (true, _, _) => Summary::Public,
+            (false, true, false) => Summary::Private,
+            // One more address to look at is no reason to doubt what was known before.
+            (false, true, true) if self.summary == Summary::Private => Summary::Private,
+            _ => Summary::Unknown,
+        };
+        let new = self.pinned.unwrap_or(verdicts);
+        let old = std::mem::replace(&mut self.summary, new);
+        if old != new {
+            self.outputs
+                .push_back(Output::Event(Event::SummaryChanged { old, new }));
+        }
+    }
+
+    /// Asks the application for more servers, if there are too few to decide about something.
+    pub(super) fn want_servers(&mut self, known: usize, now: Instant) {
+        let paced = self
+            .servers_wanted_at
+            .is_some_and(|at| now.saturating_duration_since(at) < SERVERS_WANTED_PACE);
+        if paced {
+            return;
+        }
+        self.servers_wanted_at = Some(now);
+        self.outputs.push_back(Output::Event(Event::ServersWanted {
+            known,
+            wanted: WANTED_SERVERS,
+        }));
+    }
+
+    pub(super) fn report(&self, candidate: &Candidate) -> AddressReport {
+        let tally = candidate.evidence.tally(None, false);
+        let verdict = candidate.standing.verdict();
+        let reachable = posterior(tally.score);
+        let confidence = match verdict {
+            Verdict::Unknown => reachable.max(1.0 - reachable),
+            Verdict::Reachable => reachable,
+            Verdict::Filtered => 1.0 - posterior(tally.independent_score()),
+            Verdict::Unreachable => 1.0 - reachable,
+        };
+        AddressReport {
+            address: candidate.addr.clone(),
+            verdict,
+            since: candidate.standing.since(),
+            confidence,
+            vantage: candidate.evidence.vantage(),
+            sources: candidate.sources,
+            servers: candidate.evidence.servers(),
+            time_to_verdict: candidate
+                .standing
+                .decided_at()
+                .map(|at| at.saturating_duration_since(candidate.first_seen)),
+            last_probe: candidate.schedule.last_probe,
+            next_probe: candidate.schedule.recheck_at,
+            dial_data: candidate.dial_data,
+            announced: candidate.announced,
+            inherited: candidate.inherited,
+        }
+    }
+}

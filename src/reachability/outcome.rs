@@ -1,0 +1,326 @@
+//! What comes of probes: nonces, responses and ends, turned into evidence about addresses and into experience with
+//! servers. Only a proof and a credible failure become evidence; all else says something about the server.
+
+use libp2p_swarm::ConnectionId;
+use web_time::Instant;
+
+use crate::{
+    address::Neighbourhood,
+    protocol::DialResponse,
+    reachability::{
+        AddressId, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
+        Vantage, Violation, Witness,
+        probe::{Answer, Carrier, Unusable},
+        servers::Setback,
+    },
+};
+
+impl Reachability {
+    /// A nonce came in on connection `id`. `true`: answer it with `OK`; `false`: reset the stream, it proves nothing.
+    pub fn on_nonce(&mut self, now: Instant, id: ConnectionId, nonce: u64) -> bool {
+        let now = self.advance(now);
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let Some(local) = connection.local.clone() else {
+            return false;
+        };
+        let carrier = Carrier {
+            id,
+            inbound: connection.inbound,
+            relayed: connection.relayed,
+            local,
+            vantage: connection.vantage,
+            sequence: connection.sequence,
+        };
+        let found = self
+            .probes
+            .iter_mut()
+            .find(|(_, probe)| probe.nonce == nonce);
+        let Some((probe_id, probe)) = found else {
+            return false;
+        };
+        if !probe.accept(&carrier) {
+            return false;
+        }
+        connection.dial_back = true;
+        let peer = connection.peer;
+        let probe_id = *probe_id;
+        let settled = probe.settle_awaited();
+        self.servers.remove(&peer, id);
+        for (index, vantage) in settled {
+            self.prove(probe_id, index, vantage, now);
+        }
+        self.clean_up(probe_id);
+        true
+    }
+
+    /// The server answered probe `id`. js-libp2p answers once for each address.
+    pub fn on_response(&mut self, now: Instant, id: ProbeId, response: DialResponse) {
+        let now = self.advance(now);
+        let Some(probe) = self.probes.get_mut(&id).filter(|probe| !probe.ended) else {
+            return;
+        };
+        let server = probe.server;
+        match probe.read(response, now) {
+            Ok((index, answer)) => self.apply(id, index, answer, now),
+            Err(unusable) => {
+                let (setback, outcome) = match unusable {
+                    Unusable::Rejected => (Setback::Rejected, ProbeOutcome::Rejected),
+                    Unusable::InternalError => (Setback::Rejected, ProbeOutcome::InternalError),
+                    Unusable::Nonsense => (
+                        Setback::Misbehaved,
+                        ProbeOutcome::NoAnswer(ProbeEnd::ProtocolViolation(Violation::Response)),
+                    ),
+                };
+                probe.reported = true;
+                self.servers.note_setback(&server, setback, now);
+                self.report_probe(id, 0, outcome, now);
+            }
+        }
+    }
+
+    /// `bytes` of dial data were paid for address `index` of probe `id`.
+    pub fn on_dial_data(&mut self, now: Instant, id: ProbeId, index: u32, bytes: u64) {
+        let now = self.advance(now);
+        self.pay_dial_data(bytes, now);
+        let Some(probe) = self.probes.get_mut(&id) else {
+            return;
+        };
+        probe.dial_data = probe.dial_data.saturating_add(bytes);
+        let target = usize::try_from(index)
+            .ok()
+            .and_then(|index| probe.targets.get(index));
+        if let Some(candidate) = target.and_then(|t| self.candidates.get_mut(t.id)) {
+            candidate.dial_data = candidate.dial_data.saturating_add(bytes);
+        }
+    }
+
+    /// The exchange of probe `id` is over. To be told once for each probe that was handed out.
+    pub fn on_probe_end(&mut self, now: Instant, id: ProbeId, end: ProbeEnd) {
+        let now = self.advance(now);
+        let Some(probe) = self.probes.get_mut(&id).filter(|probe| !probe.ended) else {
+            return;
+        };
+        probe.ended = true;
+        let server = probe.server;
+        let primary = probe.primary().map(|target| target.id);
+        let proof = probe.unclaimed_proof();
+        self.servers.set_idle(&server, id);
+        if let Some(candidate) = primary.and_then(|id| self.candidates.get_mut(id)) {
+            candidate.schedule.in_flight = candidate.schedule.in_flight.saturating_sub(1);
+        }
+        if let Some((index, vantage)) = proof {
+            self.prove(id, index, vantage, now);
+        }
+        self.judge_end(id, end, now);
+        let targets: Vec<AddressId> = self
+            .probes
+            .get(&id)
+            .map(|probe| probe.targets.iter().map(|target| target.id).collect())
+            .unwrap_or_default();
+        self.clean_up(id);
+        for target in targets {
+            self.review(target, now);
+        }
+        self.wake_by(now);
+    }
+
+    /// What the end of an exchange says about the server, and what is to be done about addresses without an answer.
+    fn judge_end(&mut self, id: ProbeId, end: ProbeEnd, now: Instant) {
+        let Some(probe) = self.probes.get(&id) else {
+            return;
+        };
+        let server = probe.server;
+        let setback = match end {
+            ProbeEnd::ProtocolViolation(_) => Some(Setback::Misbehaved),
+            ProbeEnd::ConnectionClosed | ProbeEnd::DialDataRefused => None,
+            // A stream that is reset after the answers is how some peers close.
+            _ if probe.has_answers() || probe.reported => None,
+            _ => Some(Setback::Failed),
+        };
+        let unanswered: Vec<_> = probe.unanswered().map(|t| (t.id, t.class)).collect();
+        let only_refused = probe.refused_first_only();
+        let silent = !probe.has_answers() && !probe.reported;
+        let primary_passed_over = probe.has_answers()
+            && probe
+                .primary()
+                .is_some_and(|primary| unanswered.iter().any(|(id, _)| *id == primary.id));
+        let primary = probe.primary().map(|target| (target.id, target.class));
+        if let Some(setback) = setback {
+            self.servers.note_setback(&server, setback, now);
+        }
+        if only_refused {
+            // One refusal for the whole request: none of its addresses can be dialed there.
+            for (_, class) in unanswered {
+                self.servers.note_refusal(&server, class, now);
+            }
+        } else if let Some((address, class)) = primary {
+            if end == ProbeEnd::DialDataRefused {
+                self.servers.note_refusal(&server, class, now);
+            }
+            if primary_passed_over {
+                if let Some(candidate) = self.candidates.get_mut(address) {
+                    candidate.schedule.alone = true;
+                }
+            }
+        }
+        if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {
+            self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        }
+    }
+
+    fn apply(&mut self, id: ProbeId, index: usize, answer: Answer, now: Instant) {
+        let Some(probe) = self.probes.get(&id) else {
+            return;
+        };
+        let server = probe.server;
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        let (address, class) = (target.id, target.class);
+        self.servers.note_answer(&server);
+        match answer {
+            Answer::Proof(vantage) => self.prove(id, index, vantage, now),
+            Answer::Failure => {
+                let finding = Finding::Failure {
+                    able: self.servers.is_able(&server, class),
+                    independent: self.servers.vantage(&server, class.family)
+                        == Vantage::Independent,
+                };
+                let neighbourhood = self.servers.neighbourhood(&server);
+                self.record(
+                    address,
+                    Witness::Server(server),
+                    neighbourhood,
+                    finding,
+                    now,
+                );
+                let proven = self
+                    .candidates
+                    .get(address)
+                    .is_some_and(|c| c.standing.is_proven() && !c.standing.is_challenged_by_many());
+                if proven {
+                    self.servers.note_doubt(&server, class);
+                }
+                self.report_probe(id, index, ProbeOutcome::DialError, now);
+            }
+            Answer::Refused => {
+                self.servers.note_refusal(&server, class, now);
+                self.report_probe(id, index, ProbeOutcome::Refused, now);
+            }
+            Answer::LateFailure => {
+                self.servers.note_setback(&server, Setback::Failed, now);
+                self.report_probe(id, index, ProbeOutcome::LateDialError, now);
+            }
+            Answer::AwaitsNonce => {}
+        }
+        self.review(address, now);
+    }
+
+    /// The nonce came back over target `index`.
+    fn prove(&mut self, id: ProbeId, index: usize, vantage: Vantage, now: Instant) {
+        let Some(probe) = self.probes.get(&id) else {
+            return;
+        };
+        let server = probe.server;
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        let (address, class) = (target.id, target.class);
+        self.servers.note_proof(&server, class, vantage);
+        let neighbourhood = self.servers.neighbourhood(&server);
+        self.record(
+            address,
+            Witness::Server(server),
+            neighbourhood,
+            Finding::Proof(vantage),
+            now,
+        );
+        // Who failed where this one got through has trouble of his own.
+        let wrong: Vec<_> = self
+            .candidates
+            .get(address)
+            .map(|candidate| candidate.evidence.failed_servers().collect())
+            .unwrap_or_default();
+        for failed in wrong {
+            self.servers.note_doubt(&failed, class);
+        }
+        self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
+        self.review(address, now);
+    }
+
+    pub(super) fn record(
+        &mut self,
+        address: AddressId,
+        witness: Witness,
+        neighbourhood: Option<Neighbourhood>,
+        finding: Finding,
+        now: Instant,
+    ) {
+        let Some(candidate) = self.candidates.get_mut(address) else {
+            return;
+        };
+        candidate.standing.hear(witness, finding, now);
+        candidate
+            .evidence
+            .record(witness, neighbourhood, finding, now);
+        candidate.schedule.wants_fresh = false;
+        candidate.schedule.alone = false;
+        candidate.schedule.last_probe = Some(now);
+    }
+
+    /// Gives up nonces and probes that are overdue.
+    pub(super) fn expire_probes(&mut self, now: Instant) {
+        let due: Vec<ProbeId> = self
+            .probes
+            .iter()
+            .filter(|(_, probe)| probe.next_deadline() <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(probe) = self.probes.get_mut(&id) else {
+                continue;
+            };
+            let (server, ended, deadline) = (probe.server, probe.ended, probe.deadline);
+            for (index, claimed_ok) in probe.give_up_awaited(now) {
+                let (setback, outcome) = if claimed_ok {
+                    (Setback::Misbehaved, ProbeOutcome::NonceMissing)
+                } else {
+                    (Setback::Failed, ProbeOutcome::DialBackError)
+                };
+                self.servers.note_setback(&server, setback, now);
+                self.report_probe(id, index, outcome, now);
+                self.wake_by(now);
+            }
+            if !ended && deadline <= now {
+                self.on_probe_end(now, id, ProbeEnd::Timeout);
+            }
+            self.clean_up(id);
+        }
+    }
+
+    fn clean_up(&mut self, id: ProbeId) {
+        if self.probes.get(&id).is_some_and(|probe| probe.is_over()) {
+            self.probes.remove(&id);
+        }
+    }
+
+    fn report_probe(&mut self, id: ProbeId, index: usize, outcome: ProbeOutcome, now: Instant) {
+        let Some(probe) = self.probes.get(&id) else {
+            return;
+        };
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        self.outputs.push_back(Output::Event(Event::Probed(Probed {
+            probe: id,
+            server: probe.server,
+            address: target.addr.clone(),
+            outcome,
+            dial_data: probe.dial_data,
+            took: now.saturating_duration_since(probe.sent_at),
+            addresses: probe.targets.len(),
+        })));
+    }
+}

@@ -1,0 +1,544 @@
+//! The servers that can be asked: what each has shown, when each may be asked again, and which to ask next.
+//!
+//! A server is a connected peer that speaks the dial-request protocol. What it has shown is remembered for a while
+//! after it has left. Nothing here is iterated in hash order, and a choice looks at a bounded number of servers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use hashlink::LruCache;
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+use rand::{RngExt, rngs::SmallRng};
+use web_time::Instant;
+
+use crate::{
+    address::{self, IpFamily, Neighbourhood},
+    reachability::{
+        candidate::Class, config::Config, evidence::Evidence, probe::ProbeId, vantage::Vantage,
+    },
+};
+
+/// The prefix lengths that tell servers' operators apart.
+const NEIGHBOURHOOD_V4: u8 = 16;
+const NEIGHBOURHOOD_V6: u8 = 32;
+/// How many servers a choice looks at.
+const SAMPLE: usize = 64;
+/// How many servers a look for the unheard passes over.
+const CENSUS: usize = 256;
+/// How many connections of one server are considered.
+const MAX_LINKS: usize = 8;
+/// How many classes are remembered for one server.
+const MAX_CLASSES: usize = 16;
+/// The longest back-off.
+const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
+
+/// Why a server is left alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setback {
+    /// It is busy: `E_REQUEST_REJECTED`, or `E_INTERNAL_ERROR`.
+    Rejected,
+    /// It did not answer, or the exchange broke off.
+    Failed,
+    /// It broke the protocol, or claimed a dial-back that never came.
+    Misbehaved,
+}
+
+impl Setback {
+    /// The first back-off; it doubles with each setback in a row.
+    fn backoff(self) -> Duration {
+        match self {
+            Self::Failed => Duration::from_secs(10),
+            Self::Rejected => Duration::from_secs(30),
+            Self::Misbehaved => Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// The first back-off of a server for a class that it refused to dial.
+const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
+
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    class: Class,
+    until: Instant,
+    in_a_row: u32,
+}
+
+/// What is remembered of a server, whether it is connected or not.
+#[derive(Debug, Clone, Default)]
+struct Memory {
+    /// It has dialed these.
+    able: Vec<Class>,
+    /// It said that a dial of these failed while the address was proven by another.
+    doubtful: Vec<Class>,
+    refusals: Vec<Refusal>,
+    away_until: Option<Instant>,
+    setbacks_in_a_row: u32,
+    vantage: [Option<Vantage>; 2],
+    /// When it was asked, at most as often as the pace allows.
+    asked: VecDeque<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    connection: ConnectionId,
+    relayed: bool,
+    ip: Option<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Server {
+    peer: PeerId,
+    /// Connections on which it speaks the protocol, oldest first, never empty.
+    links: Vec<Link>,
+    in_flight: Option<ProbeId>,
+    memory: Memory,
+}
+
+/// Whether a server can be asked about a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Ready,
+    /// A probe is under way.
+    Busy,
+    /// Its pace says wait until then.
+    Paced(Instant),
+    /// It is backed off until then and does not count as a server to ask.
+    Away(Instant),
+}
+
+impl Server {
+    fn link(&self) -> Option<Link> {
+        self.links
+            .iter()
+            .find(|link| !link.relayed)
+            .or_else(|| self.links.first())
+            .copied()
+    }
+
+    fn neighbourhood(&self) -> Option<Neighbourhood> {
+        let ip = self.links.iter().find_map(|link| link.ip)?;
+        Some(address::neighbourhood(
+            ip,
+            NEIGHBOURHOOD_V4,
+            NEIGHBOURHOOD_V6,
+        ))
+    }
+
+    /// From where it can be expected to dial back.
+    fn vantage(&self, family: Option<IpFamily>) -> Vantage {
+        let Some(family) = family else {
+            return Vantage::Contacted;
+        };
+        if let Some(seen) = self.memory.vantage[slot(family)] {
+            return seen;
+        }
+        let contacted = self
+            .links
+            .iter()
+            .any(|link| !link.relayed && link.ip.is_none_or(|ip| IpFamily::of(ip) == family));
+        if contacted {
+            Vantage::Contacted
+        } else {
+            Vantage::Independent
+        }
+    }
+
+    fn status(&self, class: Class, now: Instant, per_minute: usize) -> Status {
+        let refused = self
+            .memory
+            .refusals
+            .iter()
+            .filter(|refusal| refusal.class == class)
+            .map(|refusal| refusal.until);
+        let away = self.memory.away_until.into_iter().chain(refused).max();
+        if let Some(until) = away.filter(|until| now < *until) {
+            return Status::Away(until);
+        }
+        if self.in_flight.is_some() {
+            return Status::Busy;
+        }
+        if self.memory.asked.len() >= per_minute {
+            if let Some(oldest) = self.memory.asked.front() {
+                let ready = *oldest + Duration::from_secs(60);
+                if now < ready {
+                    return Status::Paced(ready);
+                }
+            }
+        }
+        Status::Ready
+    }
+}
+
+fn slot(family: IpFamily) -> usize {
+    match family {
+        IpFamily::V4 => 0,
+        IpFamily::V6 => 1,
+    }
+}
+
+fn remember<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        if list.len() >= MAX_CLASSES {
+            list.remove(0);
+        }
+        list.push(item);
+    }
+}
+
+/// What servers there are for one address.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Census {
+    /// How many count as servers to ask about it, heard or not, at most [`SAMPLE`].
+    pub(crate) to_ask: usize,
+    /// One can be asked now that was not heard in this round.
+    pub(crate) ready: bool,
+    /// One will be ready that was not heard: it is busy or paced.
+    pub(crate) later: bool,
+    pub(crate) independents_left: bool,
+    pub(crate) neighbourhoods_left: bool,
+    /// When the first of those that are paced or backed off can be asked.
+    pub(crate) next_ready: Option<Instant>,
+}
+
+/// A server chosen for a probe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+}
+
+/// What to look for in a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) class: Class,
+    pub(crate) evidence: &'a Evidence,
+    /// Servers heard since then are not asked again; `None`: since ever.
+    pub(crate) round: Option<Instant>,
+    /// All may be asked again, those heard least recently first.
+    pub(crate) anyone: bool,
+}
+
+impl Wish<'_> {
+    fn is_heard(&self, peer: &PeerId) -> bool {
+        !self.anyone && self.evidence.has_heard(peer, self.round)
+    }
+}
+
+/// All servers that are connected, and what is remembered of those that were.
+pub(crate) struct Servers {
+    connected: Vec<Server>,
+    index: HashMap<PeerId, usize>,
+    past: LruCache<PeerId, Memory>,
+    max: usize,
+    per_minute: usize,
+    last_arrival: Option<Instant>,
+}
+
+impl Servers {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            connected: Vec::new(),
+            index: HashMap::new(),
+            past: LruCache::new(config.max_servers),
+            max: config.max_servers,
+            per_minute: config.requests_per_minute,
+            last_arrival: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.connected.len()
+    }
+
+    pub(crate) fn remembered(&self) -> usize {
+        self.past.len()
+    }
+
+    /// How many are not backed off.
+    pub(crate) fn usable(&self, now: Instant) -> usize {
+        self.connected
+            .iter()
+            .filter(|server| server.memory.away_until.is_none_or(|until| until <= now))
+            .count()
+    }
+
+    pub(crate) fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
+    fn get(&self, peer: &PeerId) -> Option<&Server> {
+        self.connected.get(*self.index.get(peer)?)
+    }
+
+    fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Server> {
+        self.connected.get_mut(*self.index.get(peer)?)
+    }
+
+    fn memory_mut(&mut self, peer: &PeerId) -> Option<&mut Memory> {
+        match self.index.get(peer) {
+            Some(i) => self.connected.get_mut(*i).map(|s| &mut s.memory),
+            None => self.past.get_mut(peer),
+        }
+    }
+
+    /// `peer` speaks the protocol on `connection`. `true` if it was not known as a server.
+    pub(crate) fn add(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        relayed: bool,
+        ip: Option<IpAddr>,
+        now: Instant,
+    ) -> bool {
+        let link = Link {
+            connection,
+            relayed,
+            ip,
+        };
+        if let Some(server) = self.get_mut(&peer) {
+            let known = server.links.iter().any(|l| l.connection == connection);
+            if !known && server.links.len() < MAX_LINKS {
+                // Ids rise with age, and the oldest link comes first.
+                let at = server.links.partition_point(|l| l.connection < connection);
+                server.links.insert(at, link);
+            }
+            return false;
+        }
+        if self.connected.len() >= self.max && !self.evict_backed_off(now) {
+            return false;
+        }
+        self.index.insert(peer, self.connected.len());
+        self.connected.push(Server {
+            peer,
+            links: vec![link],
+            in_flight: None,
+            memory: self.past.remove(&peer).unwrap_or_default(),
+        });
+        self.last_arrival = Some(now);
+        true
+    }
+
+    /// `peer` no longer speaks the protocol on `connection`, or the connection is not to be used.
+    pub(crate) fn remove(&mut self, peer: &PeerId, connection: ConnectionId) {
+        let Some(i) = self.index.get(peer).copied() else {
+            return;
+        };
+        let Some(server) = self.connected.get_mut(i) else {
+            return;
+        };
+        server.links.retain(|link| link.connection != connection);
+        if server.links.is_empty() {
+            self.forget(i);
+        }
+    }
+
+    fn forget(&mut self, i: usize) {
+        let server = self.connected.swap_remove(i);
+        self.index.remove(&server.peer);
+        if let Some(moved) = self.connected.get(i) {
+            self.index.insert(moved.peer, i);
+        }
+        self.past.insert(server.peer, server.memory);
+    }
+
+    fn evict_backed_off(&mut self, now: Instant) -> bool {
+        let backed_off = self.connected.iter().position(|server| {
+            server.in_flight.is_none() && server.memory.away_until.is_some_and(|until| now < until)
+        });
+        backed_off.map(|i| self.forget(i)).is_some()
+    }
+
+    pub(crate) fn is_able(&self, peer: &PeerId, class: Class) -> bool {
+        self.get(peer)
+            .is_some_and(|server| server.memory.able.contains(&class))
+    }
+
+    pub(crate) fn vantage(&self, peer: &PeerId, family: Option<IpFamily>) -> Vantage {
+        self.get(peer)
+            .map_or(Vantage::Contacted, |server| server.vantage(family))
+    }
+
+    pub(crate) fn neighbourhood(&self, peer: &PeerId) -> Option<Neighbourhood> {
+        self.get(peer)?.neighbourhood()
+    }
+
+    pub(crate) fn set_in_flight(&mut self, peer: &PeerId, probe: ProbeId, now: Instant) {
+        let per_minute = self.per_minute;
+        if let Some(server) = self.get_mut(peer) {
+            server.in_flight = Some(probe);
+            while server.memory.asked.len() >= per_minute {
+                server.memory.asked.pop_front();
+            }
+            server.memory.asked.push_back(now);
+        }
+    }
+
+    pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
+        if let Some(server) = self.get_mut(peer) {
+            if server.in_flight == Some(probe) {
+                server.in_flight = None;
+            }
+        }
+    }
+
+    /// It has dialed back over `class` from `vantage`.
+    pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, vantage: Vantage) {
+        if let Some(memory) = self.memory_mut(peer) {
+            remember(&mut memory.able, class);
+            memory.doubtful.retain(|c| *c != class);
+            memory.refusals.retain(|refusal| refusal.class != class);
+            memory.setbacks_in_a_row = 0;
+            if let Some(family) = class.family {
+                memory.vantage[slot(family)] = Some(vantage);
+            }
+        }
+    }
+
+    /// It gave an answer that is within the protocol.
+    pub(crate) fn note_answer(&mut self, peer: &PeerId) {
+        if let Some(memory) = self.memory_mut(peer) {
+            memory.setbacks_in_a_row = 0;
+        }
+    }
+
+    /// It said that a dial failed which works for others.
+    pub(crate) fn note_doubt(&mut self, peer: &PeerId, class: Class) {
+        if let Some(memory) = self.memory_mut(peer) {
+            if !memory.able.contains(&class) {
+                remember(&mut memory.doubtful, class);
+            }
+        }
+    }
+
+    pub(crate) fn note_refusal(&mut self, peer: &PeerId, class: Class, now: Instant) {
+        let Some(memory) = self.memory_mut(peer) else {
+            return;
+        };
+        let before = memory.refusals.iter().position(|r| r.class == class);
+        let in_a_row = before.map_or(0, |i| memory.refusals.remove(i).in_a_row + 1);
+        if memory.refusals.len() >= MAX_CLASSES {
+            memory.refusals.remove(0);
+        }
+        memory.refusals.push(Refusal {
+            class,
+            until: now + doubled(REFUSAL_BACKOFF, in_a_row),
+            in_a_row,
+        });
+    }
+
+    pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
+        if let Some(memory) = self.memory_mut(peer) {
+            let until = now + doubled(setback.backoff(), memory.setbacks_in_a_row);
+            memory.away_until = memory.away_until.max(Some(until));
+            memory.setbacks_in_a_row = memory.setbacks_in_a_row.saturating_add(1);
+        }
+    }
+
+    /// Counts what may still be heard, as far as it takes to know.
+    pub(crate) fn census(&self, wish: &Wish<'_>, now: Instant) -> Census {
+        let mut census = Census::default();
+        for server in self.connected.iter().take(CENSUS) {
+            let status = server.status(wish.class, now, self.per_minute);
+            if let Status::Away(until) = status {
+                census.next_ready = earliest(census.next_ready, until);
+                continue;
+            }
+            census.to_ask += 1;
+            if wish.is_heard(&server.peer) {
+                continue;
+            }
+            match status {
+                Status::Ready => census.ready = true,
+                Status::Busy => census.later = true,
+                Status::Paced(until) | Status::Away(until) => {
+                    census.later = true;
+                    census.next_ready = earliest(census.next_ready, until);
+                }
+            }
+            census.independents_left |= server.vantage(wish.class.family) == Vantage::Independent;
+            census.neighbourhoods_left |= server
+                .neighbourhood()
+                .is_some_and(|n| !wish.evidence.has_neighbourhood(n));
+            if census.to_ask >= SAMPLE && census.ready {
+                break;
+            }
+        }
+        census
+    }
+
+    /// The best of a sample of the servers that can be asked now.
+    pub(crate) fn choose(
+        &self,
+        wish: &Wish<'_>,
+        rng: &mut SmallRng,
+        now: Instant,
+    ) -> Option<Choice> {
+        if self.connected.is_empty() {
+            return None;
+        }
+        let start = rng.random_range(0..self.connected.len());
+        let (before, after) = self.connected.split_at(start);
+        let mut best: Option<(i64, &Server)> = None;
+        let mut looked_at = 0;
+        for server in after.iter().chain(before).take(CENSUS) {
+            if server.status(wish.class, now, self.per_minute) != Status::Ready
+                || wish.is_heard(&server.peer)
+            {
+                continue;
+            }
+            let merit = merit(server, wish, now);
+            if best.is_none_or(|(most, _)| merit > most) {
+                best = Some((merit, server));
+            }
+            looked_at += 1;
+            if looked_at >= SAMPLE {
+                break;
+            }
+        }
+        let (_, server) = best?;
+        Some(Choice {
+            peer: server.peer,
+            connection: server.link()?.connection,
+        })
+    }
+}
+
+/// How much is to be learned from asking `server`. An independent vantage first, then one that is able, then a
+/// neighbourhood not heard, then whoever was asked least recently.
+fn merit(server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
+    let mut merit = 0;
+    if server.vantage(wish.class.family) == Vantage::Independent {
+        merit += 8_000;
+    }
+    if server.memory.able.contains(&wish.class) {
+        merit += 4_000;
+    }
+    if server.memory.doubtful.contains(&wish.class) {
+        merit -= 16_000;
+    }
+    if server
+        .neighbourhood()
+        .is_none_or(|n| !wish.evidence.has_neighbourhood(n))
+    {
+        merit += 2_000;
+    }
+    let idle = server.memory.asked.back().map_or(1_000, |asked| {
+        now.saturating_duration_since(*asked).as_secs().min(999) as i64
+    });
+    merit + idle
+}
+
+fn doubled(first: Duration, times: u32) -> Duration {
+    first
+        .saturating_mul(1u32.checked_shl(times.min(16)).unwrap_or(u32::MAX))
+        .min(MAX_BACKOFF)
+}
+
+fn earliest(a: Option<Instant>, b: Instant) -> Option<Instant> {
+    Some(a.map_or(b, |a| a.min(b)))
+}

@@ -1,0 +1,244 @@
+//! What evidence amounts to: the verdict on one address, and how it is overturned.
+//!
+//! A first verdict needs a score beyond the threshold, or the word of all servers where there are few. A standing one
+//! is not overturned by a single outcome: a surprise opens a challenge, in which only what is heard from then on counts,
+//! and which a second contradiction has to confirm.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use crate::reachability::{
+    evidence::{Evidence, Finding, THRESHOLD, Tally, Witness},
+    vantage::Vantage,
+};
+
+/// After this time a witness may confirm its own surprise.
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// How many servers must agree before an address is left alone, where there are so many.
+const MARGIN: usize = 3;
+/// The score at which failures alone are margin enough.
+const SURE: f64 = 2.0 * THRESHOLD;
+
+/// The judgement on one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Not enough evidence in either direction.
+    #[default]
+    Unknown,
+    /// Strangers can reach it, as far as the vantage of the report shows.
+    Reachable,
+    /// Servers that this node had contacted reach it, servers that it had not don't: a NAT with address-dependent or
+    /// address- and port-dependent filtering (RFC 4787, section 5). Strangers don't get in.
+    Filtered,
+    /// Nobody can reach it.
+    Unreachable,
+}
+
+impl Verdict {
+    /// A fixed word for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Reachable => "reachable",
+            Self::Filtered => "filtered",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// What may still be heard about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// A probe is under way, or there is a server that can be asked now or soon and has not answered in this round.
+    pub(crate) servers_left: bool,
+    /// One of them would dial from an IP that was never contacted.
+    pub(crate) independents_left: bool,
+    /// One of them is in a neighbourhood that has not been heard.
+    pub(crate) neighbourhoods_left: bool,
+    /// Servers had time to appear: what all of them say may be taken for the whole.
+    pub(crate) patience_over: bool,
+}
+
+/// The verdict that stands, and what was heard against it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    verdict: Verdict,
+    since: Instant,
+    decided_at: Option<Instant>,
+    challenge: Option<Challenge>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Challenge {
+    since: Instant,
+    contradictions: usize,
+    agreements: usize,
+    last: (Witness, Instant),
+}
+
+impl Standing {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            since: now,
+            decided_at: None,
+            challenge: None,
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When the first verdict was reached.
+    pub(crate) fn decided_at(&self) -> Option<Instant> {
+        self.decided_at
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.verdict == Verdict::Reachable
+    }
+
+    pub(crate) fn is_decided(&self) -> bool {
+        self.verdict != Verdict::Unknown
+    }
+
+    pub(crate) fn is_challenged(&self) -> bool {
+        self.challenge.is_some()
+    }
+
+    /// More than one outcome speaks against the verdict.
+    pub(crate) fn is_challenged_by_many(&self) -> bool {
+        self.challenge
+            .is_some_and(|challenge| challenge.contradictions > 1)
+    }
+
+    /// From when on outcomes count in the present round.
+    pub(crate) fn round(&self) -> Option<Instant> {
+        self.challenge.map(|challenge| challenge.since)
+    }
+
+    /// When the last contradicting witness may be heard again.
+    pub(crate) fn second_look_at(&self) -> Option<Instant> {
+        self.challenge
+            .map(|challenge| challenge.last.1 + SECOND_LOOK)
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self, now: Instant) {
+        *self = Self {
+            decided_at: self.decided_at,
+            ..Self::new(now)
+        };
+    }
+
+    /// Notes for or against the standing verdict what a witness found.
+    pub(crate) fn hear(&mut self, witness: Witness, finding: Finding, at: Instant) {
+        let against = match (self.verdict, finding) {
+            (Verdict::Unknown, _) => return,
+            (Verdict::Reachable, finding) => finding.is_failure(),
+            (Verdict::Unreachable, finding) => !finding.is_failure(),
+            (Verdict::Filtered, Finding::Proof(vantage)) => vantage == Vantage::Independent,
+            (Verdict::Filtered, Finding::Inferred) => true,
+            (Verdict::Filtered, Finding::Failure { independent, .. }) => !independent,
+        };
+        match (&mut self.challenge, against) {
+            (None, false) => {}
+            (None, true) => {
+                self.challenge = Some(Challenge {
+                    since: at,
+                    contradictions: 1,
+                    agreements: 0,
+                    last: (witness, at),
+                });
+            }
+            (Some(challenge), true) => {
+                let (last, heard) = challenge.last;
+                if last != witness || at.saturating_duration_since(heard) >= SECOND_LOOK {
+                    challenge.contradictions += 1;
+                    challenge.last = (witness, at);
+                }
+            }
+            (Some(challenge), false) => {
+                challenge.agreements += 1;
+                let refuted = self.verdict == Verdict::Reachable
+                    || challenge.agreements >= challenge.contradictions + 2;
+                if refuted {
+                    self.challenge = None;
+                }
+            }
+        }
+    }
+
+    /// The verdict that `evidence` amounts to; the standing one where it does not suffice for another.
+    pub(crate) fn judge(&self, evidence: &Evidence, outlook: Outlook, now: Instant) -> Verdict {
+        let whole = evidence.tally(None, outlook.neighbourhoods_left);
+        if whole.is_filtered() && (!self.is_decided() || whole.independent_failures >= 2) {
+            return Verdict::Filtered;
+        }
+        match self.challenge {
+            None if self.is_decided() => self.verdict,
+            None => decide(whole, outlook, true, now).unwrap_or(self.verdict),
+            Some(challenge) if challenge.contradictions < 2 => self.verdict,
+            Some(challenge) => {
+                let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
+                // The few that are left may never have dialed this transport: their word alone does not outweigh proof.
+                let few_suffice = self.verdict != Verdict::Reachable;
+                decide(tally, outlook, few_suffice, now).unwrap_or(self.verdict)
+            }
+        }
+    }
+
+    /// Puts `verdict` in place of the standing one. `true` if it is another.
+    pub(crate) fn set(&mut self, verdict: Verdict, now: Instant) -> bool {
+        if self.verdict == verdict {
+            return false;
+        }
+        self.verdict = verdict;
+        self.since = now;
+        self.challenge = None;
+        if self.decided_at.is_none() && verdict != Verdict::Unknown {
+            self.decided_at = Some(now);
+        }
+        true
+    }
+
+    /// Whether enough servers agree with the verdict to leave the address alone.
+    pub(crate) fn has_margin(&self, evidence: &Evidence) -> bool {
+        let tally = evidence.tally(None, false);
+        match self.verdict {
+            Verdict::Unknown => false,
+            Verdict::Reachable => tally.proofs >= MARGIN,
+            Verdict::Filtered => tally.proofs + tally.independent_failures >= MARGIN,
+            Verdict::Unreachable => tally.failures >= MARGIN && tally.score <= -SURE,
+        }
+    }
+}
+
+fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Option<Verdict> {
+    let exhausted = !outlook.servers_left;
+    let fresh_proof = tally.has_fresh_proof(now);
+    if tally.proofs > 0
+        && (tally.score >= THRESHOLD || exhausted && (tally.score > 0.0 || fresh_proof))
+    {
+        let wait = tally.independent_proofs == 0 && outlook.independents_left;
+        return (!wait).then_some(Verdict::Reachable);
+    }
+    if fresh_proof {
+        return None;
+    }
+    let unanimous = few_suffice
+        && exhausted
+        && outlook.patience_over
+        && tally.proofs == 0
+        && tally.failures > 0
+        && tally.score < 0.0;
+    (tally.score <= -THRESHOLD || unanimous).then_some(Verdict::Unreachable)
+}
