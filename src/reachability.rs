@@ -274,10 +274,10 @@ impl Reachability {
             return;
         }
         self.note_external_ip(&addr, now);
-        if let Some(id) = self.track(addr, |sources| sources.observed = true, now) {
-            if let Some(candidate) = self.candidates.get_mut(id) {
-                candidate.observations = candidate.observations.saturating_add(1);
-            }
+        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
+            && let Some(candidate) = self.candidates.get_mut(id)
+        {
+            candidate.observations = candidate.observations.saturating_add(1);
         }
     }
 
@@ -699,10 +699,10 @@ impl Reachability {
             if self.is_testable(&guess).is_err() {
                 continue;
             }
-            if let Some(id) = self.track(guess, |sources| sources.guessed = true, now) {
-                if let Some(candidate) = self.candidates.get_mut(id) {
-                    candidate.observations = candidate.observations.max(external.reports);
-                }
+            if let Some(id) = self.track(guess, |sources| sources.guessed = true, now)
+                && let Some(candidate) = self.candidates.get_mut(id)
+            {
+                candidate.observations = candidate.observations.max(external.reports);
             }
         }
     }

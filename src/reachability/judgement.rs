@@ -82,14 +82,14 @@ impl Reachability {
         let decided = standing.is_decided() && !standing.is_challenged();
         let done = decided && standing.has_margin(&candidate.evidence);
         let nobody_left = !outlook.servers_left && census.to_ask > 0 && outlook.patience_over;
-        if done || nobody_left && !self.awaits_second_look(id, now) {
-            if let Some(candidate) = self.candidates.get_mut(id) {
-                candidate
-                    .schedule
-                    .settle(candidate.first_seen, now, &self.config);
-                if let Some(at) = candidate.schedule.recheck_at {
-                    self.wake_by(at);
-                }
+        if (done || nobody_left && !self.awaits_second_look(id, now))
+            && let Some(candidate) = self.candidates.get_mut(id)
+        {
+            candidate
+                .schedule
+                .settle(candidate.first_seen, now, &self.config);
+            if let Some(at) = candidate.schedule.recheck_at {
+                self.wake_by(at);
             }
         }
     }

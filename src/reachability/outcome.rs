@@ -159,10 +159,8 @@ impl Reachability {
             if end == ProbeEnd::DialDataRefused {
                 self.servers.note_refusal(&server, class, now);
             }
-            if primary_passed_over {
-                if let Some(candidate) = self.candidates.get_mut(address) {
-                    candidate.schedule.alone = true;
-                }
+            if primary_passed_over && let Some(candidate) = self.candidates.get_mut(address) {
+                candidate.schedule.alone = true;
             }
         }
         if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {

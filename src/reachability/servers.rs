@@ -162,12 +162,12 @@ impl Server {
         if self.in_flight.is_some() {
             return Status::Busy;
         }
-        if self.memory.asked.len() >= per_minute {
-            if let Some(oldest) = self.memory.asked.front() {
-                let ready = *oldest + Duration::from_secs(60);
-                if now < ready {
-                    return Status::Paced(ready);
-                }
+        if self.memory.asked.len() >= per_minute
+            && let Some(oldest) = self.memory.asked.front()
+        {
+            let ready = *oldest + Duration::from_secs(60);
+            if now < ready {
+                return Status::Paced(ready);
             }
         }
         Status::Ready
@@ -379,10 +379,10 @@ impl Servers {
     }
 
     pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
-        if let Some(server) = self.get_mut(peer) {
-            if server.in_flight == Some(probe) {
-                server.in_flight = None;
-            }
+        if let Some(server) = self.get_mut(peer)
+            && server.in_flight == Some(probe)
+        {
+            server.in_flight = None;
         }
     }
 
@@ -408,10 +408,10 @@ impl Servers {
 
     /// It said that a dial failed which works for others.
     pub(crate) fn note_doubt(&mut self, peer: &PeerId, class: Class) {
-        if let Some(memory) = self.memory_mut(peer) {
-            if !memory.able.contains(&class) {
-                remember(&mut memory.doubtful, class);
-            }
+        if let Some(memory) = self.memory_mut(peer)
+            && !memory.able.contains(&class)
+        {
+            remember(&mut memory.doubtful, class);
         }
     }
 
