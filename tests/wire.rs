@@ -238,9 +238,7 @@ fn the_longest_message_is_read() {
 
 #[test]
 fn a_limit_of_ones_own_is_kept() {
-    let limits = Limits::default()
-        .with_max_message_len(4)
-        .with_max_addresses(1);
+    let limits = Limits::default().with_max_message_len(4);
     let mut codec = MessageCodec::new(limits);
 
     let mut src = BytesMut::from(&[5][..]);
@@ -263,6 +261,14 @@ fn a_limit_of_ones_own_is_kept() {
         error,
         EncodeError::LengthOverLimit { len: 12, max: 4 }
     ));
+
+    let mut codec = MessageCodec::new(Limits::default().with_max_addresses(1));
+    let frame = framed(&field(1, &field(1, address().as_ref()).repeat(3)));
+    let message = codec.decode(&mut BytesMut::from(&frame[..])).unwrap();
+    let Some(Message::DialRequest(request)) = message else {
+        panic!("not a request: {message:?}");
+    };
+    assert_eq!((request.addrs.len(), request.unread), (1, 2));
 }
 
 #[test]
