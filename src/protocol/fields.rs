@@ -7,7 +7,8 @@
 //! a nested message to the bounds of the one around it. A varint or a length that crosses such a
 //! bound leaves its reader behind its own end. From there the end of input is missed, and skipping
 //! an unknown field computes `end - start` below zero: a panic with overflow checks, and without
-//! them a length near 2^64 sets the reader back, so that it reads the same bytes for ever.
+//! them a length near 2^64 sets the reader back, so that a message of 20 bytes makes it collect
+//! addresses until memory runs out.
 
 use super::error::Malformed;
 
