@@ -1,1 +1,702 @@
-//! To be written.
+//! The server role: dials addresses for others and tells them whether it got through.
+//!
+//! [`Behaviour`] takes dial requests on every connection, decides what to dial ([`PassedOver`] says
+//! why not), keeps to its limits ([`Limit`]), dials back ([`DialBackOutcome`]) and answers. It follows
+//! the AutoNAT v2 specification (`libp2p/specs`, `autonat/autonat-v2.md`), the part on the server.
+//!
+//! Anyone may ask it to dial anything, so it must never dial what only it can reach, never cost more
+//! than [`Config`] allows whatever clients do, and never touch a connection other than those it
+//! dialed itself. With [`Behaviour::new`] it dials with the node's own swarm; the other behaviours of the
+//! node see those connections come and go. With [`Behaviour::with_dialer`] it dials with a swarm of
+//! its own, and the node sees nothing.
+//!
+//! The behaviour is plumbing. What to dial is decided in `policy`, how often in `limits`, what follows
+//! what and until when in `job`, none of which knows the swarm; the handlers carry bytes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use futures_timer::Delay;
+use libp2p_core::{Endpoint, Multiaddr, transport::PortUse};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Swarm, SwarmEvent,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
+};
+use rand::RngExt;
+use web_time::Instant;
+
+use crate::{
+    address::{self, Neighbourhood},
+    protocol::{self, DialDataRequest, DialRequest},
+};
+
+mod capabilities;
+mod config;
+mod dial_back;
+mod event;
+mod exchange;
+mod handler;
+mod job;
+mod limits;
+mod own;
+mod policy;
+mod tally;
+
+pub use config::Config;
+pub use dial_back::{DialBack, DialBackOutcome, NotDelivered, NotDialed};
+pub use event::{End, Event, Misbehaved, Misbehaviour, Rejected, Served};
+pub use limits::Limit;
+pub use policy::PassedOver;
+
+use capabilities::Capabilities;
+use dial_back::{DialBackEvent, Fact};
+use handler::{Command, Handler, Order, Report, Said, StreamId};
+use job::{Action, Decision, Job};
+use limits::Limiter;
+use own::OwnIps;
+use policy::Client;
+use tally::Tally;
+
+/// Events that wait for the swarm to take them. More than requests are admitted in a minute by default;
+/// if the swarm does not take any for so long, further ones are lost, with a line in the log.
+const MAX_EVENTS: usize = 128;
+
+/// Events of a dialer's swarm that are handled in one go, before other behaviours get their turn.
+const MAX_DIALER_EVENTS: usize = 64;
+
+/// Serves dial requests.
+///
+/// ```
+/// use libp2p_autonat_v2::server;
+/// use libp2p::swarm::NetworkBehaviour;
+///
+/// #[derive(NetworkBehaviour)]
+/// struct Node {
+///     autonat_server: server::Behaviour,
+///     identify: libp2p::identify::Behaviour,
+/// }
+///
+/// # let _ =
+/// server::Behaviour::new(server::Config::default())
+/// # ;
+/// ```
+pub struct Behaviour {
+    config: Config,
+    shared: Arc<handler::Shared>,
+    limiter: Limiter,
+    /// One per admitted request, bounded by the limit on requests at once.
+    requests: BTreeMap<Key, Request>,
+    /// Which request a dial-back is for. One per request at most.
+    dials: BTreeMap<ConnectionId, Key>,
+    dialer: Dialer,
+    /// At most one per stream that a handler has announced.
+    commands: VecDeque<(PeerId, ConnectionId, Command)>,
+    /// At most [`MAX_EVENTS`].
+    events: VecDeque<Event>,
+    rejected: Tally<Limit>,
+    misbehaved: Tally<Misbehaviour>,
+    /// Runs until the earliest deadline or before it; none while there is nothing to wait for.
+    timer: Option<(Delay, Instant)>,
+}
+
+/// A stream of the node.
+type Key = (ConnectionId, StreamId);
+
+struct Request {
+    job: Job,
+    client: Client,
+    neighbourhood: Option<Neighbourhood>,
+    nonce: u64,
+    /// The dial-back, until it is over.
+    dial: Option<ConnectionId>,
+    span: tracing::Span,
+}
+
+/// Where dial-backs are made.
+enum Dialer {
+    /// In the node's own swarm.
+    Node(DialBack),
+    /// In a swarm of its own. What the node can dial and which IPs it has is known beside it.
+    Apart {
+        swarm: Box<Swarm<DialBack>>,
+        node: Capabilities,
+        own_ips: OwnIps,
+    },
+}
+
+impl Dialer {
+    fn dial_back(&self) -> &DialBack {
+        match self {
+            Self::Node(dial_back) => dial_back,
+            Self::Apart { swarm, .. } => swarm.behaviour(),
+        }
+    }
+
+    fn dial_back_mut(&mut self) -> &mut DialBack {
+        match self {
+            Self::Node(dial_back) => dial_back,
+            Self::Apart { swarm, .. } => swarm.behaviour_mut(),
+        }
+    }
+
+    fn is_own_ip(&self, ip: IpAddr) -> bool {
+        let node = match self {
+            Self::Node(_) => false,
+            Self::Apart { own_ips, .. } => own_ips.contains(ip),
+        };
+        node || self.dial_back().own_ips.contains(ip)
+    }
+
+    /// A dialer without evidence of its own, which is one without listeners in its first minutes, is
+    /// taken to be able to dial what the node can: they run on the same host.
+    fn can_dial(&self, now: Instant, addr: &Multiaddr) -> bool {
+        let dialer = self.dial_back().capabilities.judge(now, addr);
+        let node = || match self {
+            Self::Node(_) => None,
+            Self::Apart { node, .. } => node.judge(now, addr),
+        };
+        dialer.or_else(node).unwrap_or(false)
+    }
+}
+
+/// What a server holds at a moment. All of it is bounded by [`Config`], whatever clients do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Load {
+    /// Requests being served, at most
+    /// [`with_max_concurrent_requests`](Config::with_max_concurrent_requests).
+    pub requests: usize,
+    /// Dial-backs that hold a socket, at most
+    /// [`with_max_concurrent_dials`](Config::with_max_concurrent_dials).
+    pub dials: usize,
+    /// Peers, neighbourhoods and targets that the rate limits remember, of at most 200 bytes each. At most
+    /// five times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
+    /// request.
+    pub rate_entries: usize,
+    /// Commands and events that wait for the swarm.
+    pub queued: usize,
+}
+
+impl fmt::Debug for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Behaviour")
+            .field("config", &self.config)
+            .field("requests", &self.requests.len())
+            .field("dials", &self.dialer.dial_back().in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl Behaviour {
+    /// A server that dials with the node's own swarm.
+    ///
+    /// Its dial-backs are connections of the node: other behaviours see them, connection limits count
+    /// them, and a request of the application that happens to be sent on one is lost when it is closed
+    /// a few round trips later. Where that matters, see [`Behaviour::with_dialer`].
+    pub fn new(config: Config) -> Self {
+        Self::build(config, Dialer::Node(DialBack::shared()))
+    }
+
+    /// A server that dials with a swarm of its own, see [`DialBack`]. It is driven by this behaviour.
+    ///
+    /// The dialer's identity must not be the node's. Clients accept a nonce from any peer id.
+    pub fn with_dialer(config: Config, dialer: Swarm<DialBack>) -> Self {
+        Self::build(
+            config,
+            Dialer::Apart {
+                swarm: Box::new(dialer),
+                node: Capabilities::default(),
+                own_ips: OwnIps::default(),
+            },
+        )
+    }
+
+    /// What the server holds at this moment.
+    pub fn load(&self) -> Load {
+        Load {
+            requests: self.requests.len(),
+            dials: self.dialer.dial_back().in_flight(),
+            rate_entries: self.limiter.entries(),
+            queued: self.commands.len() + self.events.len(),
+        }
+    }
+
+    fn build(config: Config, mut dialer: Dialer) -> Self {
+        if let Some(dialable) = &config.dialable {
+            dialer.dial_back_mut().capabilities = Capabilities::fixed(dialable.iter().copied());
+        }
+        Self {
+            shared: Arc::new(handler::Shared {
+                limits: protocol::Limits::default()
+                    .with_max_message_len(config.max_message_len)
+                    .with_max_addresses(config.rules.max_addresses),
+                max_streams: config.max_streams,
+            }),
+            limiter: Limiter::new(config.limits, Instant::now()),
+            requests: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            dialer,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            rejected: Tally::new(),
+            misbehaved: Tally::new(),
+            timer: None,
+            config,
+        }
+    }
+
+    fn on_incoming(&mut self, peer: PeerId, key: Key, observed_ip: Option<IpAddr>) {
+        let now = Instant::now();
+        let neighbourhood = observed_ip
+            .map(|ip| address::neighbourhood(ip, self.config.v4_prefix, self.config.v6_prefix));
+        let dials = self.dialer.dial_back().in_flight();
+        if let Err(limit) = self.limiter.admit(now, peer, neighbourhood, dials) {
+            tracing::debug!(client = %peer, limit = limit.as_str(), "rejected a dial request");
+            self.rejected.add(now, limit, 1, peer, key.0);
+            self.command(peer, key, Order::Reject);
+            return;
+        }
+        let span = tracing::debug_span!(
+            "autonat_v2_dial_request",
+            client = %peer,
+            connection = %key.0,
+            observed_ip = observed_ip.map(tracing::field::display),
+            asked = tracing::field::Empty,
+            tested = tracing::field::Empty,
+            dial_data = tracing::field::Empty,
+            dial_back = tracing::field::Empty,
+            status = tracing::field::Empty,
+            dial_status = tracing::field::Empty,
+            end = tracing::field::Empty,
+            millis = tracing::field::Empty,
+        );
+        let record = Served::new(peer, key.0, observed_ip);
+        self.requests.insert(
+            key,
+            Request {
+                job: Job::new(now, self.config.timing, record),
+                client: Client {
+                    peer,
+                    ip: observed_ip,
+                },
+                neighbourhood,
+                nonce: 0,
+                dial: None,
+                span,
+            },
+        );
+        self.command(peer, key, Order::Serve);
+    }
+
+    fn on_requested(&mut self, key: Key, asked: DialRequest) {
+        let now = Instant::now();
+        let Some(request) = self.requests.get_mut(&key) else {
+            return;
+        };
+        let selection = policy::choose(
+            &asked.addrs,
+            request.client,
+            self.config.rules,
+            |ip| self.dialer.is_own_ip(ip),
+            |addr| self.dialer.can_dial(now, addr),
+        );
+        request.nonce = asked.nonce;
+        request.log_passed_over(&selection.passed_over, &asked.addrs);
+
+        let record = &mut request.job.record;
+        record.asked_in_all = asked.addrs.len().saturating_add(asked.unread);
+        record.asked = asked.addrs.into_iter().flatten().collect();
+        record.passed_over = selection.passed_over;
+        let decision = match selection.chosen {
+            None => Decision::Refuse,
+            Some(chosen) => {
+                record.tested = Some((chosen.index, chosen.addr.clone()));
+                let admitted = self.limiter.admit_target(
+                    now,
+                    request.neighbourhood,
+                    chosen.ip,
+                    chosen.own,
+                    !chosen.own,
+                );
+                match admitted {
+                    Err(limit) => {
+                        record.limit = Some(limit);
+                        Decision::Reject
+                    }
+                    Ok(()) => {
+                        let data = (!chosen.own).then(|| policy::dial_data_bytes(&mut rand::rng()));
+                        Decision::Test(chosen, data)
+                    }
+                }
+            }
+        };
+        let action = request.job.decided(now, decision);
+        self.perform(now, key, action);
+    }
+
+    fn on_paid(&mut self, key: Key, bytes: u64) {
+        let now = Instant::now();
+        let Some(request) = self.requests.get_mut(&key) else {
+            return;
+        };
+        request.job.record.dial_data_received = bytes;
+        let delay = rand::rng().random_range(Duration::ZERO..=self.config.max_delay);
+        let action = request.job.data_complete(now, delay);
+        self.perform(now, key, action);
+    }
+
+    fn on_over(&mut self, key: Key, end: End, dial_data: u64) {
+        if let Some(request) = self.requests.get_mut(&key) {
+            request.job.record.dial_data_received = dial_data;
+            self.finish(Instant::now(), key, end);
+        }
+    }
+
+    fn on_fact(&mut self, fact: Fact) {
+        let now = Instant::now();
+        match fact {
+            Fact::Connected(dial) => {
+                let request = self
+                    .dials
+                    .get(&dial)
+                    .and_then(|key| self.requests.get_mut(key));
+                if let Some(request) = request {
+                    request.job.connected(now);
+                }
+            }
+            Fact::Ended(dial, outcome) => {
+                let Some(key) = self.dials.remove(&dial) else {
+                    return;
+                };
+                let Some(request) = self.requests.get_mut(&key) else {
+                    return;
+                };
+                request.dial = None;
+                let action = request.job.dial_ended(now, outcome);
+                self.perform(now, key, action);
+            }
+        }
+    }
+
+    fn on_connection_closed(&mut self, closed: ConnectionClosed<'_>) {
+        let id = closed.connection_id;
+        let now = Instant::now();
+        while let Some((&key, _)) = self
+            .requests
+            .range((id, StreamId::MIN)..=(id, StreamId::MAX))
+            .next()
+        {
+            self.finish(now, key, End::ClientLeft);
+        }
+    }
+
+    fn perform(&mut self, now: Instant, key: Key, action: Option<Action>) {
+        let Some(action) = action else { return };
+        let Some(request) = self.requests.get_mut(&key) else {
+            return;
+        };
+        let peer = request.client.peer;
+        match action {
+            Action::AskForData { index, num_bytes } => {
+                let order = Order::AskForData(DialDataRequest {
+                    addr_idx: index,
+                    num_bytes,
+                });
+                self.command(peer, key, order);
+            }
+            Action::Dial(chosen) => {
+                let dialer = self.dialer.dial_back_mut();
+                if dialer.in_flight() >= self.config.limits.dials as usize {
+                    request.job.record.limit = Some(Limit::Dials);
+                    let action = request.job.no_dial_left(now);
+                    self.perform(now, key, Some(action));
+                    return;
+                }
+                let dial = dialer.dial(peer, chosen.addr, request.nonce);
+                request.dial = Some(dial);
+                request.job.dialing(now, dial);
+                self.dials.insert(dial, key);
+            }
+            Action::Answer(response) => {
+                self.abandon_dial(key);
+                self.command(peer, key, Order::Answer(response));
+            }
+            Action::Reset(end) => {
+                self.command(peer, key, Order::Reset);
+                self.finish(now, key, end);
+            }
+        }
+    }
+
+    /// Lets go of the dial of this request, if one is under way.
+    fn abandon_dial(&mut self, key: Key) {
+        if let Some(request) = self.requests.get_mut(&key)
+            && let Some(dial) = request.dial.take()
+        {
+            self.dials.remove(&dial);
+            self.dialer.dial_back_mut().abandon(dial);
+        }
+    }
+
+    fn finish(&mut self, now: Instant, key: Key, end: End) {
+        self.abandon_dial(key);
+        let Some(request) = self.requests.remove(&key) else {
+            return;
+        };
+        self.limiter.finish(&request.client.peer);
+        if let End::Misbehaved(cause) = end {
+            self.misbehaved
+                .add(now, cause, 1, request.client.peer, key.0);
+        }
+        let served = request.job.into_event(now, end);
+        served.record_in(&request.span);
+        self.event(Event::Served(served));
+    }
+
+    fn command(&mut self, peer: PeerId, (connection, stream): Key, order: Order) {
+        self.commands
+            .push_back((peer, connection, Command { stream, order }));
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        } else {
+            tracing::warn!("the swarm is not polled; an event of the AutoNAT v2 server is lost");
+        }
+    }
+
+    /// Handles all that is due, and says whether anything was.
+    fn handle_timeout(&mut self, now: Instant) -> bool {
+        let due: Vec<Key> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.job.deadline() <= now)
+            .map(|(key, _)| *key)
+            .collect();
+        let mut busy = !due.is_empty();
+        for key in due {
+            if let Some(request) = self.requests.get_mut(&key) {
+                let action = request.job.timed_out(now);
+                self.perform(now, key, action);
+            }
+        }
+        while let Some((limit, count, client, connection_id)) = self.rejected.take(now) {
+            busy = true;
+            self.event(Event::Rejected(Rejected {
+                limit,
+                count,
+                client,
+                connection_id,
+            }));
+        }
+        while let Some((cause, count, client, connection_id)) = self.misbehaved.take(now) {
+            busy = true;
+            tracing::debug!(%client, cause = cause.as_str(), count, "a client misbehaved");
+            self.event(Event::Misbehaved(Misbehaved {
+                cause,
+                count,
+                client,
+                connection_id,
+            }));
+        }
+        busy
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        self.requests
+            .values()
+            .map(|request| request.job.deadline())
+            .chain(self.rejected.next_wakeup())
+            .chain(self.misbehaved.next_wakeup())
+            .min()
+    }
+
+    /// Whether there was anything to do.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let idle = self.requests.is_empty()
+            && self.rejected.next_wakeup().is_none()
+            && self.misbehaved.next_wakeup().is_none();
+        if idle {
+            self.timer = None;
+            return false;
+        }
+        let now = Instant::now();
+        if self.handle_timeout(now) {
+            return true;
+        }
+        while let Some(next) = self.next_wakeup() {
+            let timer = match &mut self.timer {
+                Some((timer, at)) if *at <= next => timer,
+                timer => {
+                    let delay = Delay::new(next.saturating_duration_since(now));
+                    &mut timer.insert((delay, next)).0
+                }
+            };
+            if timer.poll_unpin(cx).is_pending() {
+                return false;
+            }
+            self.timer = None;
+            if next <= Instant::now() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next thing that the dialer wants of the node's swarm.
+    fn poll_dialer(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, Infallible>> {
+        for _ in 0..MAX_DIALER_EVENTS {
+            let fact = match &mut self.dialer {
+                Dialer::Node(dial_back) => match dial_back.next_fact() {
+                    Some(fact) => fact,
+                    None => {
+                        return dial_back.next_action().map_or(Poll::Pending, Poll::Ready);
+                    }
+                },
+                Dialer::Apart { swarm, .. } => match swarm.poll_next_unpin(cx) {
+                    Poll::Ready(Some(SwarmEvent::Behaviour(DialBackEvent(fact)))) => fact,
+                    Poll::Ready(Some(_)) => continue,
+                    Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                },
+            };
+            self.on_fact(fact);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Request {
+    fn log_passed_over(&self, passed_over: &[(u32, PassedOver)], addrs: &[Option<Multiaddr>]) {
+        for (index, reason) in passed_over {
+            let addr = addrs.get(*index as usize).and_then(Option::as_ref);
+            tracing::debug!(
+                parent: &self.span,
+                index,
+                addr = addr.map(tracing::field::display),
+                ?reason,
+                "passed over an address"
+            );
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        remote_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::server(Arc::clone(&self.shared), remote_addr))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: PeerId,
+        addr: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if let Dialer::Node(dial_back) = &self.dialer
+            && let Some(handler) = dial_back.handler_for(id)?
+        {
+            return Ok(Handler::dial_back(handler));
+        }
+        Ok(Handler::server(Arc::clone(&self.shared), addr))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(closed) = event {
+            self.on_connection_closed(closed);
+        }
+        match &mut self.dialer {
+            Dialer::Node(dial_back) => dial_back.on_swarm_event(event),
+            Dialer::Apart { node, own_ips, .. } => {
+                own_ips.on_swarm_event(&event);
+                node.on_swarm_event(&event);
+            }
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        Report(said): THandlerOutEvent<Self>,
+    ) {
+        match said {
+            Said::Incoming {
+                stream,
+                observed_ip,
+            } => self.on_incoming(peer, (connection, stream), observed_ip),
+            Said::Requested { stream, request } => {
+                self.on_requested((connection, stream), request);
+            }
+            Said::Paid { stream, bytes } => self.on_paid((connection, stream), bytes),
+            Said::Over {
+                stream,
+                end,
+                dial_data,
+            } => self.on_over((connection, stream), end, dial_data),
+            Said::TooManyStreams(count) => self.misbehaved.add(
+                Instant::now(),
+                Misbehaviour::TooManyStreams,
+                count.into(),
+                peer,
+                connection,
+            ),
+            Said::DialBack(result) => self.dialer.dial_back_mut().on_report(connection, result),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some((peer_id, connection, command)) = self.commands.pop_front() {
+                return Poll::Ready(ToSwarm::NotifyHandler {
+                    peer_id,
+                    handler: NotifyHandler::One(connection),
+                    event: command,
+                });
+            }
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(ToSwarm::GenerateEvent(event));
+            }
+            if let Poll::Ready(action) = self.poll_dialer(cx) {
+                return Poll::Ready(
+                    action
+                        .map_out(|never| match never {})
+                        .map_in(|never| match never {}),
+                );
+            }
+            let waiting = self.commands.is_empty() && self.events.is_empty();
+            if waiting && !self.poll_timer(cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What a node can dial: pairs of IP family and transport, and how far they reach.
+//!
+//! A dial that the node was never able to make must not be reported as `E_DIAL_ERROR`, since that
+//! condemns the client for the server's fault (AutoNAT v2 specification, "Implementation
+//! suggestions": refuse an IP family without connectivity). So nothing is dialed without evidence:
+//! a listener of that family and transport, a recent success, or the operator's word. The transport's
+//! `MultiaddrNotSupported` speaks against it.
+//!
+//! Pure: swarm events and time come in, a judgement comes out. All sets are bounded by the number of
+//! families, transports and reaches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use libp2p_core::{ConnectedPoint, Multiaddr};
+use libp2p_swarm::{FromSwarm, behaviour::ConnectionEstablished};
+use web_time::Instant;
+
+use crate::address::{self, IpFamily, IpScope, Transport};
+
+/// How long a success vouches for a family and transport. Networks change under a running node.
+const SUCCESS_COUNTS_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// How long `MultiaddrNotSupported` counts. Not for ever: the address that caused it was written by a
+/// stranger, and one odd address must not switch a transport off.
+const UNSUPPORTED_COUNTS_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// How far away an IP is, as far as routing is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    Loopback,
+    Local,
+    Global,
+}
+
+impl Reach {
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        match address::ip_scope(ip) {
+            IpScope::Global => Self::Global,
+            IpScope::Loopback => Self::Loopback,
+            _ => Self::Local,
+        }
+    }
+}
+
+type Pair = (IpFamily, Transport);
+
+#[derive(Debug, Default)]
+pub(crate) struct Capabilities {
+    /// The operator's word. Nothing is learned beside it.
+    fixed: Option<BTreeSet<Pair>>,
+    listeners: Vec<Multiaddr>,
+    /// What `listeners` are evidence for.
+    listening: BTreeSet<(Pair, Reach)>,
+    succeeded: BTreeMap<(Pair, Reach), Instant>,
+    unsupported: BTreeMap<Pair, Instant>,
+}
+
+impl Capabilities {
+    pub(crate) fn fixed(pairs: impl IntoIterator<Item = Pair>) -> Self {
+        Self {
+            fixed: Some(pairs.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn on_swarm_event(&mut self, event: &FromSwarm<'_>) {
+        match event {
+            FromSwarm::NewListenAddr(new) => self.listener_added(new.addr),
+            FromSwarm::ExpiredListenAddr(expired) => self.listener_removed(expired.addr),
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                endpoint: ConnectedPoint::Dialer { address, .. },
+                ..
+            }) => self.dial_succeeded(Instant::now(), address),
+            _ => {}
+        }
+    }
+
+    fn listener_added(&mut self, addr: &Multiaddr) {
+        self.listeners.push(addr.clone());
+        self.listening.extend(evidence_of_listener(addr));
+    }
+
+    fn listener_removed(&mut self, addr: &Multiaddr) {
+        if let Some(at) = self.listeners.iter().position(|known| known == addr) {
+            self.listeners.swap_remove(at);
+        }
+        self.listening = self
+            .listeners
+            .iter()
+            .flat_map(evidence_of_listener)
+            .collect();
+    }
+
+    /// An outbound connection to this address was established.
+    fn dial_succeeded(&mut self, now: Instant, addr: &Multiaddr) {
+        let (Some(ip), Some(transport), false) = (
+            address::ip(addr),
+            address::transport(addr),
+            address::is_relayed(addr),
+        ) else {
+            return;
+        };
+        let pair = (IpFamily::of(ip), transport);
+        self.unsupported.remove(&pair);
+        self.succeeded.insert((pair, Reach::of(ip)), now);
+    }
+
+    /// The transport answered `MultiaddrNotSupported` for this address. Call this only for addresses
+    /// that [`policy`](super::policy) chose: any transport says so of a malformed one.
+    pub(crate) fn dial_unsupported(&mut self, now: Instant, addr: &Multiaddr) {
+        let Some(transport) = address::transport(addr) else {
+            return;
+        };
+        if !is_simplest(addr, transport) {
+            return;
+        }
+        for family in families(addr) {
+            self.unsupported.insert((family, transport), now);
+        }
+    }
+
+    /// Whether the address can be dialed; `None` without evidence.
+    pub(crate) fn judge(&self, now: Instant, addr: &Multiaddr) -> Option<bool> {
+        let transport = address::transport(addr)?;
+        let reach = address::ip(addr).map_or(Reach::Global, Reach::of);
+        let mut judged =
+            families(addr).map(|family| self.judge_pair(now, (family, transport), reach));
+        let first = judged.next()?;
+        // A name without a family: one of the two families is enough.
+        judged.fold(first, |all, one| match (all, one) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (None, _) | (_, None) => None,
+            (Some(false), Some(false)) => Some(false),
+        })
+    }
+
+    fn judge_pair(&self, now: Instant, pair: Pair, reach: Reach) -> Option<bool> {
+        if let Some(fixed) = &self.fixed {
+            return Some(fixed.contains(&pair));
+        }
+        let fresh = |at: Option<&Instant>, span: Duration| {
+            at.is_some_and(|at| now.saturating_duration_since(*at) < span)
+        };
+        if fresh(self.unsupported.get(&pair), UNSUPPORTED_COUNTS_FOR) {
+            return Some(false);
+        }
+        if self.listening.contains(&(pair, reach))
+            || fresh(self.succeeded.get(&(pair, reach)), SUCCESS_COUNTS_FOR)
+        {
+            return Some(true);
+        }
+        None
+    }
+}
+
+/// The families that a dial to this address may use: both, for a name that does not say.
+fn families(addr: &Multiaddr) -> impl Iterator<Item = IpFamily> {
+    let family = address::family(addr);
+    [IpFamily::V4, IpFamily::V6]
+        .into_iter()
+        .filter(move |one| family.is_none_or(|family| family == *one))
+}
+
+/// Whether the address is the simplest of its transport, so that `MultiaddrNotSupported` is about the
+/// transport and not about an ornament that a stranger attached to make us believe so.
+fn is_simplest(addr: &Multiaddr, transport: Transport) -> bool {
+    use libp2p_core::multiaddr::Protocol;
+
+    let most = match transport {
+        Transport::Tcp => 2,
+        Transport::Quic | Transport::QuicDraft29 | Transport::WebSocket => 3,
+        Transport::SecureWebSocket => 4,
+        _ => usize::MAX,
+    };
+    let parts = addr.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
+    let plain_path = addr.iter().all(|part| match part {
+        Protocol::Ws(path) | Protocol::Wss(path) => path == "/",
+        _ => true,
+    });
+    parts.count() <= most && plain_path
+}
+
+/// An IPv4 listener on a private address reaches the Internet through its NAT; an IPv6 listener on
+/// anything but a global address says nothing about the Internet.
+fn evidence_of_listener(addr: &Multiaddr) -> Vec<(Pair, Reach)> {
+    let (Some(ip), Some(transport), false) = (
+        address::ip(addr),
+        address::transport(addr),
+        address::is_relayed(addr),
+    ) else {
+        return Vec::new();
+    };
+    let pair = (IpFamily::of(ip), transport);
+    let reaches: &[Reach] = match (address::ip_scope(ip), ip) {
+        (IpScope::Loopback, _) => &[Reach::Loopback],
+        (IpScope::LinkLocal, _) => &[],
+        (IpScope::Global, _) | (_, IpAddr::V4(_)) => &[Reach::Local, Reach::Global],
+        (_, IpAddr::V6(_)) => &[Reach::Local],
+    };
+    reaches.iter().map(|reach| (pair, *reach)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    fn listening_on(addrs: &[&str]) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        for text in addrs {
+            capabilities.listener_added(&addr(text));
+        }
+        capabilities
+    }
+
+    #[test]
+    fn nothing_is_known_without_evidence() {
+        let capabilities = Capabilities::default();
+        let judged = capabilities.judge(Instant::now(), &addr("/ip4/20.1.0.1/tcp/4001"));
+        assert_eq!(judged, None);
+    }
+
+    #[test]
+    fn a_listener_behind_a_nat_vouches_for_its_own_family_and_transport() {
+        let now = Instant::now();
+        let capabilities = listening_on(&["/ip4/192.168.1.2/tcp/4001"]);
+        let judge = |text| capabilities.judge(now, &addr(text));
+        assert_eq!(judge("/ip4/20.1.0.1/tcp/1"), Some(true));
+        assert_eq!(judge("/ip4/20.1.0.1/udp/1/quic-v1"), None);
+        assert_eq!(judge("/ip6/2606:4700::1/tcp/1"), None);
+        assert_eq!(judge("/ip4/127.0.0.1/tcp/1"), None);
+    }
+
+    #[test]
+    fn ipv6_on_loopback_or_link_local_is_no_connectivity() {
+        let now = Instant::now();
+        let capabilities = listening_on(&[
+            "/ip6/::1/tcp/4001",
+            "/ip6/fe80::1/tcp/4001",
+            "/ip6/fd00::1/tcp/1",
+        ]);
+        assert_eq!(
+            capabilities.judge(now, &addr("/ip6/2606:4700::1/tcp/1")),
+            None
+        );
+        assert_eq!(capabilities.judge(now, &addr("/ip6/::1/tcp/1")), Some(true));
+    }
+
+    #[test]
+    fn a_listener_that_is_gone_vouches_for_nothing() {
+        let now = Instant::now();
+        let mut capabilities =
+            listening_on(&["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.1/udp/1/quic-v1"]);
+        capabilities.listener_removed(&addr("/ip4/10.0.0.1/tcp/1"));
+        assert_eq!(capabilities.judge(now, &addr("/ip4/20.1.0.1/tcp/1")), None);
+        assert_eq!(
+            capabilities.judge(now, &addr("/ip4/20.1.0.1/udp/1/quic-v1")),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn a_success_vouches_for_an_hour() {
+        let now = Instant::now();
+        let mut capabilities = Capabilities::default();
+        capabilities.dial_succeeded(now, &addr("/ip6/2606:4700::1/tcp/1"));
+        let other = addr("/ip6/2a00::7/tcp/9");
+        assert_eq!(capabilities.judge(now, &other), Some(true));
+        assert_eq!(capabilities.judge(now + SUCCESS_COUNTS_FOR, &other), None);
+    }
+
+    #[test]
+    fn a_relayed_success_vouches_for_nothing() {
+        let now = Instant::now();
+        let relay = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let mut capabilities = Capabilities::default();
+        capabilities.dial_succeeded(
+            now,
+            &addr(&format!("/ip4/20.1.0.1/tcp/1/p2p/{relay}/p2p-circuit")),
+        );
+        assert_eq!(capabilities.judge(now, &addr("/ip4/20.1.0.2/tcp/1")), None);
+    }
+
+    #[test]
+    fn not_supported_outweighs_a_listener_for_a_while_and_a_success_at_once() {
+        let now = Instant::now();
+        let mut capabilities = listening_on(&["/ip4/10.0.0.1/tcp/1/ws"]);
+        let ws = addr("/ip4/20.1.0.1/tcp/1/ws");
+        assert_eq!(capabilities.judge(now, &ws), Some(true));
+        capabilities.dial_unsupported(now, &ws);
+        assert_eq!(capabilities.judge(now, &ws), Some(false));
+        assert_eq!(
+            capabilities.judge(now + UNSUPPORTED_COUNTS_FOR, &ws),
+            Some(true)
+        );
+        capabilities.dial_succeeded(now, &ws);
+        assert_eq!(capabilities.judge(now, &ws), Some(true));
+    }
+
+    #[test]
+    fn the_operators_word_is_final() {
+        let now = Instant::now();
+        let mut capabilities = Capabilities::fixed([(IpFamily::V4, Transport::Tcp)]);
+        capabilities.listener_added(&addr("/ip4/10.0.0.1/udp/1/quic-v1"));
+        capabilities.dial_unsupported(now, &addr("/ip4/20.1.0.1/tcp/1"));
+        assert_eq!(
+            capabilities.judge(now, &addr("/ip4/20.1.0.1/tcp/1")),
+            Some(true)
+        );
+        assert_eq!(
+            capabilities.judge(now, &addr("/ip4/20.1.0.1/udp/1/quic-v1")),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn an_ornament_does_not_switch_a_transport_off() {
+        let now = Instant::now();
+        let mut capabilities = listening_on(&["/ip4/10.0.0.1/udp/1/quic-v1"]);
+        let quic = "/ip4/20.1.0.1/udp/1/quic-v1";
+        let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
+        capabilities.dial_unsupported(now, &addr(&format!("{quic}/certhash/{hash}")));
+        assert_eq!(capabilities.judge(now, &addr(quic)), Some(true));
+        capabilities.dial_unsupported(now, &addr(quic));
+        assert_eq!(capabilities.judge(now, &addr(quic)), Some(false));
+    }
+
+    #[test]
+    fn a_name_of_either_family_needs_one_of_them() {
+        let now = Instant::now();
+        let capabilities = listening_on(&["/ip4/10.0.0.1/tcp/1"]);
+        assert_eq!(
+            capabilities.judge(now, &addr("/dns/example.com/tcp/1")),
+            Some(true)
+        );
+        assert_eq!(
+            capabilities.judge(now, &addr("/dns6/example.com/tcp/1")),
+            None
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! The options of the server, with their units, defaults, costs and risks.
+
+use std::time::Duration;
+
+use super::{
+    job::Timing,
+    limits::{Limits, MAX_REQUESTS_PER_MINUTE},
+    policy::Rules,
+};
+use crate::address::{IpFamily, Transport};
+use crate::protocol;
+
+/// Configuration of the [`Behaviour`](super::Behaviour).
+///
+/// The defaults are safe and useful on a public node: nobody needs to change them to leave a server on.
+/// A server costs what its limits allow and no more, whatever clients do:
+///
+/// | resource | bound with the defaults |
+/// |---|---|
+/// | dials | 60 a minute, 32 at once |
+/// | dial data received | 12 times 100,000 bytes a minute, about 20 kB/s |
+/// | memory for requests | 64 requests of at most 24 KiB |
+/// | memory for rates | about 240 entries of at most 200 bytes |
+/// | streams per connection | 8 |
+///
+/// Whoever runs a public server far from its limits should leave them; a server for a private
+/// network with many nodes behind one IP should raise
+/// [`with_max_requests_per_minute_per_neighbourhood`](Self::with_max_requests_per_minute_per_neighbourhood).
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(super) timing: Timing,
+    pub(super) max_delay: Duration,
+    pub(super) limits: Limits,
+    pub(super) v4_prefix: u8,
+    pub(super) v6_prefix: u8,
+    pub(super) rules: Rules,
+    pub(super) max_streams: usize,
+    pub(super) max_message_len: usize,
+    pub(super) dialable: Option<Vec<(IpFamily, Transport)>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timing: Timing {
+                request: Duration::from_secs(9),
+                read: Duration::from_secs(2),
+                dial_data: Duration::from_secs(4),
+                dial: Duration::from_secs(6),
+                nonce: Duration::from_secs(3),
+            },
+            max_delay: Duration::from_secs(3),
+            limits: Limits {
+                requests: 60,
+                requests_of_peer: 12,
+                requests_of_neighbourhood: 20,
+                dial_data: 12,
+                dial_data_of_neighbourhood: 6,
+                target: 12,
+                concurrent: 64,
+                concurrent_of_peer: 2,
+                dials: 32,
+            },
+            v4_prefix: 24,
+            v6_prefix: 56,
+            rules: Rules {
+                private_addresses: false,
+                names: false,
+                max_addresses: protocol::MAX_ADDRESSES,
+            },
+            max_streams: 8,
+            max_message_len: protocol::MAX_MESSAGE_LEN,
+            dialable: None,
+        }
+    }
+}
+
+/// What is dialed.
+impl Config {
+    /// Dial private addresses too: loopback, RFC 1918, unique local, shared and link-local ones. Default:
+    /// `false`.
+    ///
+    /// For test networks and networks of one's own. On the Internet this lets every stranger make this
+    /// node connect to any port of this host and of the networks that it is on. Multicast,
+    /// unspecified and reserved addresses are not dialed in any case.
+    #[must_use]
+    pub const fn with_private_addresses_allowed(mut self, allowed: bool) -> Self {
+        self.rules.private_addresses = allowed;
+        self
+    }
+
+    /// Dial names (`/dns`, `/dns4`, `/dns6`). Default: `false`, as in the specification's advice.
+    ///
+    /// Whoever owns a name decides what it resolves to, and may let it point into this node's own
+    /// network after the request was accepted: with this on, the rules on private addresses and
+    /// on the server's own addresses do not protect. Use it only where the node can reach nothing that
+    /// strangers cannot. Dial data is asked for every name; all names together share one limit on
+    /// dials per target. `/dnsaddr` is never dialed.
+    #[must_use]
+    pub const fn with_names_allowed(mut self, allowed: bool) -> Self {
+        self.rules.names = allowed;
+        self
+    }
+
+    /// How many addresses of a request are looked at, from the first. Default: 50, as in go-libp2p.
+    ///
+    /// Each costs a parse and a few comparisons. With a small number, clients that put addresses first
+    /// which this server cannot dial are refused.
+    #[must_use]
+    pub const fn with_max_addresses(mut self, addresses: usize) -> Self {
+        self.rules.max_addresses = addresses;
+        self
+    }
+
+    /// Fixes what this node can dial. Default: learned.
+    ///
+    /// By default, a family and transport is dialed if the node has a listener of that kind, or has
+    /// dialed one successfully within the last hour, and its transport did not refuse one within
+    /// the last ten minutes. A pair that is listed here in error makes the server report
+    /// `E_DIAL_ERROR` to clients that are reachable; one that is missing is refused.
+    #[must_use]
+    pub fn with_dialable(
+        mut self,
+        dialable: impl IntoIterator<Item = (IpFamily, Transport)>,
+    ) -> Self {
+        self.dialable = Some(dialable.into_iter().collect());
+        self
+    }
+}
+
+/// How often and how much. Whoever is over a limit gets `E_REQUEST_REJECTED`, before the request is
+/// read wherever it can be told by then. A rejected request counts towards no limit.
+///
+/// "Per minute" means: within any 60 s. It takes up to 65 s until a use no longer counts.
+impl Config {
+    /// Requests per minute in all. Default: 60, as in go-libp2p. At most 65,536; more is taken for that.
+    ///
+    /// This bounds the dials that strangers can cause, and the memory: about 1 kB for each request per
+    /// minute. With 0 every request is rejected.
+    #[must_use]
+    pub const fn with_max_requests_per_minute(mut self, requests: u32) -> Self {
+        self.limits.requests = if requests < MAX_REQUESTS_PER_MINUTE {
+            requests
+        } else {
+            MAX_REQUESTS_PER_MINUTE
+        };
+        self
+    }
+
+    /// Requests per minute of one peer. Default: 12, as in go-libp2p.
+    ///
+    /// A client that has just started asks several times in a row, later once or less per hour. Peer
+    /// ids are free, so this only keeps honest clients from crowding others out.
+    #[must_use]
+    pub const fn with_max_requests_per_minute_per_peer(mut self, requests: u32) -> Self {
+        self.limits.requests_of_peer = requests;
+        self
+    }
+
+    /// Requests per minute from one IP neighbourhood, see
+    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 20. All relayed clients together count
+    /// as one.
+    ///
+    /// Keep it well under the requests in all: it is what leaves something for others when somebody
+    /// with many peer ids asks without end. Clients behind one carrier-grade NAT share it.
+    #[must_use]
+    pub const fn with_max_requests_per_minute_per_neighbourhood(mut self, requests: u32) -> Self {
+        self.limits.requests_of_neighbourhood = requests;
+        self
+    }
+
+    /// The prefix lengths that make a neighbourhood, in bits. Default: 24 for IPv4, 56 for IPv6, the
+    /// smallest networks that are commonly handed to one customer. More than 32 and 128 count as those.
+    ///
+    /// Longer prefixes let one attacker be many; shorter ones let many clients share one limit.
+    #[must_use]
+    pub const fn with_neighbourhood(mut self, v4_prefix: u8, v6_prefix: u8) -> Self {
+        self.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
+        self.v6_prefix = if v6_prefix > 128 { 128 } else { v6_prefix };
+        self
+    }
+
+    /// Requests per minute that need dial data, in all. Default: 12, as in go-libp2p.
+    ///
+    /// Each receives up to 100,000 bytes. A higher number helps clients with several IPs, at the price of
+    /// traffic, and lets more dials go to IPs that are not the client's.
+    #[must_use]
+    pub const fn with_max_dial_data_requests_per_minute(mut self, requests: u32) -> Self {
+        self.limits.dial_data = requests;
+        self
+    }
+
+    /// Requests per minute that need dial data, from one IP neighbourhood. Default: 6.
+    #[must_use]
+    pub const fn with_max_dial_data_requests_per_minute_per_neighbourhood(
+        mut self,
+        requests: u32,
+    ) -> Self {
+        self.limits.dial_data_of_neighbourhood = requests;
+        self
+    }
+
+    /// Dials per minute of one IP, unless the client that asks has this IP itself. Default: 12.
+    ///
+    /// Many clients could otherwise send many servers to one victim, each of them within its own limit
+    /// (libp2p/specs issue 640).
+    #[must_use]
+    pub const fn with_max_dials_per_minute_per_target(mut self, dials: u32) -> Self {
+        self.limits.target = dials;
+        self
+    }
+
+    /// Requests at once. Default: 64.
+    ///
+    /// A request holds a stream and, while it is read, a buffer of up to three messages. A client
+    /// that stalls holds its place until the step's deadline.
+    #[must_use]
+    pub const fn with_max_concurrent_requests(mut self, requests: u32) -> Self {
+        self.limits.concurrent = requests;
+        self
+    }
+
+    /// Requests of one peer at once. Default: 2, as in go-libp2p.
+    #[must_use]
+    pub const fn with_max_concurrent_requests_per_peer(mut self, requests: u32) -> Self {
+        self.limits.concurrent_of_peer = requests;
+        self
+    }
+
+    /// Dial-backs at once. Default: 32.
+    ///
+    /// Each holds a socket and a handshake. A dial that nobody waits for any more counts until the
+    /// transport gives it up, since it cannot be called back: give the transport a timeout (the
+    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of
+    /// 10 s), or else silent targets hold their places for the two minutes that an operating system tries.
+    #[must_use]
+    pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
+        self.limits.dials = dials;
+        self
+    }
+
+    /// Dial-request streams that are kept on one connection. Default: 8.
+    ///
+    /// More than the concurrent requests of a peer, so that those over the limit can be told so. Streams
+    /// beyond are dropped without an answer.
+    #[must_use]
+    pub const fn with_max_streams_per_connection(mut self, streams: usize) -> Self {
+        self.max_streams = streams;
+        self
+    }
+
+    /// The longest message that is read, in bytes. Default: 8,192, as in go-libp2p.
+    ///
+    /// With less than 4,102, clients that send dial data in full messages of 4,096 bytes are cut off.
+    #[must_use]
+    pub const fn with_max_message_len(mut self, bytes: usize) -> Self {
+        self.max_message_len = bytes;
+        self
+    }
+}
+
+/// How long. Each step has a deadline of its own, and all of them end with that of the request.
+impl Config {
+    /// From the opening of the stream to the answer. Default: 9 s.
+    ///
+    /// The clients of `libp2p-autonat` 0.16 give up after 10 s, those of go-libp2p after 15 s, and take a
+    /// server that answers later for a lost one. With under 5 s, dials that need a second TCP
+    /// SYN are reported as failures.
+    #[must_use]
+    pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.request = timeout;
+        self
+    }
+
+    /// For reading the request. Default: 2 s. A client sends it right after it opened the stream.
+    #[must_use]
+    pub const fn with_read_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.read = timeout;
+        self
+    }
+
+    /// For receiving all of the dial data. Default: 4 s, which takes an uplink of 0.2 Mbit/s.
+    #[must_use]
+    pub const fn with_dial_data_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.dial_data = timeout;
+        self
+    }
+
+    /// The longest wait between dial data and dial. Default: 3 s. The wait is random, uniform from zero.
+    ///
+    /// It spreads the dials of many servers that one attacker sends to the same target. Zero in tests;
+    /// on the Internet it costs the client time and the server nothing. It is cut short where the
+    /// dial would come too late.
+    #[must_use]
+    pub const fn with_max_delay_after_dial_data(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// For establishing the dialed connection, handshakes included. Default: 6 s. After that the client
+    /// is told `E_DIAL_ERROR`.
+    #[must_use]
+    pub const fn with_dial_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.dial = timeout;
+        self
+    }
+
+    /// For delivering the nonce on the dialed connection. Default: 3 s. After that the client is told
+    /// `E_DIAL_BACK_ERROR`, and the connection is closed.
+    #[must_use]
+    pub const fn with_dial_back_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.nonce = timeout;
+        self
+    }
+}

@@ -1,0 +1,380 @@
+//! The server's end of a connection: streams in and out, by id, as the behaviour commands.
+//!
+//! A handler knows no policy and keeps no time for requests; the behaviour's jobs do. It asks before it
+//! reads: a stream is announced and left untouched until the behaviour serves or rejects it. An idle
+//! handler is a few words without allocation or timer, since a node has one per connection.
+
+use std::{
+    convert::Infallible,
+    fmt, future, mem,
+    net::IpAddr,
+    option,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p_core::{
+    Multiaddr,
+    upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo},
+};
+use libp2p_swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol,
+    handler::{
+        AddressChange, ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound,
+        FullyNegotiatedOutbound,
+    },
+};
+use web_time::Instant;
+
+use super::{
+    End, NotDelivered, dial_back,
+    exchange::{Exchange, Progress},
+};
+use crate::{
+    address,
+    protocol::{
+        DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialDataRequest, DialRequest, DialResponse,
+        Limits,
+    },
+};
+
+/// How long a rejected client may take to read that it was rejected.
+const REJECTION_TIME: Duration = Duration::from_secs(2);
+
+/// What all handlers of a server have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) max_streams: usize,
+}
+
+/// Names a stream of a connection. Not reused while the connection lives, short of 2^32 streams.
+pub(super) type StreamId = u32;
+
+/// The handler of a connection of [`Behaviour`](super::Behaviour).
+#[expect(unnameable_types, reason = "of no use but as an associated type")]
+pub struct Handler(Role);
+
+enum Role {
+    Server(Server),
+    DialBack(Box<dial_back::Handler>),
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    /// The client's IP, kept here so that the behaviour keeps nothing per connection.
+    observed_ip: Option<IpAddr>,
+    next_stream: StreamId,
+    active: Option<Box<Active>>,
+}
+
+/// What a handler has while there are streams.
+#[derive(Default)]
+struct Active {
+    streams: Vec<Slot>,
+    /// Streams that were dropped at once, as there were too many.
+    dropped: u32,
+    /// Runs while there are rejected streams.
+    timer: Option<Delay>,
+}
+
+struct Slot {
+    id: StreamId,
+    exchange: Exchange,
+    /// Whether the behaviour knows of it.
+    announced: bool,
+    /// When a rejected stream is dropped. The behaviour has forgotten it.
+    rejected_until: Option<Instant>,
+}
+
+/// What a handler tells the behaviour.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "of no use but as an associated type")]
+pub struct Report(pub(super) Said);
+
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A stream was opened and waits to be served or rejected.
+    Incoming {
+        stream: StreamId,
+        observed_ip: Option<IpAddr>,
+    },
+    Requested {
+        stream: StreamId,
+        request: DialRequest,
+    },
+    Paid {
+        stream: StreamId,
+        bytes: u64,
+    },
+    Over {
+        stream: StreamId,
+        end: End,
+        dial_data: u64,
+    },
+    /// This many streams were dropped unseen.
+    TooManyStreams(u32),
+    DialBack(Result<(), NotDelivered>),
+}
+
+/// What the behaviour tells a handler. One for a stream that is gone is ignored.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "of no use but as an associated type")]
+pub struct Command {
+    pub(super) stream: StreamId,
+    pub(super) order: Order,
+}
+
+#[derive(Debug)]
+pub(super) enum Order {
+    Serve,
+    Reject,
+    AskForData(DialDataRequest),
+    Answer(DialResponse),
+    Reset,
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Role::DialBack(handler) => f.debug_tuple("DialBack").field(handler).finish(),
+            Role::Server(server) => f
+                .debug_struct("Server")
+                .field("observed_ip", &server.observed_ip)
+                .field(
+                    "streams",
+                    &server.active.as_ref().map_or(0, |it| it.streams.len()),
+                )
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+/// The client's IP as its address shows it: none on a relayed connection, nor behind a name.
+fn observed_ip(addr: &Multiaddr) -> Option<IpAddr> {
+    if address::is_relayed(addr) {
+        return None;
+    }
+    address::ip(addr).map(|ip| ip.to_canonical())
+}
+
+impl Handler {
+    pub(super) fn server(shared: Arc<Shared>, remote: &Multiaddr) -> Self {
+        Self(Role::Server(Server {
+            shared,
+            observed_ip: observed_ip(remote),
+            next_stream: 0,
+            active: None,
+        }))
+    }
+
+    pub(super) fn dial_back(handler: dial_back::Handler) -> Self {
+        Self(Role::DialBack(Box::new(handler)))
+    }
+}
+
+impl Server {
+    fn opened(&mut self, stream: Stream) {
+        let active = self.active.get_or_insert_default();
+        if active.streams.len() >= self.shared.max_streams {
+            active.dropped = active.dropped.saturating_add(1);
+            return;
+        }
+        active.streams.push(Slot {
+            id: self.next_stream,
+            exchange: Exchange::new(stream, self.shared.limits),
+            announced: false,
+            rejected_until: None,
+        });
+        self.next_stream = self.next_stream.wrapping_add(1);
+    }
+
+    fn command(&mut self, Command { stream, order }: Command) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let Some(at) = active.streams.iter().position(|slot| slot.id == stream) else {
+            return;
+        };
+        let slot = &mut active.streams[at];
+        match order {
+            Order::Serve => slot.exchange.read_request(),
+            Order::AskForData(request) => slot.exchange.ask_for_data(request),
+            Order::Answer(response) => slot.exchange.answer(response),
+            Order::Reject => {
+                slot.exchange.reject();
+                slot.rejected_until = Some(Instant::now() + REJECTION_TIME);
+                active
+                    .timer
+                    .get_or_insert_with(|| Delay::new(REJECTION_TIME));
+            }
+            Order::Reset => {
+                active.streams.swap_remove(at);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        let Some(active) = &mut self.active else {
+            return Poll::Pending;
+        };
+        if active.dropped > 0 {
+            let dropped = mem::take(&mut active.dropped);
+            return Poll::Ready(Said::TooManyStreams(dropped));
+        }
+        active.drop_late(cx);
+
+        let mut at = 0;
+        while let Some(slot) = active.streams.get_mut(at) {
+            if !slot.announced {
+                slot.announced = true;
+                return Poll::Ready(Said::Incoming {
+                    stream: slot.id,
+                    observed_ip: self.observed_ip,
+                });
+            }
+            let stream = slot.id;
+            match slot.exchange.poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(Progress::Requested(request)) => {
+                    return Poll::Ready(Said::Requested { stream, request });
+                }
+                Poll::Ready(Progress::Paid(bytes)) => {
+                    return Poll::Ready(Said::Paid { stream, bytes });
+                }
+                Poll::Ready(Progress::Over { end, dial_data }) => {
+                    let slot = active.streams.swap_remove(at);
+                    if slot.rejected_until.is_none() {
+                        return Poll::Ready(Said::Over {
+                            stream,
+                            end,
+                            dial_data,
+                        });
+                    }
+                }
+            }
+        }
+        if active.streams.is_empty() {
+            self.active = None;
+        }
+        Poll::Pending
+    }
+}
+
+impl Active {
+    /// Drops rejected streams whose client takes too long.
+    fn drop_late(&mut self, cx: &mut Context<'_>) {
+        while let Some(timer) = &mut self.timer
+            && timer.poll_unpin(cx).is_ready()
+        {
+            let now = Instant::now();
+            self.streams
+                .retain(|slot| slot.rejected_until.is_none_or(|until| now < until));
+            self.timer = self
+                .streams
+                .iter()
+                .filter_map(|slot| slot.rejected_until)
+                .min()
+                .map(|until| Delay::new(until.saturating_duration_since(now)));
+        }
+    }
+}
+
+/// Offers the dial-request protocol on the connections of a server, and nothing on a dial-back, so that
+/// a peer does not take a connection that is about to close for one to ask on.
+#[derive(Debug, Clone)]
+#[expect(unnameable_types, reason = "of no use but as an associated type")]
+pub struct Offer(Option<StreamProtocol>);
+
+impl UpgradeInfo for Offer {
+    type Info = StreamProtocol;
+    type InfoIter = option::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Offer {
+    type Output = Stream;
+    type Error = Infallible;
+    type Future = future::Ready<Result<Stream, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
+        future::ready(Ok(stream))
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Command;
+    type ToBehaviour = Report;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
+        let offered = match self.0 {
+            Role::Server(_) => Some(DIAL_REQUEST_PROTOCOL),
+            Role::DialBack(_) => None,
+        };
+        SubstreamProtocol::new(Offer(offered), ())
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Report>> {
+        match &mut self.0 {
+            Role::Server(server) => server
+                .poll(cx)
+                .map(|said| ConnectionHandlerEvent::NotifyBehaviour(Report(said))),
+            Role::DialBack(handler) => handler.poll(cx).map(|step| match step {
+                dial_back::Step::OpenStream => ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(ReadyUpgrade::new(DIAL_BACK_PROTOCOL), ()),
+                },
+                dial_back::Step::Report(result) => {
+                    ConnectionHandlerEvent::NotifyBehaviour(Report(Said::DialBack(result)))
+                }
+            }),
+        }
+    }
+
+    fn on_behaviour_event(&mut self, command: Command) {
+        if let Role::Server(server) = &mut self.0 {
+            server.command(command);
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
+    ) {
+        match (&mut self.0, event) {
+            (
+                Role::Server(server),
+                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                    protocol, ..
+                }),
+            ) => server.opened(protocol),
+            (
+                Role::Server(server),
+                ConnectionEvent::AddressChange(AddressChange { new_address }),
+            ) => server.observed_ip = observed_ip(new_address),
+            (
+                Role::DialBack(handler),
+                ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                    protocol, ..
+                }),
+            ) => handler.opened(protocol),
+            (
+                Role::DialBack(handler),
+                ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }),
+            ) => handler.not_opened(&error),
+            _ => {}
+        }
+    }
+}

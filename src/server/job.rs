@@ -1,0 +1,251 @@
+//! One request as an explicit state machine: what it waits for, until when, and what follows.
+//!
+//! Pure: facts and time come in, [`Action`]s come out. Every state has a deadline, so a job ends
+//! whatever the client, the network or the node's other parts do, and it ends within
+//! [`Timing::request`] of the stream's opening. It never decides what to dial (that is
+//! [`policy`](super::policy)) nor how often ([`limits`](super::limits)).
+
+use std::time::Duration;
+
+use libp2p_swarm::ConnectionId;
+use web_time::Instant;
+
+use super::{DialBackOutcome, End, Misbehaviour, NotDelivered, Served, policy::Chosen};
+use crate::protocol::{DialResponse, DialStatus, ResponseStatus};
+
+/// Time that is kept back for writing the answer.
+const ANSWER_RESERVE: Duration = Duration::from_millis(500);
+
+/// How long a client may take to accept the few bytes of an answer.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// Time that is kept back for delivering the nonce on a connection that took long to establish.
+const NONCE_RESERVE: Duration = Duration::from_millis(1500);
+
+/// The wait after dial data is cut short if the dial would be left with less than this. One lost TCP
+/// SYN is sent again after a second (RFC 6298), the next after three.
+const DIAL_RESERVE: Duration = Duration::from_millis(3500);
+
+/// How long each step may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) request: Duration,
+    pub(crate) read: Duration,
+    pub(crate) dial_data: Duration,
+    pub(crate) dial: Duration,
+    pub(crate) nonce: Duration,
+}
+
+/// What a job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// For the client's request.
+    Request,
+    /// For the client's dial data.
+    DialData,
+    /// For nothing but time: the random delay before a dial that dial data paid for.
+    Delay,
+    /// For the dial to be established.
+    Connection(ConnectionId),
+    /// For the client to acknowledge the nonce on that connection.
+    Nonce(ConnectionId),
+    /// For the answer to be written.
+    Answer,
+}
+
+/// What the behaviour is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    AskForData {
+        index: u32,
+        num_bytes: u64,
+    },
+    Dial(Chosen),
+    Answer(DialResponse),
+    /// Reset the stream; the job is over.
+    Reset(End),
+}
+
+/// What was decided about a request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// There is no address to dial.
+    Refuse,
+    /// A limit was hit that depends on the request's content.
+    Reject,
+    /// The chosen address is tested, after dial data of this size if any is due.
+    Test(Chosen, Option<u64>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    state: State,
+    deadline: Instant,
+    started: Instant,
+    timing: Timing,
+    chosen: Option<Chosen>,
+    /// The event that is made of this job when it is over.
+    pub(crate) record: Box<Served>,
+}
+
+impl Job {
+    pub(crate) fn new(now: Instant, timing: Timing, record: Served) -> Self {
+        Self {
+            state: State::Request,
+            deadline: now + timing.read.min(timing.request),
+            started: now,
+            timing,
+            chosen: None,
+            record: Box::new(record),
+        }
+    }
+
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The dial that the job waits for.
+    const fn dial(&self) -> Option<ConnectionId> {
+        match self.state {
+            State::Connection(dial) | State::Nonce(dial) => Some(dial),
+            _ => None,
+        }
+    }
+
+    /// The request was read and decided on.
+    pub(crate) fn decided(&mut self, now: Instant, decision: Decision) -> Option<Action> {
+        if self.state != State::Request {
+            return None;
+        }
+        match decision {
+            Decision::Refuse => Some(self.answer(now, ResponseStatus::DialRefused)),
+            Decision::Reject => Some(self.answer(now, ResponseStatus::RequestRejected)),
+            Decision::Test(chosen, None) => {
+                self.chosen = Some(chosen.clone());
+                Some(Action::Dial(chosen))
+            }
+            Decision::Test(chosen, Some(num_bytes)) => {
+                let index = chosen.index;
+                self.chosen = Some(chosen);
+                self.record.dial_data_requested = num_bytes;
+                self.enter(State::DialData, now + self.timing.dial_data);
+                Some(Action::AskForData { index, num_bytes })
+            }
+        }
+    }
+
+    /// The dial data is complete. The dial follows after `delay`, or earlier if it would come too
+    /// late.
+    pub(crate) fn data_complete(&mut self, now: Instant, delay: Duration) -> Option<Action> {
+        if self.state != State::DialData {
+            return None;
+        }
+        let latest = before(self.answer_by(), DIAL_RESERVE, now);
+        let until = (now + delay).min(latest);
+        if until <= now {
+            return self.chosen.clone().map(Action::Dial);
+        }
+        self.enter(State::Delay, until);
+        None
+    }
+
+    /// The dial went out.
+    pub(crate) fn dialing(&mut self, now: Instant, dial: ConnectionId) {
+        let latest = before(self.answer_by(), NONCE_RESERVE, now);
+        self.enter(
+            State::Connection(dial),
+            (now + self.timing.dial).min(latest),
+        );
+    }
+
+    /// The dial could not go out, since as many are under way as may be.
+    pub(crate) fn no_dial_left(&mut self, now: Instant) -> Action {
+        self.answer(now, ResponseStatus::RequestRejected)
+    }
+
+    /// The dialed connection is established.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        if let State::Connection(dial) = self.state {
+            self.enter(State::Nonce(dial), now + self.timing.nonce);
+        }
+    }
+
+    /// The dial-back is over.
+    pub(crate) fn dial_ended(&mut self, now: Instant, outcome: DialBackOutcome) -> Option<Action> {
+        self.dial()?;
+        let (status, dial_status) = outcome.statuses();
+        self.record.dial_back = Some(outcome);
+        Some(self.respond(now, status, dial_status))
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Action> {
+        if now < self.deadline {
+            return None;
+        }
+        match self.state {
+            State::Request => Some(Action::Reset(End::Misbehaved(Misbehaviour::SlowRequest))),
+            State::DialData => Some(Action::Reset(End::Misbehaved(Misbehaviour::SlowDialData))),
+            State::Delay => self.chosen.clone().map(Action::Dial),
+            State::Connection(_) => self.dial_ended(now, DialBackOutcome::DialTimedOut),
+            State::Nonce(_) => {
+                self.dial_ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
+            }
+            State::Answer => Some(Action::Reset(End::NotAnswered)),
+        }
+    }
+
+    /// The job is over; what it was goes into the event.
+    pub(crate) fn into_event(mut self, now: Instant, end: End) -> Box<Served> {
+        if end != End::Answered {
+            self.record.status = None;
+            self.record.dial_status = None;
+        }
+        self.record.end = end;
+        self.record.duration = now.saturating_duration_since(self.started);
+        self.record
+    }
+
+    fn answer(&mut self, now: Instant, status: ResponseStatus) -> Action {
+        self.respond(now, status, DialStatus::Unused)
+    }
+
+    fn respond(&mut self, now: Instant, status: ResponseStatus, dial_status: DialStatus) -> Action {
+        let ok = status == ResponseStatus::Ok;
+        self.record.status = Some(status);
+        self.record.dial_status = ok.then_some(dial_status);
+        let end = self.started + self.timing.request;
+        self.state = State::Answer;
+        self.deadline = (now + ANSWER_TIME).min(end).max(now + ANSWER_RESERVE);
+        let addr_idx = match &self.chosen {
+            Some(chosen) if ok => chosen.index,
+            _ => 0,
+        };
+        Action::Answer(DialResponse {
+            status,
+            addr_idx,
+            dial_status,
+        })
+    }
+
+    fn answer_by(&self) -> Instant {
+        before(
+            self.started + self.timing.request,
+            ANSWER_RESERVE,
+            self.started,
+        )
+    }
+
+    fn enter(&mut self, state: State, deadline: Instant) {
+        self.state = state;
+        self.deadline = deadline.min(self.answer_by());
+    }
+}
+
+/// `at - span`, but not before `earliest`.
+fn before(at: Instant, span: Duration, earliest: Instant) -> Instant {
+    at.checked_sub(span).map_or(earliest, |at| at.max(earliest))
+}
+
+#[cfg(test)]
+mod tests;

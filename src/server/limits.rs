@@ -1,0 +1,303 @@
+//! How often the server serves, and how much at once: counters per client, neighbourhood and
+//! dialed target, with the time passed in.
+//!
+//! A request takes from every counter or from none. What is rejected is therefore never remembered,
+//! and no counter holds more keys than requests were admitted in about a minute: the limit on
+//! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
+//! nobody else's share.
+//!
+//! Each counter is a sliding window in slots of five seconds. It keeps the promise that an operator
+//! reads into "12 per minute" (never more than 12 within any 60 s), which a token bucket with a burst
+//! does not; `governor`, the usual library, is one and reads a clock of its own.
+//! The limits follow the security considerations of the AutoNAT v2 specification and the
+//! defaults of go-libp2p; the one on targets answers libp2p/specs issue 640.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use libp2p_identity::PeerId;
+use web_time::Instant;
+
+use crate::address::{self, Neighbourhood};
+
+/// The limit that stopped a request. The client reads `E_REQUEST_REJECTED`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Requests in all per minute,
+    /// [`Config::with_max_requests_per_minute`](super::Config::with_max_requests_per_minute).
+    Requests,
+    /// Requests of one peer per minute.
+    RequestsOfPeer,
+    /// Requests from one IP neighbourhood per minute.
+    RequestsOfNeighbourhood,
+    /// Requests in all that need dial data, per minute.
+    DialData,
+    /// Requests of one IP neighbourhood that need dial data, per minute.
+    DialDataOfNeighbourhood,
+    /// Dials of one IP that is not the client's own, per minute.
+    Target,
+    /// Requests at once.
+    Concurrent,
+    /// Requests of one peer at once.
+    ConcurrentOfPeer,
+    /// Dial-backs at once.
+    Dials,
+}
+
+impl Limit {
+    /// The limit in a word or two, as written to the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests per minute",
+            Self::RequestsOfPeer => "requests per minute of the peer",
+            Self::RequestsOfNeighbourhood => "requests per minute of the neighbourhood",
+            Self::DialData => "requests with dial data per minute",
+            Self::DialDataOfNeighbourhood => {
+                "requests with dial data per minute of the neighbourhood"
+            }
+            Self::Target => "dials per minute of the target",
+            Self::Concurrent => "requests at once",
+            Self::ConcurrentOfPeer => "requests at once of the peer",
+            Self::Dials => "dial-backs at once",
+        }
+    }
+}
+
+/// The numbers, as the configuration gives them. Rates are per minute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) requests: u32,
+    pub(crate) requests_of_peer: u32,
+    pub(crate) requests_of_neighbourhood: u32,
+    pub(crate) dial_data: u32,
+    pub(crate) dial_data_of_neighbourhood: u32,
+    pub(crate) target: u32,
+    pub(crate) concurrent: u32,
+    pub(crate) concurrent_of_peer: u32,
+    pub(crate) dials: u32,
+}
+
+/// More requests per minute than this cannot be configured. It bounds the keys of every counter.
+pub(crate) const MAX_REQUESTS_PER_MINUTE: u32 = 65_536;
+
+const SLOT: Duration = Duration::from_secs(5);
+/// The slots of one minute and the one in progress, so that no 60 s fall between two sums.
+const SLOTS: usize = 13;
+
+/// The uses of the last 60 to 65 s.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    newest: u64,
+    uses: [u32; SLOTS],
+}
+
+impl Window {
+    fn advance(&mut self, slot: u64) {
+        let passed = slot.saturating_sub(self.newest);
+        if passed >= SLOTS as u64 {
+            self.uses = [0; SLOTS];
+        } else {
+            for slot in self.newest + 1..=self.newest + passed {
+                self.uses[(slot % SLOTS as u64) as usize] = 0;
+            }
+        }
+        self.newest += passed;
+    }
+
+    fn used(&self, slot: u64) -> u32 {
+        let mut at = *self;
+        at.advance(slot);
+        at.uses
+            .iter()
+            .fold(0, |sum, uses| u32::saturating_add(sum, *uses))
+    }
+
+    fn take(&mut self, slot: u64) {
+        self.advance(slot);
+        let uses = &mut self.uses[(self.newest % SLOTS as u64) as usize];
+        *uses = uses.saturating_add(1);
+    }
+}
+
+/// One window per key. A key whose window is empty again is forgotten.
+#[derive(Debug)]
+struct Windows<K>(BTreeMap<K, Window>);
+
+impl<K: Ord> Windows<K> {
+    const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    fn used(&self, key: &K, slot: u64) -> u32 {
+        self.0.get(key).map_or(0, |window| window.used(slot))
+    }
+
+    fn take(&mut self, key: K, slot: u64) {
+        self.0
+            .entry(key)
+            .or_insert(Window {
+                newest: slot,
+                uses: [0; SLOTS],
+            })
+            .take(slot);
+    }
+
+    fn forget_full(&mut self, slot: u64) {
+        self.0.retain(|_, window| window.used(slot) > 0);
+    }
+}
+
+/// All counters of a server.
+///
+/// Clients whose IP is unknown (relayed) share one neighbourhood.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    limits: Limits,
+    epoch: Instant,
+    /// The slot in which expired keys were last forgotten.
+    swept: u64,
+    requests: Window,
+    dial_data: Window,
+    peers: Windows<PeerId>,
+    neighbourhoods: Windows<Option<Neighbourhood>>,
+    dial_data_neighbourhoods: Windows<Option<Neighbourhood>>,
+    /// A dialed host, or an IPv6 network of a single customer. `None` stands for all names together,
+    /// since a name says nothing about what is dialed.
+    targets: Windows<Option<Neighbourhood>>,
+    running: BTreeMap<PeerId, u32>,
+    running_in_all: u32,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            limits,
+            epoch: now,
+            swept: 0,
+            requests: Window::default(),
+            dial_data: Window::default(),
+            peers: Windows::new(),
+            neighbourhoods: Windows::new(),
+            dial_data_neighbourhoods: Windows::new(),
+            targets: Windows::new(),
+            running: BTreeMap::new(),
+            running_in_all: 0,
+        }
+    }
+
+    /// Whether a request may be read, decided on what is known before the first byte. Each admitted
+    /// request must be given back by [`Limiter::finish`].
+    ///
+    /// The limits that concern the client alone come first, so that a client learns about itself
+    /// before it learns about the server.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        neighbourhood: Option<Neighbourhood>,
+        dials: usize,
+    ) -> Result<(), Limit> {
+        let slot = self.slot(now);
+        let running = self.running.get(&peer).copied().unwrap_or(0);
+
+        if running >= self.limits.concurrent_of_peer {
+            return Err(Limit::ConcurrentOfPeer);
+        }
+        if self.peers.used(&peer, slot) >= self.limits.requests_of_peer {
+            return Err(Limit::RequestsOfPeer);
+        }
+        if self.neighbourhoods.used(&neighbourhood, slot) >= self.limits.requests_of_neighbourhood {
+            return Err(Limit::RequestsOfNeighbourhood);
+        }
+        if self.running_in_all >= self.limits.concurrent {
+            return Err(Limit::Concurrent);
+        }
+        if dials >= self.limits.dials as usize {
+            return Err(Limit::Dials);
+        }
+        if self.requests.used(slot) >= self.limits.requests {
+            return Err(Limit::Requests);
+        }
+
+        self.peers.take(peer, slot);
+        self.neighbourhoods.take(neighbourhood, slot);
+        self.requests.take(slot);
+        self.running.insert(peer, running + 1);
+        self.running_in_all += 1;
+        Ok(())
+    }
+
+    /// Whether the chosen address of an admitted request may be tested: the part that needs the
+    /// request's content. `target` is `None` for a name; `own` says that it is the client's own IP.
+    pub(crate) fn admit_target(
+        &mut self,
+        now: Instant,
+        neighbourhood: Option<Neighbourhood>,
+        target: Option<IpAddr>,
+        own: bool,
+        dial_data: bool,
+    ) -> Result<(), Limit> {
+        let slot = self.slot(now);
+        let target = target.map(|ip| address::neighbourhood(ip, 32, 64));
+
+        if !own && self.targets.used(&target, slot) >= self.limits.target {
+            return Err(Limit::Target);
+        }
+        if dial_data {
+            let used = self.dial_data_neighbourhoods.used(&neighbourhood, slot);
+            if used >= self.limits.dial_data_of_neighbourhood {
+                return Err(Limit::DialDataOfNeighbourhood);
+            }
+            if self.dial_data.used(slot) >= self.limits.dial_data {
+                return Err(Limit::DialData);
+            }
+            self.dial_data_neighbourhoods.take(neighbourhood, slot);
+            self.dial_data.take(slot);
+        }
+        if !own {
+            self.targets.take(target, slot);
+        }
+        Ok(())
+    }
+
+    /// An admitted request of this peer ended.
+    pub(crate) fn finish(&mut self, peer: &PeerId) {
+        let Some(running) = self.running.get_mut(peer) else {
+            return;
+        };
+        *running -= 1;
+        if *running == 0 {
+            self.running.remove(peer);
+        }
+        self.running_in_all -= 1;
+    }
+
+    /// The number of entries held for all keys together. At most five times the limit on requests per
+    /// minute plus the limit on requests at once.
+    pub(crate) fn entries(&self) -> usize {
+        self.peers.0.len()
+            + self.neighbourhoods.0.len()
+            + self.dial_data_neighbourhoods.0.len()
+            + self.targets.0.len()
+            + self.running.len()
+    }
+
+    /// Slots only ever move forward, also if `now` does not.
+    fn slot(&mut self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.epoch).as_millis();
+        let slot = u64::try_from(elapsed / SLOT.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(self.swept);
+        if slot > self.swept {
+            self.swept = slot;
+            self.peers.forget_full(slot);
+            self.neighbourhoods.forget_full(slot);
+            self.dial_data_neighbourhoods.forget_full(slot);
+            self.targets.forget_full(slot);
+        }
+        slot
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::neighbourhood;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const LIMITS: Limits = Limits {
+    requests: 20,
+    requests_of_peer: 4,
+    requests_of_neighbourhood: 8,
+    dial_data: 5,
+    dial_data_of_neighbourhood: 3,
+    target: 3,
+    concurrent: 10,
+    concurrent_of_peer: 2,
+    dials: 6,
+};
+
+fn peer(n: u8) -> PeerId {
+    // An identity hash of the number, which is quicker to make than a key.
+    PeerId::from_multihash(
+        libp2p_core::multihash::Multihash::wrap(0, &[n]).expect("shorter than the longest"),
+    )
+    .expect("an identity hash of few bytes is a peer id")
+}
+
+fn ip(n: u8) -> IpAddr {
+    Ipv4Addr::new(20, 1, n, 1).into()
+}
+
+fn near(n: u8) -> Option<Neighbourhood> {
+    Some(neighbourhood(ip(n), 24, 56))
+}
+
+fn served(limiter: &mut Limiter, now: Instant, who: u8) -> Result<(), Limit> {
+    let admitted = limiter.admit(now, peer(who), near(who), 0);
+    if admitted.is_ok() {
+        limiter.finish(&peer(who));
+    }
+    admitted
+}
+
+#[test]
+fn a_peer_gets_its_requests_and_no_more_within_a_minute() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    for _ in 0..4 {
+        assert_eq!(served(&mut limiter, start, 1), Ok(()));
+    }
+    assert_eq!(served(&mut limiter, start, 1), Err(Limit::RequestsOfPeer));
+    assert_eq!(
+        served(&mut limiter, start + MINUTE - Duration::from_secs(1), 1),
+        Err(Limit::RequestsOfPeer)
+    );
+    assert_eq!(served(&mut limiter, start + MINUTE + SLOT, 1), Ok(()));
+}
+
+#[test]
+fn peer_ids_are_cheap_but_the_neighbourhood_counts_them_together() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    let mut admitted = 0;
+    for n in 0..=255 {
+        if limiter.admit(start, peer(n), near(1), 0).is_ok() {
+            limiter.finish(&peer(n));
+            admitted += 1;
+        }
+    }
+    assert_eq!(admitted, 8);
+    assert_eq!(served(&mut limiter, start, 2), Ok(()));
+}
+
+#[test]
+fn a_rejected_request_uses_up_nothing() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    while served(&mut limiter, start, 1).is_ok() {}
+    let entries = limiter.entries();
+    for _ in 0..1000 {
+        assert!(served(&mut limiter, start, 1).is_err());
+    }
+    assert_eq!(limiter.entries(), entries);
+    // 4 of the 20 requests in all are gone, the thousand took none.
+    for n in 2..6 {
+        for _ in 0..4 {
+            assert_eq!(served(&mut limiter, start, n), Ok(()));
+        }
+    }
+    assert_eq!(served(&mut limiter, start, 7), Err(Limit::Requests));
+}
+
+#[test]
+fn requests_at_once_are_limited_per_peer_and_in_all() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    assert_eq!(limiter.admit(start, peer(1), near(1), 0), Ok(()));
+    assert_eq!(limiter.admit(start, peer(1), near(1), 0), Ok(()));
+    assert_eq!(
+        limiter.admit(start, peer(1), near(1), 0),
+        Err(Limit::ConcurrentOfPeer)
+    );
+    limiter.finish(&peer(1));
+    assert_eq!(limiter.admit(start, peer(1), near(1), 0), Ok(()));
+    for n in 2..10 {
+        assert_eq!(limiter.admit(start, peer(n), near(n), 0), Ok(()));
+    }
+    assert_eq!(
+        limiter.admit(start, peer(11), near(11), 0),
+        Err(Limit::Concurrent)
+    );
+}
+
+#[test]
+fn no_request_is_admitted_while_every_dial_is_taken() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    assert_eq!(limiter.admit(start, peer(1), near(1), 6), Err(Limit::Dials));
+    assert_eq!(limiter.admit(start, peer(1), near(1), 5), Ok(()));
+}
+
+#[test]
+fn one_target_is_not_dialed_for_many_strangers_at_once() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    let victim = Some(ip(99));
+    for n in 0..3 {
+        assert_eq!(
+            limiter.admit_target(start, near(n), victim, false, false),
+            Ok(())
+        );
+    }
+    assert_eq!(
+        limiter.admit_target(start, near(4), victim, false, false),
+        Err(Limit::Target)
+    );
+    assert_eq!(
+        limiter.admit_target(start, near(4), victim, true, false),
+        Ok(()),
+        "the client's own IP is its own affair"
+    );
+}
+
+#[test]
+fn one_neighbourhood_cannot_use_up_the_dial_data_of_all() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    for n in 0..3 {
+        assert_eq!(
+            limiter.admit_target(start, near(1), Some(ip(n)), false, true),
+            Ok(())
+        );
+    }
+    assert_eq!(
+        limiter.admit_target(start, near(1), Some(ip(50)), false, true),
+        Err(Limit::DialDataOfNeighbourhood)
+    );
+    for n in 0..2 {
+        assert_eq!(
+            limiter.admit_target(start, near(2), Some(ip(60 + n)), false, true),
+            Ok(())
+        );
+    }
+    assert_eq!(
+        limiter.admit_target(start, near(3), Some(ip(70)), false, true),
+        Err(Limit::DialData)
+    );
+}
+
+#[test]
+fn time_that_runs_backwards_gives_nothing_back() {
+    let start = Instant::now();
+    let later = start + MINUTE;
+    let mut limiter = Limiter::new(LIMITS, start);
+    for _ in 0..4 {
+        assert_eq!(served(&mut limiter, later, 1), Ok(()));
+    }
+    assert_eq!(served(&mut limiter, start, 1), Err(Limit::RequestsOfPeer));
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Ask { who: u8, near: u8 },
+    Finish,
+    Test { near: u8, target: u8, data: bool },
+    Pass { millis: u64 },
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        6 => (0..12u8, 0..5u8).prop_map(|(who, near)| Operation::Ask { who, near }),
+        5 => Just(Operation::Finish),
+        3 => (0..5u8, 0..6u8, any::<bool>())
+            .prop_map(|(near, target, data)| Operation::Test { near, target, data }),
+        3 => (0..20_000u64).prop_map(|millis| Operation::Pass { millis }),
+    ]
+}
+
+/// What was admitted, kept in full: the naive model that the counters must agree with.
+#[derive(Default)]
+struct Log(Vec<(Instant, u8, u8)>);
+
+impl Log {
+    fn within(&self, now: Instant, span: Duration, of: impl Fn(u8, u8) -> bool) -> u32 {
+        self.0
+            .iter()
+            .filter(|(at, who, near)| now.duration_since(*at) < span && of(*who, *near))
+            .count() as u32
+    }
+}
+
+proptest! {
+    #[test]
+    fn counters_agree_with_a_full_log(operations in prop::collection::vec(operation(), 1..400)) {
+        let start = Instant::now();
+        let mut now = start;
+        let mut limiter = Limiter::new(LIMITS, start);
+        let mut log = Log::default();
+        let mut dialed: Vec<(Instant, u8)> = Vec::new();
+        let mut running: Vec<u8> = Vec::new();
+
+        for operation in operations {
+            match operation {
+                Operation::Pass { millis } => now += Duration::from_millis(millis),
+                Operation::Finish => {
+                    if let Some(who) = running.pop() {
+                        limiter.finish(&peer(who));
+                    }
+                }
+                Operation::Ask { who, near: place } => {
+                    let at_once = running.iter().filter(|r| **r == who).count() as u32;
+                    let admitted = limiter.admit(now, peer(who), near(place), 0);
+                    if admitted.is_ok() {
+                        // Never more than the limit within a minute …
+                        prop_assert!(at_once < LIMITS.concurrent_of_peer);
+                        prop_assert!(running.len() < LIMITS.concurrent as usize);
+                        prop_assert!(log.within(now, MINUTE, |w, _| w == who) < LIMITS.requests_of_peer);
+                        prop_assert!(
+                            log.within(now, MINUTE, |_, p| p == place) < LIMITS.requests_of_neighbourhood
+                        );
+                        prop_assert!(log.within(now, MINUTE, |_, _| true) < LIMITS.requests);
+                        log.0.push((now, who, place));
+                        running.push(who);
+                    } else {
+                        // … and never fewer than the limit within a minute and a slot.
+                        let span = MINUTE + SLOT;
+                        prop_assert!(
+                            at_once >= LIMITS.concurrent_of_peer
+                                || running.len() >= LIMITS.concurrent as usize
+                                || log.within(now, span, |w, _| w == who) >= LIMITS.requests_of_peer
+                                || log.within(now, span, |_, p| p == place)
+                                    >= LIMITS.requests_of_neighbourhood
+                                || log.within(now, span, |_, _| true) >= LIMITS.requests
+                        );
+                    }
+                }
+                Operation::Test { near: place, target, data } => {
+                    let recent = dialed
+                        .iter()
+                        .filter(|(at, t)| now.duration_since(*at) < MINUTE && *t == target)
+                        .count() as u32;
+                    let admitted =
+                        limiter.admit_target(now, near(place), Some(ip(target)), false, data);
+                    if admitted.is_ok() {
+                        prop_assert!(recent < LIMITS.target);
+                        dialed.push((now, target));
+                    }
+                }
+            }
+            prop_assert!(limiter.peers.0.len() <= LIMITS.requests as usize);
+            prop_assert!(limiter.neighbourhoods.0.len() <= LIMITS.requests as usize);
+            prop_assert!(limiter.running.len() <= LIMITS.concurrent as usize);
+        }
+
+        // Whatever happened: once all is over and a minute has passed, nothing is remembered.
+        for who in running {
+            limiter.finish(&peer(who));
+        }
+        now += MINUTE + SLOT + SLOT;
+        limiter.slot(now);
+        prop_assert_eq!(limiter.entries(), 0);
+        prop_assert_eq!(limiter.running_in_all, 0);
+    }
+}

@@ -1,0 +1,197 @@
+//! Which address of a request is dialed, and whether the client pays dial data for it.
+//!
+//! Pure functions. The first address that passes every rule is the one; each address before it is
+//! listed with the reason why it was passed over, which goes into the event and the log. A server that
+//! dials for strangers must never reach what only it can reach: its own host, its own network, or a
+//! host that a name resolves to there (AutoNAT v2 specification, "Security considerations"; DESIGN,
+//! "Policy"; rust-libp2p issue 6610).
+
+use std::net::IpAddr;
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+use rand::{Rng, RngExt};
+
+use crate::address::{self, IpScope, Transport};
+
+/// Why an address of a request was not dialed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PassedOver {
+    /// The bytes are not a multiaddr that this node understands.
+    Unparsable,
+    /// It passes through a relay (`/p2p-circuit`).
+    Relayed,
+    /// It has a name in place of an IP, and names are not allowed. `/dnsaddr` never is: it
+    /// may stand for any number of addresses.
+    Name,
+    /// It begins with neither an IP nor a name.
+    NoIp,
+    /// It has more than one IP or name; which one would be dialed is anybody's guess.
+    SeveralIps,
+    /// It names a peer that is not the client (`/p2p`).
+    OtherPeer,
+    /// Its IP is not public by the IANA special-purpose registries.
+    NotPublic(IpScope),
+    /// Its port is zero, or it has none.
+    NoPort,
+    /// Its IP is this server's own, and the client was not seen to have it too.
+    OwnIp,
+    /// The stack of protocols is not one of the known libp2p transports.
+    UnknownTransport,
+    /// The server has no evidence that it can dial this IP family and transport.
+    CannotDial(Transport),
+}
+
+/// What the client is, as seen by the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) peer: PeerId,
+    /// The other end of the client's connection; `None` if it is relayed or has no IP.
+    pub(crate) ip: Option<IpAddr>,
+}
+
+/// The part of the configuration that bears on the choice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) private_addresses: bool,
+    pub(crate) names: bool,
+    pub(crate) max_addresses: usize,
+}
+
+/// The address to test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// Position in the request, with addresses that did not parse counted.
+    pub(crate) index: u32,
+    pub(crate) addr: Multiaddr,
+    /// What will be dialed; `None` for a name.
+    pub(crate) ip: Option<IpAddr>,
+    /// Whether the client was seen to have this IP. If not, it pays with dial data.
+    pub(crate) own: bool,
+}
+
+/// The outcome of the choice. `passed_over` has at most as many entries as may be inspected.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) chosen: Option<Chosen>,
+    pub(crate) passed_over: Vec<(u32, PassedOver)>,
+}
+
+/// Takes the first address that passes (AutoNAT v2 specification, "the first address in the list that
+/// it is willing and able to dial").
+pub(crate) fn choose(
+    addrs: &[Option<Multiaddr>],
+    client: Client,
+    rules: Rules,
+    is_own_ip: impl Fn(IpAddr) -> bool,
+    can_dial: impl Fn(&Multiaddr) -> bool,
+) -> Selection {
+    let mut selection = Selection::default();
+    for (index, addr) in (0u32..).zip(addrs.iter().take(rules.max_addresses)) {
+        match inspect(addr.as_ref(), client, rules, &is_own_ip, &can_dial) {
+            Ok((addr, ip)) => {
+                selection.chosen = Some(Chosen {
+                    index,
+                    addr: addr.clone(),
+                    ip,
+                    own: ip.is_some() && ip == client.ip,
+                });
+                break;
+            }
+            Err(reason) => selection.passed_over.push((index, reason)),
+        }
+    }
+    selection
+}
+
+/// How much dial data to ask for, in bytes: 30,000 to 100,000 inclusive, so that the cost of making a
+/// server dial exceeds what the target sees of it ("Amplification attack prevention").
+pub(crate) fn dial_data_bytes(rng: &mut impl Rng) -> u64 {
+    rng.random_range(30_000..=100_000)
+}
+
+fn inspect<'a>(
+    addr: Option<&'a Multiaddr>,
+    client: Client,
+    rules: Rules,
+    is_own_ip: impl Fn(IpAddr) -> bool,
+    can_dial: impl Fn(&Multiaddr) -> bool,
+) -> Result<(&'a Multiaddr, Option<IpAddr>), PassedOver> {
+    let addr = addr.ok_or(PassedOver::Unparsable)?;
+    if address::is_relayed(addr) {
+        return Err(PassedOver::Relayed);
+    }
+    if address::names_other_peer(addr, &client.peer) {
+        return Err(PassedOver::OtherPeer);
+    }
+    let ip = host(addr, rules)?;
+    if let Some(ip) = ip {
+        let scope = address::ip_scope(ip);
+        if !may_be_dialed(scope, rules.private_addresses) {
+            return Err(PassedOver::NotPublic(scope));
+        }
+        if is_own_ip(ip) && client.ip != Some(ip) {
+            return Err(PassedOver::OwnIp);
+        }
+    }
+    if address::port(addr).is_none_or(|(_, port)| port == 0) {
+        return Err(PassedOver::NoPort);
+    }
+    let transport = match address::transport(addr) {
+        None | Some(Transport::Other) => return Err(PassedOver::UnknownTransport),
+        Some(transport) => transport,
+    };
+    if !can_dial(addr) {
+        return Err(PassedOver::CannotDial(transport));
+    }
+    Ok((addr, ip))
+}
+
+/// The one IP of the address, in its IPv4 form if it is an IPv4-mapped one; `None` for a name that is
+/// allowed.
+fn host(addr: &Multiaddr, rules: Rules) -> Result<Option<IpAddr>, PassedOver> {
+    let hosts = addr
+        .iter()
+        .filter(|part| {
+            matches!(
+                part,
+                Protocol::Ip4(_)
+                    | Protocol::Ip6(_)
+                    | Protocol::Dns(_)
+                    | Protocol::Dns4(_)
+                    | Protocol::Dns6(_)
+                    | Protocol::Dnsaddr(_)
+            )
+        })
+        .count();
+    if hosts > 1 {
+        return Err(PassedOver::SeveralIps);
+    }
+    match address::ip(addr) {
+        Some(ip) => Ok(Some(ip)),
+        None if hosts == 0 => Err(PassedOver::NoIp),
+        None if !rules.names => Err(PassedOver::Name),
+        None => match addr.iter().next() {
+            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => Ok(None),
+            Some(Protocol::Dnsaddr(_)) => Err(PassedOver::Name),
+            _ => Err(PassedOver::NoIp),
+        },
+    }
+}
+
+/// With private addresses allowed, everything that is one host on a network of one's own or in a
+/// laboratory. Never what stands for no host or for many.
+const fn may_be_dialed(scope: IpScope, private_addresses: bool) -> bool {
+    match scope {
+        IpScope::Global => true,
+        IpScope::Private
+        | IpScope::Loopback
+        | IpScope::LinkLocal
+        | IpScope::UniqueLocal
+        | IpScope::Shared
+        | IpScope::Benchmarking
+        | IpScope::Documentation => private_addresses,
+        _ => false,
+    }
+}
