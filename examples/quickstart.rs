@@ -303,7 +303,7 @@ fn server_swarm() -> Result<Swarm<Server>, Box<dyn Error>> {
             autonat: server::Behaviour::new(
                 server::Config::default()
                     .with_private_addresses_allowed(true)
-                    .with_max_dial_delay(Duration::ZERO),
+                    .with_max_delay_after_dial_data(Duration::ZERO),
             ),
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(DEADLINE))
