@@ -1,1 +1,383 @@
-//! To be written.
+//! The client role: finds out on which addresses strangers can reach this node, and tells the swarm.
+//!
+//! [`Behaviour`] is plumbing. All that is decided, the pure core in [`reachability`](crate::reachability) decides: the behaviour feeds it
+//! with what happens in the swarm, lends it the clock, and carries out what it asks for. The handlers carry bytes.
+//! It follows the AutoNAT v2 specification (`libp2p/specs`, `autonat/autonat-v2.md`), the part on the client.
+//!
+//! It never dials and never keeps a connection alive beyond a request: it asks peers that are connected anyway. Who of them serves
+//! dial requests, `libp2p-identify` finds out, which must be in the same swarm.
+//!
+//! Dial-backs come in through the same handler as requests go out, and not through `libp2p-request-response`: its handler
+//! holds channels and maps for every connection, and this one nothing while it is idle.
+//!
+//! # Observed addresses
+//! The swarm's external address candidates are what identify makes of observations: where a peer sees another port than
+//! one of ours, it puts a listen port in its place. Behind a NAT that keeps ports that is the right guess, and behind one
+//! that doesn't, the address that works is lost. [`Behaviour::observed`] takes the observation as it came.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, transport::PortUse};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use web_time::Instant;
+
+use crate::{
+    address,
+    reachability::{ConnectionInfo, Output, ProbeEnd, ProbeId, Reachability},
+};
+
+mod exchange;
+mod handler;
+
+pub use crate::reachability::{
+    AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeOutcome, Probed,
+    Sizes, Sources, Summary, Vantage, Verdict, Violation,
+};
+use handler::{Command, Do, Handler, Report, Said};
+
+/// The core is called again after this time at the soonest, should it ask for less again and again.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+
+/// Asks connected servers which of this node's addresses can be reached.
+///
+/// Confirms and expires external addresses of the swarm by what it finds, and tells more in [`Event`]s.
+///
+/// ```
+/// use libp2p::swarm::NetworkBehaviour;
+/// use libp2p_autonat_v2::client;
+///
+/// #[derive(NetworkBehaviour)]
+/// struct Node {
+///     autonat: client::Behaviour,
+///     identify: libp2p::identify::Behaviour,
+/// }
+///
+/// # let key = libp2p::identity::Keypair::generate_ed25519();
+/// # let _ =
+/// client::Behaviour::new(key.public().to_peer_id(), client::Config::default())
+/// # ;
+/// ```
+#[derive(Debug)]
+pub struct Behaviour {
+    core: Reachability,
+    /// Connections that are established, and whose.
+    connections: HashMap<ConnectionId, PeerId>,
+    /// Where the probes are that have not ended. Bounded by [`Config::with_max_in_flight`].
+    probes: HashMap<ProbeId, ConnectionId>,
+    /// Answers to nonces, one for each report of a handler.
+    answers: VecDeque<(PeerId, ConnectionId, Command)>,
+    timer: Option<(Delay, Instant)>,
+    waker: Option<Waker>,
+}
+
+impl Behaviour {
+    /// A client for the node `local_peer_id`.
+    #[must_use]
+    pub fn new(local_peer_id: PeerId, config: Config) -> Self {
+        Self {
+            core: Reachability::from_seed(local_peer_id, config, rand::random(), Instant::now()),
+            connections: HashMap::new(),
+            probes: HashMap::new(),
+            answers: VecDeque::new(),
+            timer: None,
+            waker: None,
+        }
+    }
+
+    /// Has `address` tested at once and from time to time, until it is removed from the swarm's external addresses.
+    ///
+    /// For an address that neither a peer observes nor the swarm listens on: one that was mapped or configured.
+    ///
+    /// # Errors
+    /// If it can't be tested, see [`CandidateError`].
+    pub fn add_candidate(&mut self, address: &Multiaddr) -> Result<(), CandidateError> {
+        let added = self.core.add_candidate(Instant::now(), address);
+        self.wake();
+        added
+    }
+
+    /// Has a tracked address checked by the next server that is free, confirmed ones too.
+    ///
+    /// # Errors
+    /// If the address is not tracked.
+    pub fn check_now(&mut self, address: &Multiaddr) -> Result<(), NotTracked> {
+        let checked = self.core.check_now(Instant::now(), address);
+        self.wake();
+        checked
+    }
+
+    /// Passes on what the peer on a connection observed: `info.observed_addr` of identify's `Event::Received`.
+    ///
+    /// See the module's documentation for why. What came in on a connection that the peer dialed, or through a relay, is
+    /// ignored.
+    pub fn observed(&mut self, connection: ConnectionId, observed: &Multiaddr) {
+        self.core.on_observed(Instant::now(), connection, observed);
+        self.wake();
+    }
+
+    /// Puts a summary in place of what the verdicts amount to; `None` takes it away again.
+    pub fn pin_summary(&mut self, summary: Option<Summary>) {
+        self.core.pin_summary(Instant::now(), summary);
+        self.wake();
+    }
+
+    /// All tracked addresses, in the order in which they were found.
+    pub fn addresses(&self) -> impl Iterator<Item = AddressReport> + '_ {
+        self.core.addresses()
+    }
+
+    /// One tracked address.
+    #[must_use]
+    pub fn address(&self, address: &Multiaddr) -> Option<AddressReport> {
+        self.core.address(address)
+    }
+
+    /// Whether the node is reachable at all.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.core.summary()
+    }
+
+    /// How the NAT in front of this node maps ports, as far as [`Behaviour::observed`] has told.
+    #[must_use]
+    pub fn nat_mapping(&self) -> NatMapping {
+        self.core.nat_mapping()
+    }
+
+    /// How many servers are connected, and how many of them are not backed off.
+    #[must_use]
+    pub fn servers(&self) -> (usize, usize) {
+        self.core.servers()
+    }
+
+    /// How many entries each bounded collection holds.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.core.sizes()
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn contacted<'a>(&mut self, addrs: impl IntoIterator<Item = &'a Multiaddr>) {
+        let now = Instant::now();
+        for ip in addrs.into_iter().filter_map(address::ip) {
+            self.core.on_contact(now, ip);
+        }
+    }
+
+    fn closed(&mut self, connection: ConnectionId) {
+        let now = Instant::now();
+        self.connections.remove(&connection);
+        let mut ended: Vec<ProbeId> = self
+            .probes
+            .iter()
+            .filter(|(_, on)| **on == connection)
+            .map(|(probe, _)| *probe)
+            .collect();
+        ended.sort_unstable();
+        for probe in ended {
+            self.ended(probe, ProbeEnd::ConnectionClosed);
+        }
+        self.core.on_connection_closed(now, connection);
+    }
+
+    fn ended(&mut self, probe: ProbeId, end: ProbeEnd) {
+        if self.probes.remove(&probe).is_some() {
+            self.core.on_probe_end(Instant::now(), probe, end);
+        }
+    }
+
+    /// What an output means to the swarm.
+    fn carry_out(&mut self, output: Output) -> Option<ToSwarm<Event, Command>> {
+        match output {
+            Output::Event(event) => Some(ToSwarm::GenerateEvent(event)),
+            Output::Confirm(addr) => Some(ToSwarm::ExternalAddrConfirmed(addr)),
+            Output::Expire(addr) => Some(ToSwarm::ExternalAddrExpired(addr)),
+            Output::Probe(request) => {
+                self.probes.insert(request.id, request.connection);
+                if !self.connections.contains_key(&request.connection) {
+                    self.ended(request.id, ProbeEnd::ConnectionClosed);
+                    return None;
+                }
+                Some(ToSwarm::NotifyHandler {
+                    peer_id: request.server,
+                    handler: NotifyHandler::One(request.connection),
+                    event: Command(Do::Probe(request)),
+                })
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::default())
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: Option<PeerId>,
+        addresses: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.contacted(addresses);
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::default())
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        let now = Instant::now();
+        match event {
+            FromSwarm::NewListenAddr(event) => self.core.on_listen_addr(now, event.addr),
+            FromSwarm::ExpiredListenAddr(event) => self.core.on_listen_addr_gone(now, event.addr),
+            FromSwarm::NewExternalAddrCandidate(event) => self.core.on_candidate(now, event.addr),
+            FromSwarm::ExternalAddrConfirmed(event) => {
+                self.core.on_external_confirmed(now, event.addr);
+            }
+            FromSwarm::ExternalAddrExpired(event) => self.core.on_external_expired(now, event.addr),
+            FromSwarm::ConnectionEstablished(event) => {
+                // The swarm may have dialed addresses that other behaviours came up with.
+                self.contacted(event.failed_addresses);
+                self.connections.insert(event.connection_id, event.peer_id);
+                let info = connection_info(event.connection_id, event.peer_id, event.endpoint);
+                self.core.on_connection(now, info);
+            }
+            FromSwarm::ConnectionClosed(event) => self.closed(event.connection_id),
+            FromSwarm::AddressChange(event) => {
+                let remote = event.new.get_remote_address();
+                self.core
+                    .on_address_change(now, event.connection_id, remote);
+            }
+            FromSwarm::DialFailure(event) => {
+                if let DialError::Transport(errors) = event.error {
+                    self.contacted(errors.iter().map(|(addr, _)| addr));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        Report(said): THandlerOutEvent<Self>,
+    ) {
+        let now = Instant::now();
+        match said {
+            Said::Serves(serves) => self.core.on_support(now, connection, serves),
+            Said::Response { probe, response } => self.core.on_response(now, probe, response),
+            Said::Paid {
+                probe,
+                index,
+                bytes,
+            } => self.core.on_dial_data(now, probe, index, bytes),
+            Said::Ended { probe, end } => self.ended(probe, end),
+            Said::Nonce { stream, nonce } => {
+                let accept = self.core.on_nonce(now, connection, nonce);
+                tracing::debug!(%peer, %connection, accept, "a nonce came in");
+                let answer = Command(Do::Answer { stream, accept });
+                self.answers.push_back((peer, connection, answer));
+            }
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some((peer_id, connection, event)) = self.answers.pop_front() {
+                return Poll::Ready(ToSwarm::NotifyHandler {
+                    peer_id,
+                    handler: NotifyHandler::One(connection),
+                    event,
+                });
+            }
+            while let Some(output) = self.core.poll_event() {
+                if let Some(to_swarm) = self.carry_out(output) {
+                    return Poll::Ready(to_swarm);
+                }
+            }
+            let Some(at) = self.core.poll_timeout() else {
+                self.timer = None;
+                break;
+            };
+            let now = Instant::now();
+            let (timer, _) = match &mut self.timer {
+                Some(timer) if timer.1 == at => timer,
+                timer => timer.insert((
+                    Delay::new(at.saturating_duration_since(now).max(MIN_WAIT)),
+                    at,
+                )),
+            };
+            if timer.poll_unpin(cx).is_pending() {
+                break;
+            }
+            self.timer = None;
+            self.core.handle_timeout(Instant::now());
+        }
+        // Commands of the application come in between polls.
+        match &self.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => self.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+fn connection_info(id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> ConnectionInfo {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => ConnectionInfo {
+            id,
+            peer,
+            inbound: false,
+            local: None,
+            remote: address.clone(),
+        },
+        ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        } => ConnectionInfo {
+            id,
+            peer,
+            inbound: true,
+            local: Some(local_addr.clone()),
+            remote: send_back_addr.clone(),
+        },
+    }
+}

@@ -32,7 +32,7 @@ use std::{
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{SeedableRng, rngs::StdRng};
 use web_time::Instant;
 
 use crate::address::{self, Transport};
@@ -137,7 +137,7 @@ struct ExternalIp {
 pub struct Reachability {
     local_peer: PeerId,
     config: Config,
-    rng: SmallRng,
+    rng: StdRng,
     now: Instant,
     /// Counts connections and probes, so that which came first is known even within one instant.
     sequence: u64,
@@ -178,12 +178,24 @@ impl std::fmt::Debug for Reachability {
 
 /// Facts: what happened.
 impl Reachability {
-    /// A service for the node `local_peer`. The same seed and the same calls give the same outputs.
+    /// A service for the node `local_peer`, for tests and simulations: the same seed and the same calls give the same
+    /// outputs.
     #[must_use]
     pub fn new(local_peer: PeerId, config: Config, seed: u64, now: Instant) -> Self {
+        Self::with_rng(local_peer, config, StdRng::seed_from_u64(seed), now)
+    }
+
+    /// As [`Reachability::new`] with a seed that nobody can guess. Nonces come from it, and a server that knew them could
+    /// claim dial-backs that never were.
+    #[must_use]
+    pub fn from_seed(local_peer: PeerId, config: Config, seed: [u8; 32], now: Instant) -> Self {
+        Self::with_rng(local_peer, config, StdRng::from_seed(seed), now)
+    }
+
+    fn with_rng(local_peer: PeerId, config: Config, rng: StdRng, now: Instant) -> Self {
         Self {
             local_peer,
-            rng: SmallRng::seed_from_u64(seed),
+            rng,
             now,
             sequence: 0,
             connections: HashMap::new(),
@@ -687,12 +699,17 @@ impl Reachability {
         }
     }
 
-    /// An external IP with each of our listen ports of the same transport.
+    /// An external IP with each of our listen ports of the same transport. A listener on an IP of the same kind is not
+    /// behind the NAT that the external IP belongs to: it is a candidate itself.
     fn guess(&mut self, external: ExternalIp, now: Instant) {
         let guesses: Vec<Multiaddr> = self
             .listen_addrs
             .iter()
             .filter(|listen| address::transport(listen) == Some(external.transport))
+            .filter(|listen| {
+                address::ip(listen)
+                    .is_some_and(|ip| address::ip_scope(ip) != address::ip_scope(external.ip))
+            })
             .filter_map(|listen| with_ip(listen, external.ip))
             .collect();
         for guess in guesses {

@@ -12,7 +12,7 @@ use std::{
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
-use rand::{RngExt, rngs::SmallRng};
+use rand::{RngExt, rngs::StdRng};
 use web_time::Instant;
 
 use crate::{
@@ -472,12 +472,7 @@ impl Servers {
     }
 
     /// The best of a sample of the servers that can be asked now.
-    pub(crate) fn choose(
-        &self,
-        wish: &Wish<'_>,
-        rng: &mut SmallRng,
-        now: Instant,
-    ) -> Option<Choice> {
+    pub(crate) fn choose(&self, wish: &Wish<'_>, rng: &mut StdRng, now: Instant) -> Option<Choice> {
         if self.connected.is_empty() {
             return None;
         }

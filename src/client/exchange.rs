@@ -1,0 +1,205 @@
+//! The client's end of a dial-request stream: writes the request, pays dial data, reads the answers.
+//!
+//! It counts and checks what the protocol fixes (spec, "AutoNAT V2 Protocol") and knows no policy: what an answer means is for the core to
+//! decide. A server may answer once, or once for each address as js-libp2p does, on the same stream.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use asynchronous_codec::Framed;
+use futures::{AsyncRead, AsyncWrite, SinkExt, StreamExt};
+use libp2p_core::Multiaddr;
+
+use crate::{
+    protocol::{
+        DecodeError, DialData, DialDataChunk, DialDataRequest, DialRequest, DialResponse, Limits,
+        MAX_DIAL_DATA, Message, MessageCodec, ResponseStatus,
+    },
+    reachability::{ProbeEnd, Violation},
+};
+
+/// What happened on the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Response(DialResponse),
+    /// This many bytes of dial data were sent for an address.
+    Paid {
+        index: u32,
+        bytes: u64,
+    },
+    /// The exchange is over, and with it the stream.
+    Over(ProbeEnd),
+}
+
+pub(super) struct Exchange<S> {
+    framed: Framed<S, MessageCodec>,
+    step: Step,
+    addresses: usize,
+    responses: usize,
+    /// The addresses that dial data was asked for, one bit each.
+    charged: u64,
+    max_dial_data: u64,
+}
+
+enum Step {
+    WriteRequest,
+    Read,
+    Pay(Payment),
+    Close,
+}
+
+struct Payment {
+    index: u32,
+    bytes: u64,
+    unsent: DialData,
+    /// The chunk that is being written, and how much of it is.
+    chunk: Option<(DialDataChunk, usize)>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
+    /// `addrs` are at most 64.
+    pub(super) fn new(stream: S, addrs: Vec<Multiaddr>, nonce: u64, max_dial_data: u64) -> Self {
+        let mut framed = Framed::new(stream, MessageCodec::new(Limits::default()));
+        let addresses = addrs.len();
+        let request = Message::DialRequest(DialRequest::new(addrs, nonce));
+        let step = match framed.start_send_unpin(request) {
+            Ok(()) => Step::WriteRequest,
+            Err(_) => Step::Close,
+        };
+        Self {
+            framed,
+            step,
+            addresses,
+            responses: 0,
+            charged: 0,
+            max_dial_data,
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        loop {
+            match &mut self.step {
+                Step::WriteRequest => {
+                    if ready!(self.framed.poll_flush_unpin(cx)).is_err() {
+                        return Poll::Ready(Progress::Over(ProbeEnd::Reset));
+                    }
+                    self.step = Step::Read;
+                }
+                Step::Read => match ready!(self.framed.poll_next_unpin(cx)) {
+                    Some(Ok(message)) => {
+                        if let Some(progress) = self.read(message) {
+                            return Poll::Ready(progress);
+                        }
+                    }
+                    Some(Err(error)) => return Poll::Ready(Progress::Over(self.blame(&error))),
+                    None => return Poll::Ready(Progress::Over(self.broken_off())),
+                },
+                Step::Pay(payment) => {
+                    let (index, bytes) = (payment.index, payment.bytes);
+                    if ready!(payment.poll(&mut self.framed, cx)).is_err() {
+                        return Poll::Ready(Progress::Over(self.broken_off()));
+                    }
+                    self.step = Step::Read;
+                    return Poll::Ready(Progress::Paid { index, bytes });
+                }
+                Step::Close => {
+                    // The answers are in: whether the server takes notice of the end does not matter.
+                    let _ = ready!(self.framed.poll_close_unpin(cx));
+                    return Poll::Ready(Progress::Over(self.broken_off()));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, message: Message) -> Option<Progress> {
+        match message {
+            Message::DialResponse(response) => {
+                if self.responses >= self.addresses {
+                    return Some(violation(Violation::TooManyResponses));
+                }
+                self.responses += 1;
+                let for_all = matches!(
+                    response.status,
+                    ResponseStatus::RequestRejected | ResponseStatus::InternalError
+                );
+                if for_all || self.responses == self.addresses {
+                    self.step = Step::Close;
+                }
+                Some(Progress::Response(response))
+            }
+            Message::DialDataRequest(request) => self.pay(request).err(),
+            _ => Some(violation(Violation::UnexpectedMessage)),
+        }
+    }
+
+    fn pay(&mut self, request: DialDataRequest) -> Result<(), Progress> {
+        let in_range = usize::try_from(request.addr_idx).is_ok_and(|i| i < self.addresses);
+        let bit = 1u64.checked_shl(request.addr_idx).unwrap_or(0);
+        if !in_range || self.charged & bit != 0 {
+            return Err(violation(Violation::DialDataIndex));
+        }
+        if request.num_bytes > MAX_DIAL_DATA {
+            return Err(violation(Violation::DialDataSize));
+        }
+        if request.num_bytes > self.max_dial_data {
+            return Err(Progress::Over(ProbeEnd::DialDataRefused));
+        }
+        self.charged |= bit;
+        self.step = Step::Pay(Payment {
+            index: request.addr_idx,
+            bytes: request.num_bytes,
+            unsent: DialData::new(request.num_bytes),
+            chunk: None,
+        });
+        Ok(())
+    }
+
+    fn blame(&self, error: &DecodeError) -> ProbeEnd {
+        match error {
+            DecodeError::Io(_) | DecodeError::Truncated => self.broken_off(),
+            DecodeError::LengthOverLimit { .. } => ProbeEnd::ProtocolViolation(Violation::TooLong),
+            _ => ProbeEnd::ProtocolViolation(Violation::Undecodable),
+        }
+    }
+
+    /// A stream that ends or breaks after an answer is how some servers close it.
+    fn broken_off(&self) -> ProbeEnd {
+        if self.responses > 0 {
+            ProbeEnd::Completed
+        } else {
+            ProbeEnd::Reset
+        }
+    }
+}
+
+impl Payment {
+    fn poll<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        framed: &mut Framed<S, MessageCodec>,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        loop {
+            if self.chunk.is_none() {
+                self.chunk = self.unsent.next().map(|chunk| (chunk, 0));
+            }
+            let Some((chunk, written)) = &mut self.chunk else {
+                return Pin::new(&mut **framed).poll_flush(cx);
+            };
+            let rest = chunk.as_bytes().get(*written..).unwrap_or_default();
+            if rest.is_empty() {
+                self.chunk = None;
+                continue;
+            }
+            match ready!(Pin::new(&mut **framed).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                bytes => *written += bytes,
+            }
+        }
+    }
+}
+
+fn violation(violation: Violation) -> Progress {
+    Progress::Over(ProbeEnd::ProtocolViolation(violation))
+}
