@@ -146,6 +146,7 @@ impl Reachability {
             && probe
                 .primary()
                 .is_some_and(|primary| unanswered.iter().any(|(id, _)| *id == primary.id));
+        let passed_over = probe.passed_over();
         let primary = probe.primary().map(|target| (target.id, target.class));
         if let Some(setback) = setback {
             self.servers.note_setback(&server, setback, now);
@@ -154,6 +155,11 @@ impl Reachability {
             // One refusal for the whole request: none of its addresses can be dialed there.
             for (_, class) in unanswered {
                 self.servers.note_refusal(&server, class, now);
+            }
+        } else if passed_over > 0 {
+            for (index, (_, class)) in unanswered.into_iter().take(passed_over).enumerate() {
+                self.servers.note_refusal(&server, class, now);
+                self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
         } else if let Some((address, class)) = primary {
             if end == ProbeEnd::DialDataRefused {

@@ -281,6 +281,17 @@ impl Probe {
         self.targets.iter().filter(|target| !target.answered)
     }
 
+    /// The addresses that the server passed over for one behind them. A server dials the first that it can; only
+    /// libp2p-autonat 0.16 dials the last, so that an answer for the last one says nothing about those before it.
+    pub(crate) fn passed_over(&self) -> usize {
+        let mut answered = (0..self.targets.len())
+            .filter(|i| self.targets.get(*i).is_some_and(|target| target.answered));
+        match (answered.next(), answered.next()) {
+            (Some(index), None) if index + 1 < self.targets.len() => index,
+            _ => 0,
+        }
+    }
+
     pub(crate) fn has_answers(&self) -> bool {
         self.targets.iter().any(|target| target.answered)
     }
