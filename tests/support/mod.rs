@@ -3,7 +3,7 @@
 //!
 //! Nothing here sleeps, and nothing leaves the loopback interface.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test uses a part of it")]
 
 use std::{
     collections::VecDeque,
