@@ -88,7 +88,7 @@ async fn an_address_is_tested(listen: &str) {
     let addr = client.listen(listen).await;
     let connection = client.connect(at).await;
 
-    let mut request = ask(&mut client, connection, &[addr.clone()], 42).await;
+    let mut request = ask(&mut client, connection, std::slice::from_ref(&addr), 42).await;
     let (peer, dial_back, nonce) = acknowledge(&mut client).await;
     let response = answer(&mut request).await;
 

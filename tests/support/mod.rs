@@ -4,6 +4,7 @@
 //! Nothing here sleeps, and nothing leaves the loopback interface.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::result_large_err, reason = "events are handed back whole")]
 
 use std::{
     collections::VecDeque,
