@@ -125,7 +125,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Expectation::new("WebSocket, which no server dials", Verdict::Unknown),
     );
     for (addr, expectation) in &expected {
-        println!("The client wants to know about {addr} ({}).", expectation.what);
+        println!(
+            "The client wants to know about {addr} ({}).",
+            expectation.what
+        );
     }
     println!();
 
