@@ -259,6 +259,13 @@ impl DialBack {
         }
     }
 
+    fn on_closed(&mut self, id: ConnectionId) {
+        if self.dials.remove(&id).is_some() {
+            let outcome = DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost);
+            self.report(Fact::Ended(id, outcome));
+        }
+    }
+
     fn on_failure(&mut self, failure: DialFailure<'_>) {
         let id = failure.connection_id;
         let Some(dial) = self.dials.remove(&id) else {
@@ -321,12 +328,7 @@ impl NetworkBehaviour for DialBack {
         match event {
             FromSwarm::ConnectionEstablished(established) => self.on_established(established),
             FromSwarm::DialFailure(failure) => self.on_failure(failure),
-            FromSwarm::ConnectionClosed(closed) => {
-                if self.dials.remove(&closed.connection_id).is_some() {
-                    let outcome = DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost);
-                    self.report(Fact::Ended(closed.connection_id, outcome));
-                }
-            }
+            FromSwarm::ConnectionClosed(closed) => self.on_closed(closed.connection_id),
             _ => {}
         }
     }

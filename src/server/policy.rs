@@ -111,13 +111,13 @@ pub(crate) fn dial_data_bytes(rng: &mut impl Rng) -> u64 {
     rng.random_range(30_000..=100_000)
 }
 
-fn inspect<'a>(
-    addr: Option<&'a Multiaddr>,
+fn inspect(
+    addr: Option<&Multiaddr>,
     client: Client,
     rules: Rules,
     is_own_ip: impl Fn(IpAddr) -> bool,
     can_dial: impl Fn(&Multiaddr) -> bool,
-) -> Result<(&'a Multiaddr, Option<IpAddr>), PassedOver> {
+) -> Result<(&Multiaddr, Option<IpAddr>), PassedOver> {
     let addr = addr.ok_or(PassedOver::Unparsable)?;
     if address::is_relayed(addr) {
         return Err(PassedOver::Relayed);
@@ -170,7 +170,7 @@ fn host(addr: &Multiaddr, rules: Rules) -> Result<Option<IpAddr>, PassedOver> {
     }
     match address::ip(addr) {
         Some(ip) => Ok(Some(ip)),
-        None if hosts == 0 => Err(PassedOver::NoIp),
+        None if !address::is_name(addr) => Err(PassedOver::NoIp),
         None if !rules.names => Err(PassedOver::Name),
         None => match addr.iter().next() {
             Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => Ok(None),
@@ -195,3 +195,6 @@ const fn may_be_dialed(scope: IpScope, private_addresses: bool) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

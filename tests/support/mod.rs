@@ -4,6 +4,7 @@
 //! Nothing here sleeps, and nothing leaves the loopback interface.
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::result_large_err, reason = "events are handed back whole")]
 
 use std::{
     collections::VecDeque,
@@ -20,11 +21,12 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub mod autonat;
 mod raw;
 mod transport;
 
 pub use raw::{Raw, RawError, RawEvent};
-pub use transport::{Dials, recording_swarm, swarm};
+pub use transport::{Dials, Scope, loopback, public, recording_swarm, swarm};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -18,7 +18,6 @@ use libp2p::{
         THandlerInEvent, THandlerOutEvent, ToSwarm,
         handler::{
             ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
-            ProtocolsChange,
         },
     },
 };
@@ -159,8 +158,6 @@ pub struct Handler {
     accepts: Vec<StreamProtocol>,
     opens: VecDeque<Open>,
     events: VecDeque<FromHandler>,
-    /// What the other side offers, as identify would report it.
-    pub remote: Vec<StreamProtocol>,
 }
 
 #[derive(Debug)]
@@ -181,7 +178,6 @@ impl Handler {
             accepts: accepts.to_vec(),
             opens: VecDeque::new(),
             events: VecDeque::new(),
-            remote: Vec::new(),
         }
     }
 }
@@ -273,11 +269,6 @@ impl ConnectionHandler for Handler {
                         error => RawError::Failed(format!("{error:?}")),
                     }),
                 });
-            }
-            ConnectionEvent::RemoteProtocolsChange(change) => {
-                if let ProtocolsChange::Added(added) = change {
-                    self.remote.extend(added.cloned());
-                }
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! TCP and QUIC on loopback, with a record of every dial.
+//! TCP and QUIC on loopback, with a record of every dial, and with public addresses if need be.
 
 use std::{
     io,
@@ -12,6 +12,7 @@ use futures::future::Either;
 use libp2p::{
     Multiaddr, PeerId, Swarm, Transport,
     core::{
+        multiaddr::Protocol,
         muxing::StreamMuxerBox,
         transport::{Boxed, DialOpts, ListenerId, OrTransport, TransportError, TransportEvent},
         upgrade::Version,
@@ -37,13 +38,50 @@ impl Dials {
     }
 }
 
+/// What the addresses of a transport look like. Whatever they look like, nothing leaves the loopback
+/// interface: a dial of anything else is recorded and fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// 127.0.0.0/8, as it is.
+    Loopback,
+    /// 127.a.b.c is called 20.a.b.c, which is public, so that a node can be tested that does not dial
+    /// private addresses.
+    Public,
+}
+
+/// The public name of a loopback address.
+pub fn public(addr: &Multiaddr) -> Multiaddr {
+    with_first_octet(addr, 127, 20)
+}
+
+/// The loopback address that a public name stands for.
+pub fn loopback(addr: &Multiaddr) -> Multiaddr {
+    with_first_octet(addr, 20, 127)
+}
+
+fn with_first_octet(addr: &Multiaddr, from: u8, to: u8) -> Multiaddr {
+    addr.iter()
+        .map(|part| match part {
+            Protocol::Ip4(ip) if ip.octets()[0] == from => {
+                let [_, b, c, d] = ip.octets();
+                Protocol::Ip4([to, b, c, d].into())
+            }
+            part => part,
+        })
+        .collect()
+}
+
 /// A swarm over TCP and QUIC.
 pub fn swarm<B: NetworkBehaviour>(keypair: Keypair, behaviour: B) -> Swarm<B> {
-    recording_swarm(keypair, behaviour).0
+    recording_swarm(keypair, behaviour, Scope::Loopback).0
 }
 
 /// A swarm over TCP and QUIC, and the record of its dials.
-pub fn recording_swarm<B: NetworkBehaviour>(keypair: Keypair, behaviour: B) -> (Swarm<B>, Dials) {
+pub fn recording_swarm<B: NetworkBehaviour>(
+    keypair: Keypair,
+    behaviour: B,
+    scope: Scope,
+) -> (Swarm<B>, Dials) {
     let peer_id = keypair.public().to_peer_id();
     let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
@@ -57,6 +95,7 @@ pub fn recording_swarm<B: NetworkBehaviour>(keypair: Keypair, behaviour: B) -> (
     let dials = Dials::default();
     let transport = Recording {
         inner: both.boxed(),
+        scope,
         dials: dials.clone(),
     };
     let config =
@@ -69,7 +108,32 @@ type Inner = Boxed<(PeerId, StreamMuxerBox)>;
 
 struct Recording {
     inner: Inner,
+    scope: Scope,
     dials: Dials,
+}
+
+impl Recording {
+    fn outward(&self, addr: &Multiaddr) -> Multiaddr {
+        match self.scope {
+            Scope::Loopback => addr.clone(),
+            Scope::Public => public(addr),
+        }
+    }
+
+    fn inward(&self, addr: &Multiaddr) -> Multiaddr {
+        match self.scope {
+            Scope::Loopback => addr.clone(),
+            Scope::Public => loopback(addr),
+        }
+    }
+}
+
+fn is_loopback(addr: &Multiaddr) -> bool {
+    match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
 }
 
 impl Transport for Recording {
@@ -83,6 +147,7 @@ impl Transport for Recording {
         id: ListenerId,
         addr: Multiaddr,
     ) -> Result<(), TransportError<Self::Error>> {
+        let addr = self.inward(&addr);
         self.inner.listen_on(id, addr)
     }
 
@@ -100,13 +165,47 @@ impl Transport for Recording {
             .lock()
             .expect("not poisoned")
             .push(addr.clone());
-        self.inner.dial(addr, opts)
+        let inside = self.inward(&addr);
+        if !is_loopback(&inside) || (self.scope == Scope::Public && is_loopback(&addr)) {
+            return Err(TransportError::Other(io::Error::from(
+                io::ErrorKind::HostUnreachable,
+            )));
+        }
+        self.inner.dial(inside, opts)
     }
 
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
+        let polled = Pin::new(&mut self.inner).poll(cx);
+        polled.map(|event| match event {
+            TransportEvent::NewAddress {
+                listener_id,
+                listen_addr,
+            } => TransportEvent::NewAddress {
+                listener_id,
+                listen_addr: self.outward(&listen_addr),
+            },
+            TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr,
+            } => TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr: self.outward(&listen_addr),
+            },
+            TransportEvent::Incoming {
+                listener_id,
+                upgrade,
+                local_addr,
+                send_back_addr,
+            } => TransportEvent::Incoming {
+                listener_id,
+                upgrade,
+                local_addr: self.outward(&local_addr),
+                send_back_addr: self.outward(&send_back_addr),
+            },
+            other => other,
+        })
     }
 }

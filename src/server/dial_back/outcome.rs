@@ -107,8 +107,11 @@ impl DialBackOutcome {
     }
 
     fn of_io(error: &io::Error) -> Self {
-        let error = innermost(error);
-        match error.kind() {
+        let code = os_error(error);
+        let kind = code.map_or(error.kind(), |code| {
+            io::Error::from_raw_os_error(code).kind()
+        });
+        match kind {
             io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
                 Self::NotDialed(NotDialed::NoRoute)
             }
@@ -117,40 +120,41 @@ impl DialBackOutcome {
             | io::ErrorKind::OutOfMemory
             | io::ErrorKind::Unsupported
             | io::ErrorKind::InvalidInput => Self::NotDialed(NotDialed::LocalFailure),
-            _ if out_of_sockets(error) => Self::NotDialed(NotDialed::LocalFailure),
+            _ if code.is_some_and(is_out_of_sockets) => Self::NotDialed(NotDialed::LocalFailure),
             kind => Self::DialFailed(kind),
         }
     }
 }
 
-/// Transports wrap the socket's error into errors of their own; the last one in the chain that is an
-/// I/O error is the socket's.
-fn innermost(error: &io::Error) -> &io::Error {
-    let mut found = error;
-    let mut next: Option<&(dyn Error + 'static)> =
-        error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+/// The operating system's error below those of the transports.
+///
+/// They wrap it into errors of their own, and `either::Either`, of which composed transports are made,
+/// skips its content in the chain of sources and shows it in its text only.
+fn os_error(error: &io::Error) -> Option<i32> {
+    let mut link: &(dyn Error + 'static) = error;
     // A chain that is longer than this is not worth following.
     for _ in 0..16 {
-        let Some(inner) = next else { break };
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            found = io;
-            next = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
-        } else {
-            next = inner.source();
+        let io = link.downcast_ref::<io::Error>();
+        if let Some(code) = io.and_then(io::Error::raw_os_error) {
+            return Some(code);
         }
+        let inner = io.and_then(io::Error::get_ref);
+        link = match inner {
+            Some(inner) => inner,
+            None => match link.source() {
+                Some(source) => source,
+                None => break,
+            },
+        };
     }
-    found
+    let text = link.to_string();
+    let (_, code) = text.rsplit_once("(os error ")?;
+    code.split_once(')')?.0.parse().ok()
 }
 
 /// `EMFILE`, `ENFILE` and `ENOBUFS` have no kind of their own. Numbers of Linux, BSD and macOS.
-fn out_of_sockets(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: [i32; 2] = [105, 55];
-    cfg!(unix)
-        && error
-            .raw_os_error()
-            .is_some_and(|code| code == ENFILE || code == EMFILE || ENOBUFS.contains(&code))
+const fn is_out_of_sockets(code: i32) -> bool {
+    cfg!(unix) && matches!(code, 23 | 24 | 55 | 105)
 }
 
 #[cfg(test)]
@@ -191,27 +195,34 @@ mod tests {
         assert_eq!(status, ResponseStatus::DialRefused);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_host_without_a_route_or_a_socket_does_not_blame_the_client() {
-        let unreachable = io::Error::from(io::ErrorKind::NetworkUnreachable);
+        let unreachable = io::Error::from_raw_os_error(ENETUNREACH);
         let (status, _) = DialBackOutcome::of(&transport(unreachable)).statuses();
         assert_eq!(status, ResponseStatus::DialRefused);
-        #[cfg(unix)]
-        {
-            let (status, _) =
-                DialBackOutcome::of(&transport(io::Error::from_raw_os_error(24))).statuses();
-            assert_eq!(status, ResponseStatus::InternalError);
-        }
+        let out_of_sockets = io::Error::from_raw_os_error(24);
+        let (status, _) = DialBackOutcome::of(&transport(out_of_sockets)).statuses();
+        assert_eq!(status, ResponseStatus::InternalError);
     }
 
+    #[cfg(target_os = "linux")]
+    const ENETUNREACH: i32 = 101;
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn the_sockets_error_is_found_under_those_of_the_transports() {
-        let socket = io::Error::from(io::ErrorKind::NetworkUnreachable);
-        let error = io::Error::other(Wrapped(io::Error::other(Wrapped(socket))));
-        assert_eq!(
-            DialBackOutcome::of(&transport(error)),
-            DialBackOutcome::NotDialed(NotDialed::NoRoute)
-        );
+        let no_route = DialBackOutcome::NotDialed(NotDialed::NoRoute);
+        let socket = || io::Error::from_raw_os_error(ENETUNREACH);
+        let wrapped = io::Error::other(Wrapped(io::Error::other(Wrapped(socket()))));
+        assert_eq!(DialBackOutcome::of(&transport(wrapped)), no_route);
+
+        // As `either::Either`: the text is that of the content, the source is that of its source.
+        #[derive(Debug, thiserror::Error)]
+        #[error(transparent)]
+        struct Hiding(io::Error);
+        let hidden = io::Error::other(io::Error::other(Hiding(socket())));
+        assert_eq!(DialBackOutcome::of(&transport(hidden)), no_route);
     }
 
     #[test]
