@@ -290,6 +290,9 @@ impl Reachability {
             && let Some(candidate) = self.candidates.get_mut(id)
         {
             candidate.observations = candidate.observations.saturating_add(1);
+            if candidate.observations == 2 {
+                self.wake_by(now + self.config.gather_delay);
+            }
         }
     }
 
@@ -634,6 +637,7 @@ impl Reachability {
         let is_new = self.candidates.find(&addr).is_none();
         let (id, _) = self.candidates.insert(addr, source, now)?;
         if is_new {
+            self.inherit(id, now);
             self.wake_by(now + self.config.gather_delay);
         }
         Some(id)

@@ -93,6 +93,13 @@ impl Candidate {
         }
     }
 
+    /// A port that one peer saw once and that is none of ours is likely an ephemeral one, or a symmetric NAT's.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let sources = self.sources;
+        let founded = sources.guessed || sources.listening || sources.confirmed || sources.added;
+        !founded && self.observations <= 1
+    }
+
     /// How much speaks for keeping it: the highest rank never gives way, and a rank gives way to a higher one only.
     fn rank(&self) -> u8 {
         if self.announced

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::reachability::Vantage;
 
+/// Longer times than this are cut down to it, so that no sum of an instant and a duration overflows.
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Options of the reachability service, built with `with_*` calls on [`Config::default`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -103,7 +106,7 @@ impl Config {
     /// for closed TCP connections. Too short a value reports `Independent` where a NAT still remembers the contact.
     #[must_use]
     pub fn with_contact_lifetime(mut self, lifetime: Duration) -> Self {
-        self.contact_lifetime = lifetime;
+        self.contact_lifetime = lifetime.min(MAX_TIME);
         self
     }
 
@@ -134,7 +137,7 @@ impl Config {
     /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms.
     #[must_use]
     pub fn with_gather_delay(mut self, delay: Duration) -> Self {
-        self.gather_delay = delay;
+        self.gather_delay = delay.min(MAX_TIME);
         self
     }
 
@@ -145,8 +148,8 @@ impl Config {
     /// longer), since that is when port forwarding comes and goes.
     #[must_use]
     pub fn with_recheck(mut self, min: Duration, max: Duration) -> Self {
-        self.recheck_min = min.max(Duration::from_secs(1));
-        self.recheck_max = max.max(self.recheck_min);
+        self.recheck_min = min.clamp(Duration::from_secs(1), MAX_TIME);
+        self.recheck_max = max.clamp(self.recheck_min, MAX_TIME);
         self
     }
 
@@ -156,8 +159,8 @@ impl Config {
     /// that can only show as silence, and so lose verdicts.
     #[must_use]
     pub fn with_request_timeouts(mut self, single: Duration, several: Duration) -> Self {
-        self.request_timeout = single;
-        self.batch_timeout = several;
+        self.request_timeout = single.min(MAX_TIME);
+        self.batch_timeout = several.min(MAX_TIME);
         self
     }
 
@@ -166,7 +169,7 @@ impl Config {
     /// A verdict stands when its evidence has expired, but its confidence falls back to one half.
     #[must_use]
     pub fn with_outcome_lifetime(mut self, lifetime: Duration) -> Self {
-        self.outcome_lifetime = lifetime;
+        self.outcome_lifetime = lifetime.min(MAX_TIME);
         self
     }
 

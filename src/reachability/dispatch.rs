@@ -24,6 +24,8 @@ const HEADROOM: u32 = 8;
 /// How much longer than the handler the core waits before it gives a probe up by itself.
 const SLACK: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// For how long an address waits at least that there was no budget for.
+const MIN_POSTPONEMENT: Duration = Duration::from_secs(60);
 /// How soon to look again where only a part of the servers was looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -34,6 +36,7 @@ enum Urgency {
     Undecided,
     Margin,
     Recheck,
+    Doubtful,
 }
 
 impl Reachability {
@@ -45,10 +48,14 @@ impl Reachability {
                 continue;
             };
             candidate.evidence.expire(now, lifetime);
+            let postponed_until = candidate.schedule.not_before.filter(|at| now < *at);
             match candidate.schedule.recheck_at {
                 Some(at) if at <= now => candidate.schedule.begin_recheck(),
                 Some(at) => self.wake_by(at),
                 None => {}
+            }
+            if let Some(at) = postponed_until {
+                self.wake_by(at);
             }
             self.review(id, now);
         }
@@ -100,18 +107,23 @@ impl Reachability {
     }
 
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
-        if candidate.inherited || candidate.schedule.is_settled() || self.waits_for_guess(candidate)
-        {
+        let schedule = &candidate.schedule;
+        let postponed = schedule.not_before.is_some_and(|at| self.now < at);
+        if candidate.inherited || postponed || schedule.is_settled() {
             return None;
         }
         let standing = &candidate.standing;
+        if candidate.is_doubtful() && !standing.is_proven() {
+            let open = !standing.is_decided() || standing.is_challenged();
+            return (open && !self.has_better_guess(candidate)).then_some(Urgency::Doubtful);
+        }
         if standing.is_challenged() {
             Some(Urgency::Challenged)
         } else if !standing.is_decided() {
             Some(Urgency::Undecided)
         } else if !standing.has_margin(&candidate.evidence) {
             Some(Urgency::Margin)
-        } else if candidate.schedule.wants_fresh {
+        } else if schedule.wants_fresh {
             Some(Urgency::Recheck)
         } else {
             None
@@ -122,24 +134,22 @@ impl Reachability {
     fn appetite(&self, candidate: &Candidate) -> usize {
         match self.urgency(candidate) {
             None => 0,
-            Some(Urgency::Recheck) => 1,
+            Some(Urgency::Recheck | Urgency::Doubtful) => 1,
             Some(_) => self.config.max_parallel,
         }
     }
 
-    /// A port that only one peer ever saw is likely an ephemeral one: the guess goes first.
-    fn waits_for_guess(&self, candidate: &Candidate) -> bool {
-        let sources = candidate.sources;
-        let doubtful = sources.observed
-            && !(sources.guessed || sources.listening || sources.confirmed || sources.added)
-            && candidate.observations <= 1;
-        doubtful
-            && self.candidates.iter().any(|(_, guess)| {
-                guess.sources.guessed
-                    && guess.class == candidate.class
-                    && guess.standing.verdict() == Verdict::Unknown
-                    && guess.waist.map(|w| w.ip) == candidate.waist.map(|w| w.ip)
-            })
+    /// Whether one of our listen ports behind the same IP has still to be tried, or does work.
+    fn has_better_guess(&self, candidate: &Candidate) -> bool {
+        self.candidates.iter().any(|(_, guess)| {
+            guess.sources.guessed
+                && guess.class == candidate.class
+                && matches!(
+                    guess.standing.verdict(),
+                    Verdict::Unknown | Verdict::Reachable
+                )
+                && guess.waist.map(|w| w.ip) == candidate.waist.map(|w| w.ip)
+        })
     }
 
     /// Sends a request about `id` to the best server there is. `false` if there is none now.
@@ -257,6 +267,11 @@ impl Reachability {
         self.config
             .dial_data_per_hour
             .saturating_sub(self.dial_data_paid)
+    }
+
+    /// When the budget for dial data is full again.
+    pub(super) fn dial_data_renewed_at(&self, now: Instant) -> Instant {
+        (self.dial_data_since + HOUR).max(now + MIN_POSTPONEMENT)
     }
 
     pub(super) fn pay_dial_data(&mut self, bytes: u64, now: Instant) {

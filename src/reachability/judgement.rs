@@ -177,6 +177,21 @@ impl Reachability {
         }
     }
 
+    /// A new address inherits from a plain one on the same socket that is reachable already.
+    pub(super) fn inherit(&mut self, id: AddressId, now: Instant) {
+        let Some(waist) = self.candidates.get(id).and_then(|heir| heir.waist) else {
+            return;
+        };
+        let plain = self
+            .candidates
+            .iter()
+            .find(|(_, c)| c.waist == Some(waist) && c.class.transport.is_plain())
+            .map(|(plain, _)| plain);
+        if let Some(plain) = plain {
+            self.share_with_group(plain, now);
+        }
+    }
+
     /// Makes the swarm's external addresses agree with the verdict.
     pub(super) fn publish(&mut self, id: AddressId) {
         let required = self.config.required_vantage;
@@ -215,7 +230,7 @@ impl Reachability {
         let mut reachable = false;
         for (_, candidate) in self.candidates.iter() {
             match candidate.standing.verdict() {
-                Verdict::Unknown => undecided = true,
+                Verdict::Unknown => undecided |= !candidate.is_doubtful(),
                 Verdict::Reachable => reachable = true,
                 _ => decided = true,
             }

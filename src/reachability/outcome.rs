@@ -147,7 +147,7 @@ impl Reachability {
                 .primary()
                 .is_some_and(|primary| unanswered.iter().any(|(id, _)| *id == primary.id));
         let passed_over = probe.passed_over();
-        let primary = probe.primary().map(|target| (target.id, target.class));
+        let primary = probe.primary().map(|target| target.id);
         if let Some(setback) = setback {
             self.servers.note_setback(&server, setback, now);
         }
@@ -161,12 +161,13 @@ impl Reachability {
                 self.servers.note_refusal(&server, class, now);
                 self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
-        } else if let Some((address, class)) = primary {
-            if end == ProbeEnd::DialDataRefused {
-                self.servers.note_refusal(&server, class, now);
-            }
-            if primary_passed_over && let Some(candidate) = self.candidates.get_mut(address) {
-                candidate.schedule.alone = true;
+        } else if let Some(address) = primary {
+            let budget_renewed = self.dial_data_renewed_at(now);
+            if let Some(candidate) = self.candidates.get_mut(address) {
+                candidate.schedule.alone |= primary_passed_over;
+                if end == ProbeEnd::DialDataRefused {
+                    candidate.schedule.not_before = Some(budget_renewed);
+                }
             }
         }
         if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {
@@ -269,9 +270,13 @@ impl Reachability {
         candidate
             .evidence
             .record(witness, neighbourhood, finding, now);
+        if candidate.standing.is_challenged() {
+            candidate.schedule.recheck_at = None;
+        }
         candidate.schedule.wants_fresh = false;
         candidate.schedule.alone = false;
         candidate.schedule.last_probe = Some(now);
+        self.wake_by(now);
     }
 
     /// Gives up nonces and probes that are overdue.

@@ -20,6 +20,8 @@ pub(crate) struct Schedule {
     pub(crate) wants_fresh: bool,
     /// A server passed it over for an address behind it: name it alone the next time.
     pub(crate) alone: bool,
+    /// Not to be asked about before then: there is no budget for it.
+    pub(crate) not_before: Option<Instant>,
     pub(crate) in_flight: usize,
     pub(crate) last_probe: Option<Instant>,
 }

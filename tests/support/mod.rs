@@ -3,7 +3,12 @@
 //!
 //! Nothing here sleeps, and nothing leaves the loopback interface.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test uses a part of it"
+)]
 #![allow(clippy::result_large_err, reason = "events are handed back whole")]
 
 use std::{
