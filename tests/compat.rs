@@ -17,7 +17,7 @@ use libp2p_autonat_v2::{
     client::{self, Verdict},
     server::{self, DialBackOutcome},
 };
-use support::{Node, swarm};
+use support::{Node, from_new_port, swarm};
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
@@ -119,7 +119,7 @@ async fn our_client_judges_rightly(transport: &str) {
         .with(move |swarm| swarm.behaviour_mut().autonat.add_candidate(&added))
         .await
         .expect("the address can be tested");
-    client.connect(served_at).await;
+    client.connect(from_new_port(served_at)).await;
 
     for (address, expected) in [(open, Verdict::Reachable), (closed, Verdict::Unreachable)] {
         client
@@ -154,7 +154,7 @@ async fn their_client_judges_rightly(transport: &str) {
     let mut client = their_client();
     let open = client.listen(transport).await;
     let closed = closed(transport);
-    client.connect(served_at).await;
+    client.connect(from_new_port(served_at)).await;
     for addr in [open.clone(), closed.clone()] {
         client
             .with(move |swarm| {

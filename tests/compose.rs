@@ -15,7 +15,7 @@ use libp2p_autonat_v2::{
     client::{self, Summary, Vantage, Verdict},
     server::{self, DialBackOutcome},
 };
-use support::Node;
+use support::{Node, from_new_port};
 
 #[derive(NetworkBehaviour)]
 struct Whole {
@@ -83,7 +83,7 @@ async fn a_whole_node_learns_its_address_from_another_one() {
         let served_at = server.listen(transport).await;
         let mut client = whole();
         let address = client.listen(transport).await;
-        client.connect(served_at).await;
+        client.connect(from_new_port(served_at)).await;
 
         client
             .event("the address is confirmed", |event| match event {
@@ -129,7 +129,7 @@ async fn the_dial_back_connection_closes_and_the_first_one_stays() {
     let served_at = server.listen("/ip4/127.0.0.1/tcp/0").await;
     let mut client = whole();
     client.listen("/ip4/127.0.0.1/tcp/0").await;
-    let first = client.connect(served_at).await;
+    let first = client.connect(from_new_port(served_at)).await;
     let dial_back = client.connected_by(server.peer_id).await;
     client.closed(dial_back).await;
     let open = client

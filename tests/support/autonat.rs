@@ -110,6 +110,19 @@ impl Server {
         .await;
     }
 
+    /// Connects to this peer on this IP, so that the peer's IP is the one it listens on and not that of
+    /// the route. The connection as the peer sees it.
+    pub async fn connects_to(&mut self, peer: &mut RawPeer, ip: &str) -> ConnectionId {
+        let addr = peer.listen(&format!("/ip4/{ip}/tcp/0")).await;
+        let opts = DialOpts::peer_id(peer.peer_id)
+            .addresses(vec![self.sees(&addr)])
+            .build();
+        self.node.connect(opts).await;
+        let connection = peer.connected_by(self.node.peer_id).await;
+        self.dials.clear();
+        connection
+    }
+
     /// An honest client with an IP and a neighbourhood of its own has an address tested.
     pub async fn serves_an_honest_client(&mut self) {
         let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);

@@ -15,6 +15,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     future::Future,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
@@ -139,18 +140,19 @@ where
         }
     }
 
-    /// As [`Node::event`], for an event that is handed over whole.
+    /// As [`Node::event`], for an event that is handed over whole. `pick` breaks with what it takes, and
+    /// continues with what it leaves.
     pub async fn take<T>(
         &mut self,
         what: &str,
-        mut pick: impl FnMut(SwarmEvent<B::ToSwarm>) -> Result<T, SwarmEvent<B::ToSwarm>>,
+        mut pick: impl FnMut(SwarmEvent<B::ToSwarm>) -> ControlFlow<T, SwarmEvent<B::ToSwarm>>,
     ) -> T {
         let deadline = Instant::now() + PATIENCE;
         for _ in 0..self.passed.len() {
             if let Some(event) = self.passed.pop_front() {
                 match pick(event) {
-                    Ok(picked) => return picked,
-                    Err(event) => self.passed.push_back(event),
+                    ControlFlow::Break(picked) => return picked,
+                    ControlFlow::Continue(event) => self.passed.push_back(event),
                 }
             }
         }
@@ -158,8 +160,8 @@ where
             let left = deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, self.events.recv()).await {
                 Ok(Some(event)) => match pick(event) {
-                    Ok(picked) => return picked,
-                    Err(event) => self.passed.push_back(event),
+                    ControlFlow::Break(picked) => return picked,
+                    ControlFlow::Continue(event) => self.passed.push_back(event),
                 },
                 Ok(None) => panic!("the node stopped before: {what}"),
                 Err(_) => panic!("timed out: {what}; events so far: {:#?}", self.passed),
@@ -241,6 +243,15 @@ where
     }
 }
 
+/// A dial that does not leave from a listening port. A reused port can collide with connections of earlier tests that the
+/// kernel has not forgotten.
+pub fn from_new_port(addr: Multiaddr) -> DialOpts {
+    DialOpts::unknown_peer_id()
+        .address(addr)
+        .allocate_new_port()
+        .build()
+}
+
 /// A peer that speaks raw bytes.
 pub type RawPeer = Node<Raw>;
 
@@ -265,9 +276,9 @@ impl RawPeer {
             .await;
         self.take("an answer to a stream", |event| match event {
             SwarmEvent::Behaviour(RawEvent::Opened { id: opened, result }) if opened == id => {
-                Ok(result)
+                ControlFlow::Break(result)
             }
-            other => Err(other),
+            other => ControlFlow::Continue(other),
         })
         .await
     }
@@ -280,8 +291,8 @@ impl RawPeer {
                 connection,
                 stream,
                 ..
-            }) => Ok((peer, connection, stream)),
-            other => Err(other),
+            }) => ControlFlow::Break((peer, connection, stream)),
+            other => ControlFlow::Continue(other),
         })
         .await
     }

@@ -1,0 +1,323 @@
+//! What a client must not be able to make the server dial.
+
+use super::*;
+
+#[tokio::test]
+async fn private_addresses() {
+    are_refused(
+        &[
+            "/ip4/10.0.0.1/tcp/22",
+            "/ip4/172.16.0.1/tcp/22",
+            "/ip4/172.31.255.254/tcp/22",
+            "/ip4/192.168.0.1/tcp/80",
+            "/ip4/192.168.1.1/udp/53/quic-v1",
+        ],
+        is(IpScope::Private),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn loopback_addresses() {
+    are_refused(
+        &[
+            "/ip4/127.0.0.1/tcp/6379",
+            "/ip4/127.1.2.3/tcp/80",
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip6/::1/tcp/80",
+        ],
+        is(IpScope::Loopback),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn link_local_addresses_and_the_metadata_service_of_clouds() {
+    are_refused(
+        &[
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip4/169.254.0.1/tcp/80",
+            "/ip6/fe80::1/tcp/80",
+        ],
+        is(IpScope::LinkLocal),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn multicast_addresses() {
+    are_refused(
+        &[
+            "/ip4/224.0.0.251/udp/5353/quic-v1",
+            "/ip4/239.255.255.250/udp/1900/quic-v1",
+            "/ip6/ff02::fb/udp/5353/quic-v1",
+            "/ip6/ff0e::1/tcp/1",
+        ],
+        is(IpScope::Multicast),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn broadcast_unspecified_and_reserved_addresses() {
+    are_refused(
+        &[
+            "/ip4/255.255.255.255/udp/9/quic-v1",
+            "/ip4/0.0.0.0/tcp/22",
+            "/ip4/0.1.2.3/tcp/22",
+            "/ip4/240.0.0.1/tcp/22",
+            "/ip6/::/tcp/22",
+        ],
+        |reason| matches!(reason, PassedOver::NotPublic(_)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn documentation_and_benchmarking_addresses() {
+    are_refused(
+        &[
+            "/ip4/192.0.2.1/tcp/1",
+            "/ip4/198.51.100.1/tcp/1",
+            "/ip4/203.0.113.1/tcp/1",
+            "/ip6/2001:db8::1/tcp/1",
+            "/ip4/198.18.0.1/tcp/1",
+        ],
+        |reason| is(IpScope::Documentation)(reason) || is(IpScope::Benchmarking)(reason),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn shared_and_unique_local_addresses() {
+    are_refused(
+        &[
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/fc00::1/tcp/1",
+        ],
+        |reason| is(IpScope::Shared)(reason) || is(IpScope::UniqueLocal)(reason),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn private_addresses_mapped_into_ipv6() {
+    are_refused(
+        &[
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+            "/ip6/::ffff:127.0.0.1/tcp/1",
+            "/ip6/::ffff:192.168.1.1/udp/1/quic-v1",
+            "/ip6/::10.0.0.1/tcp/1",
+        ],
+        |reason| matches!(reason, PassedOver::NotPublic(_)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn private_addresses_wrapped_by_nat64() {
+    are_refused(
+        &[
+            "/ip6/64:ff9b::a00:1/tcp/1",
+            "/ip6/64:ff9b::7f00:1/tcp/1",
+            "/ip6/64:ff9b:1::a00:1/tcp/1",
+        ],
+        |reason| matches!(reason, PassedOver::NotPublic(_)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn private_addresses_wrapped_by_6to4_and_teredo() {
+    are_refused(
+        &[
+            "/ip6/2002:a00:1::1/tcp/1",
+            "/ip6/2002:7f00:1::1/tcp/1",
+            "/ip6/2002:c0a8:101::1/tcp/1",
+            // Server 20.1.0.1, client 10.0.0.1 with its bits flipped.
+            "/ip6/2001:0:1401:1::f5ff:fffe/tcp/1",
+        ],
+        |reason| matches!(reason, PassedOver::NotPublic(_)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn two_ips_in_one_address() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.1/tcp/1/ip4/127.0.0.1/tcp/2",
+            "/ip4/20.66.0.1/ip4/10.0.0.1/tcp/2",
+            "/ip4/20.66.0.1/tcp/1/ip6/::1/tcp/2",
+            "/ip4/20.66.0.1/tcp/1/dns4/localhost/tcp/2",
+        ],
+        |reason| reason == PassedOver::SeveralIps,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn circuit_addresses() {
+    let relay = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    are_refused(
+        &[
+            &format!("/ip4/20.66.0.1/tcp/1/p2p/{relay}/p2p-circuit"),
+            &format!("/ip4/20.66.0.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{relay}"),
+            &format!("/p2p/{relay}/p2p-circuit"),
+            "/ip4/20.66.0.1/tcp/1/p2p-circuit",
+        ],
+        |reason| reason == PassedOver::Relayed,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn another_peers_id() {
+    let other = PeerId::random();
+    are_refused(
+        &[
+            &format!("/ip4/20.66.0.1/tcp/1/p2p/{other}"),
+            &format!("/ip4/20.66.0.1/udp/1/quic-v1/p2p/{other}"),
+            &format!("/p2p/{other}/ip4/20.66.0.1/tcp/1"),
+        ],
+        |reason| reason == PassedOver::OtherPeer,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn names() {
+    are_refused(
+        &[
+            "/dns4/localhost/tcp/22",
+            "/dns6/localhost/tcp/22",
+            "/dns/metadata.google.internal/tcp/80",
+            "/dnsaddr/bootstrap.libp2p.io",
+            "/dns4/example.com/tcp/443/wss",
+        ],
+        |reason| reason == PassedOver::Name,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_servers_own_addresses() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    let mut addrs = server
+        .node
+        .with(|swarm| {
+            swarm.add_external_address("/ip4/20.0.0.99/tcp/4001".parse().expect("valid"));
+            swarm.listeners().cloned().collect::<Vec<_>>()
+        })
+        .await;
+    assert_eq!(addrs.len(), 2);
+    addrs.extend([
+        "/ip4/20.0.0.1/tcp/22".parse().expect("valid"),
+        "/ip4/20.0.0.99/tcp/22".parse().expect("valid"),
+        "/ip6/::ffff:20.0.0.1/tcp/22".parse().expect("valid"),
+        "/ip6/64:ff9b::1400:1/tcp/22".parse().expect("valid"),
+    ]);
+    let mut request = ask(&mut attacker, connection, &addrs, 1).await;
+    assert_eq!(
+        answer(&mut request).await,
+        not_dialed(ResponseStatus::DialRefused)
+    );
+    let served = server.served().await;
+    let reasons: Vec<_> = served
+        .passed_over
+        .iter()
+        .map(|(_, reason)| *reason)
+        .collect();
+    assert_eq!(reasons, [PassedOver::OwnIp; 6]);
+    dialed_nothing_and_serves_on(server).await;
+}
+
+#[tokio::test]
+async fn port_zero_and_no_port() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.1/tcp/0",
+            "/ip4/20.66.0.1/udp/0/quic-v1",
+            "/ip4/20.66.0.1",
+        ],
+        |reason| reason == PassedOver::NoPort,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn transports_that_the_server_does_not_have() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.1/tcp/1/ws",
+            "/ip4/20.66.0.1/tcp/1/tls/ws",
+            "/ip4/20.66.0.1/udp/1/quic",
+            "/ip4/20.66.0.1/udp/1/quic-v1/webtransport",
+            "/ip4/20.66.0.1/sctp/1",
+            "/ip4/20.66.0.1/tcp/1/http",
+            "/ip6/2606:4700::1/tcp/1",
+        ],
+        |reason| {
+            matches!(
+                reason,
+                PassedOver::CannotDial(_) | PassedOver::UnknownTransport | PassedOver::NoPort
+            )
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_ornamented_address_that_makes_the_transport_refuse_its_kind() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
+    for text in [
+        format!("/ip4/20.66.0.1/tcp/1/certhash/{hash}"),
+        format!("/ip4/20.66.0.1/udp/1/quic-v1/certhash/{hash}"),
+    ] {
+        let addr: Multiaddr = text.parse().expect("valid");
+        let mut request = ask(&mut attacker, connection, &[addr], 1).await;
+        let response = answer(&mut request).await;
+        assert_ne!(response.status, ResponseStatus::Ok, "{text}");
+    }
+    server.is_idle().await;
+    // TCP is still dialed for others.
+    server.serves_an_honest_client().await;
+}
+
+#[tokio::test]
+async fn bytes_in_place_of_addresses() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    let mut stream = open_request(&mut attacker, connection).await;
+    let mut request = Vec::new();
+    for length in 0..60u8 {
+        request.extend_from_slice(&[0x0a, length]);
+        request.extend(std::iter::repeat_n(0xff, length.into()));
+    }
+    request.extend_from_slice(&[0x11, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let mut message = vec![0x0a];
+    let mut length = unsigned_varint::encode::usize_buffer();
+    message.extend_from_slice(unsigned_varint::encode::usize(request.len(), &mut length));
+    message.extend_from_slice(&request);
+    send(&mut stream, &frame(&message)).await.expect("sent");
+    let mut request = Framed::new(stream, MessageCodec::default());
+    assert_eq!(
+        answer(&mut request).await,
+        not_dialed(ResponseStatus::DialRefused)
+    );
+    let served = server.served().await;
+    assert_eq!(served.asked_in_all, 60);
+    assert_eq!(
+        served.passed_over.len(),
+        50,
+        "no more than may be inspected"
+    );
+    assert!(
+        served
+            .passed_over
+            .iter()
+            .all(|(_, reason)| *reason == PassedOver::Unparsable)
+    );
+    dialed_nothing_and_serves_on(server).await;
+}

@@ -1,0 +1,75 @@
+//! Clients that stop in the middle and wait for the server to tire.
+
+use super::*;
+
+#[tokio::test]
+async fn slow_loris_that_never_asks() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let mut stream = open_request(&mut attacker, connection).await;
+    nothing_is_answered(&mut stream).await;
+    was_cut_off(server, Misbehaviour::SlowRequest).await;
+}
+
+#[tokio::test]
+async fn slow_loris_in_the_length() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let mut stream = open_request(&mut attacker, connection).await;
+    send(&mut stream, &[0x80]).await.expect("sent");
+    nothing_is_answered(&mut stream).await;
+    was_cut_off(server, Misbehaviour::SlowRequest).await;
+}
+
+#[tokio::test]
+async fn slow_loris_in_the_request() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let mut stream = open_request(&mut attacker, connection).await;
+    send(&mut stream, &[0x40, 0x0a, 0x3e, 0x0a])
+        .await
+        .expect("sent");
+    nothing_is_answered(&mut stream).await;
+    was_cut_off(server, Misbehaviour::SlowRequest).await;
+}
+
+#[tokio::test]
+async fn slow_loris_in_the_dial_data() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let (mut request, _) = asked_to_pay(&mut attacker, connection).await;
+    pay(&mut request, 8000).await;
+    ends_without_a_message(&mut request).await;
+    was_cut_off(server, Misbehaviour::SlowDialData).await;
+}
+
+#[tokio::test]
+async fn slow_loris_that_never_takes_the_answer() {
+    let (mut server, mut attacker, connection) = attacked(impatient()).await;
+    let addr = "/ip4/10.0.0.1/tcp/1".parse().expect("valid");
+    let request = ask(&mut attacker, connection, &[addr], 1).await;
+    // It neither reads nor closes; the server is done with it all the same.
+    assert_eq!(server.served().await.end, End::Answered);
+    dialed_nothing_and_serves_on(server).await;
+    drop(request);
+}
+
+#[tokio::test]
+async fn slow_loris_that_never_takes_its_rejection() {
+    let config = impatient().with_max_requests_per_minute_per_peer(0);
+    let (mut server, mut attacker, connection) = attacked(config.clone()).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(open_request(&mut attacker, connection).await);
+    }
+    server.rejected().await;
+    // The places that the held streams took become free again, all by themselves.
+    within(PATIENCE, "a stream is answered again", async {
+        loop {
+            let stream = open_request(&mut attacker, connection).await;
+            let mut request = Framed::new(stream, MessageCodec::default());
+            if let Some(Ok(_)) = request.next().await {
+                return;
+            }
+        }
+    })
+    .await;
+    assert_eq!(server.dials.all(), []);
+    drop(held);
+}
