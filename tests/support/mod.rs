@@ -28,9 +28,11 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 pub mod autonat;
+mod naked;
 mod raw;
 mod transport;
 
+pub use naked::{Face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{Dials, Scope, loopback, public, recording_swarm, swarm};
 
