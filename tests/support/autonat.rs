@@ -192,6 +192,11 @@ pub async fn ask(
     nonce: u64,
 ) -> Requests {
     let stream = open_request(client, connection).await;
+    ask_on(stream, addrs, nonce).await
+}
+
+/// Sends a request on this stream.
+pub async fn ask_on(stream: Stream, addrs: &[Multiaddr], nonce: u64) -> Requests {
     let mut framed = Framed::new(stream, MessageCodec::default());
     let request = DialRequest::new(addrs.iter().cloned(), nonce);
     framed
