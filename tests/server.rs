@@ -58,6 +58,12 @@ async fn an_address_is_tested(listen: &str) {
 
     assert_eq!(nonce, 42);
     assert_eq!(peer, server.node.peer_id);
+    let from = client.remote_address(dial_back).await;
+    let listens_on = server
+        .node
+        .with(|swarm| swarm.listeners().cloned().collect::<Vec<_>>())
+        .await;
+    assert!(!listens_on.contains(&from), "{from} is not a new port");
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
     ends_without_a_message(&mut request).await;
     client.closed(dial_back).await;
@@ -386,7 +392,11 @@ async fn a_client_may_half_close_after_its_request() {
 }
 
 async fn a_reset_cancels_the_request(listen: &str) {
-    let (mut server, mut client, connection) = pair(listen, Config::default()).await;
+    // No deadline strikes before the test loses patience.
+    let config = Config::default()
+        .with_request_timeout(2 * PATIENCE)
+        .with_dial_back_timeout(2 * PATIENCE);
+    let (mut server, mut client, connection) = pair(listen, config).await;
     let addr = client.listen(listen).await;
     let request = ask(&mut client, connection, &[addr], 7).await;
     let (_, dial_back, _stream) = client.accept().await;

@@ -219,6 +219,19 @@ where
         connection
     }
 
+    /// The other end of an established connection.
+    pub async fn remote_address(&mut self, connection: ConnectionId) -> Multiaddr {
+        self.event("the connection is established", |event| match event {
+            SwarmEvent::ConnectionEstablished {
+                connection_id,
+                endpoint,
+                ..
+            } if *connection_id == connection => Some(endpoint.get_remote_address().clone()),
+            _ => None,
+        })
+        .await
+    }
+
     /// Waits until this connection is closed.
     pub async fn closed(&mut self, connection: ConnectionId) {
         self.event("the connection closes", |event| match event {
