@@ -10,6 +10,17 @@
 //! node see those connections come and go. With [`Behaviour::with_dialer`] it dials with a swarm of
 //! its own, and the node sees nothing.
 //!
+//! # Whose swarm dials
+//!
+//! A dialer of its own is for nodes whose application opens streams to the peers that ask here: a stream
+//! that is opened while the client is being dialed back may be put on the dial-back connection, and is lost
+//! when that is closed. It is also for nodes whose other behaviours should not see a connection for
+//! each test, and for a server that dials from a second IP, which the client has never contacted, as the
+//! strictest test there is. It costs a second identity and a second set of sockets. Without such
+//! needs, the node's own swarm is simpler.
+//!
+//! # Inside
+//!
 //! The behaviour is plumbing. What to dial is decided in `policy`, how often in `limits`, what follows
 //! what and until when in `job`, none of which knows the swarm; the handlers carry bytes.
 
@@ -224,6 +235,14 @@ impl Behaviour {
                 own_ips: OwnIps::default(),
             },
         )
+    }
+
+    /// The dialer's swarm, if it has one of its own.
+    pub fn dialer(&self) -> Option<&Swarm<DialBack>> {
+        match &self.dialer {
+            Dialer::Node(_) => None,
+            Dialer::Apart { swarm, .. } => Some(swarm),
+        }
     }
 
     /// What the server holds at this moment.

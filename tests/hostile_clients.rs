@@ -9,6 +9,8 @@
 mod addresses;
 #[path = "hostile_clients/dial_data.rs"]
 mod dial_data;
+#[path = "hostile_clients/floods.rs"]
+mod floods;
 #[path = "hostile_clients/messages.rs"]
 mod messages;
 #[path = "hostile_clients/resets.rs"]

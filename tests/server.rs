@@ -37,11 +37,14 @@ async fn pair(listen: &str, config: Config) -> (Server, RawPeer, libp2p::swarm::
     (server, client, connection)
 }
 
-/// An address of this host where nobody listens.
-fn closed_port() -> Multiaddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+/// An address of this host where nobody listens, nor will while the socket is kept.
+fn closed_port(ip: &str) -> (tokio::net::TcpSocket, Multiaddr) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let any_port = format!("{ip}:0").parse().expect("valid");
+    socket.bind(any_port).expect("a free port");
     let port = socket.local_addr().expect("bound").port();
-    format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("valid")
+    let addr = format!("/ip4/{ip}/tcp/{port}").parse().expect("valid");
+    (socket, addr)
 }
 
 /// No wait between dial data and dial.
@@ -58,6 +61,12 @@ async fn an_address_is_tested(listen: &str) {
 
     assert_eq!(nonce, 42);
     assert_eq!(peer, server.node.peer_id);
+    let from = client.remote_address(dial_back).await;
+    let listens_on = server
+        .node
+        .with(|swarm| swarm.listeners().cloned().collect::<Vec<_>>())
+        .await;
+    assert!(!listens_on.contains(&from), "{from} is not a new port");
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
     ends_without_a_message(&mut request).await;
     client.closed(dial_back).await;
@@ -190,7 +199,8 @@ async fn a_request_without_addresses_is_refused() {
 #[tokio::test]
 async fn a_closed_port_is_a_dial_error() {
     let (mut server, mut client, connection) = pair(TCP, Config::default()).await;
-    let mut request = ask(&mut client, connection, &[closed_port()], 7).await;
+    let (_socket, addr) = closed_port("127.0.0.1");
+    let mut request = ask(&mut client, connection, &[addr], 7).await;
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::DialError));
     assert_eq!(
         server.served().await.dial_back,
@@ -386,7 +396,11 @@ async fn a_client_may_half_close_after_its_request() {
 }
 
 async fn a_reset_cancels_the_request(listen: &str) {
-    let (mut server, mut client, connection) = pair(listen, Config::default()).await;
+    // No deadline strikes before the test loses patience.
+    let config = Config::default()
+        .with_request_timeout(2 * PATIENCE)
+        .with_dial_back_timeout(2 * PATIENCE);
+    let (mut server, mut client, connection) = pair(listen, config).await;
     let addr = client.listen(listen).await;
     let request = ask(&mut client, connection, &[addr], 7).await;
     let (_, dial_back, _stream) = client.accept().await;
@@ -476,11 +490,7 @@ async fn one_target_is_not_dialed_for_ever_more_clients() {
         .with_max_dial_data_requests_per_minute_per_neighbourhood(12);
     let mut server = Server::on_loopback(config);
     let at = server.listen(TCP).await;
-    let victim: Multiaddr = closed_port()
-        .to_string()
-        .replace("127.0.0.1", "127.9.9.9")
-        .parse()
-        .expect("valid");
+    let (_socket, victim) = closed_port("127.9.9.9");
     for n in 0..3 {
         let mut client = RawPeer::new(&[]);
         let connection = client.connect(at.clone()).await;

@@ -259,7 +259,8 @@ impl Config {
     }
 }
 
-/// How long. Each step has a deadline of its own, and all of them end with that of the request.
+/// How long. Each step has a deadline of its own, and all of them end with that of the request. More than
+/// an hour is taken for an hour.
 impl Config {
     /// From the opening of the stream to the answer. Default: 9 s.
     ///
@@ -268,21 +269,21 @@ impl Config {
     /// SYN are reported as failures.
     #[must_use]
     pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
-        self.timing.request = timeout;
+        self.timing.request = at_most_an_hour(timeout);
         self
     }
 
     /// For reading the request. Default: 2 s. A client sends it right after it opened the stream.
     #[must_use]
     pub const fn with_read_timeout(mut self, timeout: Duration) -> Self {
-        self.timing.read = timeout;
+        self.timing.read = at_most_an_hour(timeout);
         self
     }
 
     /// For receiving all of the dial data. Default: 4 s, which takes an uplink of 0.2 Mbit/s.
     #[must_use]
     pub const fn with_dial_data_timeout(mut self, timeout: Duration) -> Self {
-        self.timing.dial_data = timeout;
+        self.timing.dial_data = at_most_an_hour(timeout);
         self
     }
 
@@ -293,7 +294,7 @@ impl Config {
     /// dial would come too late.
     #[must_use]
     pub const fn with_max_delay_after_dial_data(mut self, delay: Duration) -> Self {
-        self.max_delay = delay;
+        self.max_delay = at_most_an_hour(delay);
         self
     }
 
@@ -301,7 +302,7 @@ impl Config {
     /// is told `E_DIAL_ERROR`.
     #[must_use]
     pub const fn with_dial_timeout(mut self, timeout: Duration) -> Self {
-        self.timing.dial = timeout;
+        self.timing.dial = at_most_an_hour(timeout);
         self
     }
 
@@ -309,7 +310,39 @@ impl Config {
     /// `E_DIAL_BACK_ERROR`, and the connection is closed.
     #[must_use]
     pub const fn with_dial_back_timeout(mut self, timeout: Duration) -> Self {
-        self.timing.nonce = timeout;
+        self.timing.nonce = at_most_an_hour(timeout);
         self
+    }
+}
+
+/// So that no sum with the time of day overflows.
+const fn at_most_an_hour(duration: Duration) -> Duration {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    if duration.as_secs() < HOUR.as_secs() {
+        duration
+    } else {
+        HOUR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_can_be_configured_overflows() {
+        let config = Config::default()
+            .with_request_timeout(Duration::MAX)
+            .with_read_timeout(Duration::MAX)
+            .with_dial_data_timeout(Duration::MAX)
+            .with_dial_timeout(Duration::MAX)
+            .with_dial_back_timeout(Duration::MAX)
+            .with_max_delay_after_dial_data(Duration::MAX)
+            .with_max_requests_per_minute(u32::MAX)
+            .with_neighbourhood(255, 255);
+        let now = web_time::Instant::now();
+        assert!(now + config.timing.request + config.max_delay > now);
+        assert_eq!(config.limits.requests, MAX_REQUESTS_PER_MINUTE);
+        assert_eq!((config.v4_prefix, config.v6_prefix), (32, 128));
     }
 }

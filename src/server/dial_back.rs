@@ -21,7 +21,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-    behaviour::{ConnectionEstablished, DialFailure},
+    behaviour::DialFailure,
     dial_opts::{DialOpts, PeerCondition},
 };
 use web_time::Instant;
@@ -246,14 +246,9 @@ impl DialBack {
         }
     }
 
-    fn on_established(&mut self, established: ConnectionEstablished<'_>) {
-        let id = established.connection_id;
-        let Some(dial) = self.dials.get_mut(&id) else {
-            return;
-        };
-        if dial.state == DialState::Abandoned {
-            self.close(id);
-        } else {
+    fn on_established(&mut self, id: ConnectionId) {
+        // An abandoned one was refused by now.
+        if let Some(dial) = self.dials.get_mut(&id) {
             dial.state = DialState::Established;
             self.report(Fact::Connected(id));
         }
@@ -326,7 +321,9 @@ impl NetworkBehaviour for DialBack {
         self.own_ips.on_swarm_event(&event);
         self.capabilities.on_swarm_event(&event);
         match event {
-            FromSwarm::ConnectionEstablished(established) => self.on_established(established),
+            FromSwarm::ConnectionEstablished(established) => {
+                self.on_established(established.connection_id);
+            }
             FromSwarm::DialFailure(failure) => self.on_failure(failure),
             FromSwarm::ConnectionClosed(closed) => self.on_closed(closed.connection_id),
             _ => {}

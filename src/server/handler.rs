@@ -378,3 +378,39 @@ impl ConnectionHandler for Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_handler_is_a_few_words() {
+        assert!(
+            size_of::<Handler>() <= 48,
+            "{} bytes for each connection of the node",
+            size_of::<Handler>()
+        );
+    }
+
+    #[test]
+    fn a_relayed_or_named_client_has_no_ip() {
+        let ip = |text: &str| observed_ip(&text.parse().expect("valid"));
+        let relay = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        assert_eq!(
+            ip("/ip4/20.1.0.2/tcp/1"),
+            Some([20, 1, 0, 2].into()),
+            "the other end of a direct connection"
+        );
+        assert_eq!(
+            ip("/ip6/::ffff:20.1.0.2/tcp/1"),
+            Some([20, 1, 0, 2].into()),
+            "as a dual-stack socket has it"
+        );
+        assert_eq!(
+            ip(&format!("/ip4/20.1.0.1/tcp/1/p2p/{relay}/p2p-circuit")),
+            None
+        );
+        assert_eq!(ip(&format!("/p2p/{relay}")), None);
+        assert_eq!(ip("/dns4/example.com/tcp/1"), None);
+    }
+}

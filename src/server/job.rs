@@ -173,26 +173,28 @@ impl Job {
     /// The dial-back is over.
     pub(crate) fn dial_ended(&mut self, now: Instant, outcome: DialBackOutcome) -> Option<Action> {
         self.dial()?;
-        let (status, dial_status) = outcome.statuses();
-        self.record.dial_back = Some(outcome);
-        Some(self.respond(now, status, dial_status))
+        Some(self.ended(now, outcome))
     }
 
-    /// The deadline has passed.
+    /// Time has passed. `None` if the deadline has not; otherwise there is always something to do.
     pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Action> {
         if now < self.deadline {
             return None;
         }
-        match self.state {
-            State::Request => Some(Action::Reset(End::Misbehaved(Misbehaviour::SlowRequest))),
-            State::DialData => Some(Action::Reset(End::Misbehaved(Misbehaviour::SlowDialData))),
-            State::Delay => self.chosen.clone().map(Action::Dial),
-            State::Connection(_) => self.dial_ended(now, DialBackOutcome::DialTimedOut),
+        let action = match self.state {
+            State::Request => Action::Reset(End::Misbehaved(Misbehaviour::SlowRequest)),
+            State::DialData => Action::Reset(End::Misbehaved(Misbehaviour::SlowDialData)),
+            State::Delay => match self.chosen.clone() {
+                Some(chosen) => Action::Dial(chosen),
+                None => Action::Reset(End::NotAnswered),
+            },
+            State::Connection(_) => self.ended(now, DialBackOutcome::DialTimedOut),
             State::Nonce(_) => {
-                self.dial_ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
+                self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
             }
-            State::Answer => Some(Action::Reset(End::NotAnswered)),
-        }
+            State::Answer => Action::Reset(End::NotAnswered),
+        };
+        Some(action)
     }
 
     /// The job is over; what it was goes into the event.
@@ -204,6 +206,12 @@ impl Job {
         self.record.end = end;
         self.record.duration = now.saturating_duration_since(self.started);
         self.record
+    }
+
+    fn ended(&mut self, now: Instant, outcome: DialBackOutcome) -> Action {
+        let (status, dial_status) = outcome.statuses();
+        self.record.dial_back = Some(outcome);
+        self.respond(now, status, dial_status)
     }
 
     fn answer(&mut self, now: Instant, status: ResponseStatus) -> Action {

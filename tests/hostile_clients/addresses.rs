@@ -270,7 +270,7 @@ async fn transports_that_the_server_does_not_have() {
 
 #[tokio::test]
 async fn an_ornamented_address_that_makes_the_transport_refuse_its_kind() {
-    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    let (server, mut attacker, connection) = attacked(Config::default()).await;
     let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
     for text in [
         format!("/ip4/20.66.0.1/tcp/1/certhash/{hash}"),
@@ -282,8 +282,20 @@ async fn an_ornamented_address_that_makes_the_transport_refuse_its_kind() {
         assert_ne!(response.status, ResponseStatus::Ok, "{text}");
     }
     server.is_idle().await;
-    // TCP is still dialed for others.
-    server.serves_an_honest_client().await;
+    // TCP is still dialed for others; the server has no success of its own to go by.
+    let at = server
+        .node
+        .with(|swarm| swarm.listeners().cloned().collect::<Vec<_>>())
+        .await
+        .into_iter()
+        .find(|addr| addr.to_string().contains("tcp"))
+        .expect("listens on TCP");
+    let mut honest = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let addr = honest.listen("/ip4/127.0.0.1/tcp/0").await;
+    let connection = honest.connect(support::loopback(&at)).await;
+    let mut request = ask(&mut honest, connection, &[public(&addr)], 1).await;
+    acknowledge(&mut honest).await;
+    assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
 }
 
 #[tokio::test]

@@ -16,7 +16,9 @@ use libp2p_autonat_v2::{
     server::{self, DialBackOutcome, End, Misbehaved, Rejected, Served},
 };
 
-use super::{Dials, Node, PATIENCE, RawPeer, Scope, public, recording_swarm, within};
+use super::{
+    Dials, Face, Node, PATIENCE, RawPeer, Scope, naked_swarm, public, recording_swarm, within,
+};
 
 pub type Requests = Framed<Stream, MessageCodec>;
 
@@ -40,6 +42,17 @@ impl Server {
 
     fn new(config: server::Config, scope: Scope) -> Self {
         Self::with_behaviour(server::Behaviour::new(config), scope)
+    }
+
+    /// A server in public without cryptography, for floods.
+    pub fn naked(config: server::Config) -> Self {
+        let behaviour = server::Behaviour::new(config);
+        let (swarm, dials) = naked_swarm(behaviour, Scope::Public, Face::Own);
+        Self {
+            node: Node::spawn(swarm),
+            dials,
+            scope: Scope::Public,
+        }
     }
 
     pub fn with_behaviour(behaviour: server::Behaviour, scope: Scope) -> Self {
@@ -116,6 +129,7 @@ impl Server {
         let addr = peer.listen(&format!("/ip4/{ip}/tcp/0")).await;
         let opts = DialOpts::peer_id(peer.peer_id)
             .addresses(vec![self.sees(&addr)])
+            .allocate_new_port()
             .build();
         self.node.connect(opts).await;
         let connection = peer.connected_by(self.node.peer_id).await;
@@ -125,32 +139,40 @@ impl Server {
 
     /// An honest client with an IP and a neighbourhood of its own has an address tested.
     pub async fn serves_an_honest_client(&mut self) {
-        let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+        let client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+        self.serves(client, 1).await;
+    }
+
+    /// As above, so many times, for a client that speaks the server's transports.
+    pub async fn serves(&mut self, mut client: RawPeer, times: usize) {
         let addr = client.listen("/ip4/127.77.0.1/tcp/0").await;
         // The server dials the client, so that the client's IP is its own and not that of the route.
         let at = self.sees(&addr);
         let opts = DialOpts::peer_id(client.peer_id)
             .addresses(vec![at.clone()])
+            .allocate_new_port()
             .build();
         self.node.connect(opts).await;
         let connection = client.connected_by(self.node.peer_id).await;
 
-        let mut request = ask(&mut client, connection, &[at], 4711).await;
-        let (_, _, nonce) = acknowledge(&mut client).await;
-        assert_eq!(nonce, 4711, "the honest client's nonce");
-        assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
-        self.node
-            .event("the honest client is served", |event| match event {
-                SwarmEvent::Behaviour(server::Event::Served(served))
-                    if served.client == client.peer_id =>
-                {
-                    assert_eq!(served.dial_back, Some(DialBackOutcome::Delivered));
-                    assert_eq!(served.end, End::Answered);
-                    Some(())
-                }
-                _ => None,
-            })
-            .await;
+        for _ in 0..times {
+            let mut request = ask(&mut client, connection, std::slice::from_ref(&at), 4711).await;
+            let (_, _, nonce) = acknowledge(&mut client).await;
+            assert_eq!(nonce, 4711, "the honest client's nonce");
+            assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+            self.node
+                .event("the honest client is served", |event| match event {
+                    SwarmEvent::Behaviour(server::Event::Served(served))
+                        if served.client == client.peer_id =>
+                    {
+                        assert_eq!(served.dial_back, Some(DialBackOutcome::Delivered));
+                        assert_eq!(served.end, End::Answered);
+                        Some(())
+                    }
+                    _ => None,
+                })
+                .await;
+        }
     }
 }
 
@@ -170,6 +192,11 @@ pub async fn ask(
     nonce: u64,
 ) -> Requests {
     let stream = open_request(client, connection).await;
+    ask_on(stream, addrs, nonce).await
+}
+
+/// Sends a request on this stream.
+pub async fn ask_on(stream: Stream, addrs: &[Multiaddr], nonce: u64) -> Requests {
     let mut framed = Framed::new(stream, MessageCodec::default());
     let request = DialRequest::new(addrs.iter().cloned(), nonce);
     framed

@@ -28,9 +28,11 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 pub mod autonat;
+mod naked;
 mod raw;
 mod transport;
 
+pub use naked::{Face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{Dials, Scope, loopback, public, recording_swarm, swarm};
 
@@ -215,6 +217,19 @@ where
         })
         .await;
         connection
+    }
+
+    /// The other end of an established connection.
+    pub async fn remote_address(&mut self, connection: ConnectionId) -> Multiaddr {
+        self.event("the connection is established", |event| match event {
+            SwarmEvent::ConnectionEstablished {
+                connection_id,
+                endpoint,
+                ..
+            } if *connection_id == connection => Some(endpoint.get_remote_address().clone()),
+            _ => None,
+        })
+        .await
     }
 
     /// Waits until this connection is closed.

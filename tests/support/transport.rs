@@ -92,9 +92,19 @@ pub fn recording_swarm<B: NetworkBehaviour>(
         Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
         Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
     });
+    record(both.boxed(), peer_id, behaviour, scope)
+}
+
+/// A swarm over this transport, and the record of its dials.
+pub(super) fn record<B: NetworkBehaviour>(
+    inner: Inner,
+    peer_id: PeerId,
+    behaviour: B,
+    scope: Scope,
+) -> (Swarm<B>, Dials) {
     let dials = Dials::default();
     let transport = Recording {
-        inner: both.boxed(),
+        inner,
         scope,
         dials: dials.clone(),
     };

@@ -1,0 +1,218 @@
+//! What a dialer of its own is for: the application's requests and the dial-backs do not meet.
+
+mod support;
+
+use std::{io, iter};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{
+    StreamProtocol,
+    identity::Keypair,
+    request_response::{self, ProtocolSupport},
+    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
+};
+use libp2p_autonat_v2::{
+    protocol::{DIAL_BACK_PROTOCOL, DialStatus},
+    server::{self, Config},
+};
+use support::{
+    Node, Raw, RawEvent, Scope,
+    autonat::{answer, ask_on, dialed},
+    recording_swarm, swarm, within,
+};
+
+const APPLICATION: StreamProtocol = StreamProtocol::new("/application/1");
+const REQUESTS: usize = 20;
+
+/// One byte there, one byte back.
+#[derive(Debug, Clone, Default)]
+struct Byte;
+
+async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<u8> {
+    let mut byte = [0];
+    io.read_exact(&mut byte).await?;
+    Ok(byte[0])
+}
+
+async fn write(io: &mut (impl AsyncWrite + Unpin), byte: u8) -> io::Result<()> {
+    io.write_all(&[byte]).await?;
+    io.close().await
+}
+
+impl request_response::Codec for Byte {
+    type Protocol = StreamProtocol;
+    type Request = u8;
+    type Response = u8;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<u8>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<u8>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, byte: u8) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, byte).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        byte: u8,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, byte).await
+    }
+}
+
+fn application() -> request_response::Behaviour<Byte> {
+    let protocols = iter::once((APPLICATION, ProtocolSupport::Full));
+    request_response::Behaviour::new(protocols, request_response::Config::default())
+}
+
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+struct ServerNode {
+    autonat: server::Behaviour,
+    application: request_response::Behaviour<Byte>,
+}
+
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+struct ClientNode {
+    raw: Raw,
+    application: request_response::Behaviour<Byte>,
+}
+
+/// Sends application requests to a client while it is being dialed back, and returns how many of them came
+/// in on the dial-back.
+async fn requests_on_the_dial_back(autonat: server::Behaviour) -> usize {
+    let (server_swarm, _) = recording_swarm(
+        Keypair::generate_ed25519(),
+        ServerNode {
+            autonat,
+            application: application(),
+        },
+        Scope::Loopback,
+    );
+    let mut server = Node::spawn(server_swarm);
+    let mut client = Node::spawn(swarm(
+        Keypair::generate_ed25519(),
+        ClientNode {
+            raw: Raw::new(&[DIAL_BACK_PROTOCOL]),
+            application: application(),
+        },
+    ));
+    let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let addr = client.listen("/ip4/127.0.0.1/tcp/0").await;
+    let connection = client.connect(at).await;
+
+    // The client asks, and keeps the dial-back open.
+    let id = client
+        .with(move |swarm| {
+            let protocol = libp2p_autonat_v2::protocol::DIAL_REQUEST_PROTOCOL;
+            swarm.behaviour_mut().raw.open(connection, protocol)
+        })
+        .await;
+    let stream = client
+        .take("a stream", |event| match event {
+            SwarmEvent::Behaviour(ClientNodeEvent::Raw(RawEvent::Opened {
+                id: opened,
+                result,
+            })) if opened == id => {
+                std::ops::ControlFlow::Break(result.expect("the server speaks the protocol"))
+            }
+            other => std::ops::ControlFlow::Continue(other),
+        })
+        .await;
+    let mut request = ask_on(stream, &[addr], 1).await;
+    let (dial_back, mut dial_back_stream) = client
+        .take("the dial-back", |event| match event {
+            SwarmEvent::Behaviour(ClientNodeEvent::Raw(RawEvent::Inbound {
+                connection,
+                stream,
+                ..
+            })) => std::ops::ControlFlow::Break((connection, stream)),
+            other => std::ops::ControlFlow::Continue(other),
+        })
+        .await;
+
+    // Meanwhile the server's application has something to say.
+    let peer = client.peer_id;
+    server
+        .with(move |swarm| {
+            for n in 0..REQUESTS {
+                let application = &mut swarm.behaviour_mut().application;
+                application.send_request(&peer, n as u8);
+            }
+        })
+        .await;
+    let mut came_on: Vec<ConnectionId> = Vec::new();
+    for _ in 0..REQUESTS {
+        let (connection, channel) = client
+            .take("an application request", |event| match event {
+                SwarmEvent::Behaviour(ClientNodeEvent::Application(
+                    request_response::Event::Message {
+                        connection_id,
+                        message: request_response::Message::Request { channel, .. },
+                        ..
+                    },
+                )) => std::ops::ControlFlow::Break((connection_id, channel)),
+                other => std::ops::ControlFlow::Continue(other),
+            })
+            .await;
+        came_on.push(connection);
+        client
+            .with(move |swarm| {
+                let application = &mut swarm.behaviour_mut().application;
+                application
+                    .send_response(channel, 0)
+                    .expect("the server waits");
+            })
+            .await;
+    }
+
+    // Then the client acknowledges the nonce, and all ends well.
+    within(support::PATIENCE, "the nonce", async {
+        let mut nonce = [0; 10];
+        dial_back_stream.read_exact(&mut nonce).await
+    })
+    .await
+    .expect("the nonce");
+    support::send(&mut dial_back_stream, &[0])
+        .await
+        .expect("the acknowledgement is sent");
+    assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    came_on.iter().filter(|id| **id == dial_back).count()
+}
+
+fn config() -> Config {
+    Config::default().with_private_addresses_allowed(true)
+}
+
+#[tokio::test]
+async fn with_a_dialer_of_its_own_no_application_request_travels_on_a_dial_back() {
+    let dialer = swarm(Keypair::generate_ed25519(), server::DialBack::default());
+    let server = server::Behaviour::with_dialer(config(), dialer);
+    assert_eq!(requests_on_the_dial_back(server).await, 0);
+}
+
+#[tokio::test]
+async fn without_one_application_requests_do_travel_on_dial_backs() {
+    let server = server::Behaviour::new(config());
+    let astray = requests_on_the_dial_back(server).await;
+    assert!(astray > 0, "the reason to have a dialer of its own");
+}
