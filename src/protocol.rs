@@ -18,7 +18,7 @@ use libp2p_swarm::StreamProtocol;
 
 pub use self::{
     codec::{DialBackClientCodec, DialBackServerCodec, Limits, MessageCodec},
-    dial_data::{DialData, DialDataChunk, write_dial_data},
+    dial_data::{DialData, DialDataChunk, DialDataWriter, write_dial_data},
     error::{DecodeError, EncodeError, Malformed},
     message::{
         DialBack, DialBackResponse, DialBackStatus, DialDataRequest, DialRequest, DialResponse,

@@ -3,10 +3,7 @@
 //! It counts and checks what the protocol fixes (spec, "AutoNAT V2 Protocol") and knows no policy: what an answer means is for the core to
 //! decide. A server may answer once, or once for each address as js-libp2p does, on the same stream.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use asynchronous_codec::Framed;
 use futures::{AsyncRead, AsyncWrite, SinkExt, StreamExt};
@@ -14,7 +11,7 @@ use libp2p_core::Multiaddr;
 
 use crate::{
     protocol::{
-        DecodeError, DialData, DialDataChunk, DialDataRequest, DialRequest, DialResponse, Limits,
+        DecodeError, DialDataRequest, DialDataWriter, DialRequest, DialResponse, Limits,
         MAX_DIAL_DATA, Message, MessageCodec, ResponseStatus,
     },
     reachability::{ProbeEnd, Violation},
@@ -53,9 +50,7 @@ enum Step {
 struct Payment {
     index: u32,
     bytes: u64,
-    unsent: DialData,
-    /// The chunk that is being written, and how much of it is.
-    chunk: Option<(DialDataChunk, usize)>,
+    writer: DialDataWriter,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
@@ -98,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 },
                 Step::Pay(payment) => {
                     let (index, bytes) = (payment.index, payment.bytes);
-                    if ready!(payment.poll(&mut self.framed, cx)).is_err() {
+                    if ready!(payment.writer.poll_write_to(&mut *self.framed, cx)).is_err() {
                         return Poll::Ready(Progress::Over(self.broken_off()));
                     }
                     self.step = Step::Read;
@@ -150,8 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         self.step = Step::Pay(Payment {
             index: request.addr_idx,
             bytes: request.num_bytes,
-            unsent: DialData::new(request.num_bytes),
-            chunk: None,
+            writer: DialDataWriter::new(request.num_bytes),
         });
         Ok(())
     }
@@ -170,32 +164,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             ProbeEnd::Completed
         } else {
             ProbeEnd::Reset
-        }
-    }
-}
-
-impl Payment {
-    fn poll<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        framed: &mut Framed<S, MessageCodec>,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        loop {
-            if self.chunk.is_none() {
-                self.chunk = self.unsent.next().map(|chunk| (chunk, 0));
-            }
-            let Some((chunk, written)) = &mut self.chunk else {
-                return Pin::new(&mut **framed).poll_flush(cx);
-            };
-            let rest = chunk.as_bytes().get(*written..).unwrap_or_default();
-            if rest.is_empty() {
-                self.chunk = None;
-                continue;
-            }
-            match ready!(Pin::new(&mut **framed).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                bytes => *written += bytes,
-            }
         }
     }
 }

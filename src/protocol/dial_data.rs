@@ -5,10 +5,14 @@
 //! way in only the two headers are looked at. Both are done by hand here: a protobuf library would
 //! hand the bytes around. Nothing here decides whether to pay, or how much to ask for.
 
-use std::{cmp, io};
+use std::{
+    cmp, future, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use asynchronous_codec::{Bytes, BytesMut};
-use futures::io::{AsyncWrite, AsyncWriteExt};
+use futures::io::AsyncWrite;
 
 use super::{
     MAX_DIAL_DATA_CHUNK,
@@ -118,6 +122,89 @@ impl Iterator for DialData {
     }
 }
 
+/// Messages that are written in one go. A yamux frame holds four, and each write makes a frame.
+const MESSAGES_AT_ONCE: usize = 4;
+
+/// Pays a given number of bytes into a stream, in the messages that [`DialData`] has.
+///
+/// The same message stands in a row a few times, so that one write takes several.
+#[derive(Debug)]
+pub struct DialDataWriter {
+    row: Vec<u8>,
+    /// Bytes of one message of the row.
+    period: usize,
+    /// Bytes of full messages still to be written, and where in the row they go on.
+    unsent: u64,
+    at: usize,
+    last: Option<DialDataChunk>,
+}
+
+impl DialDataWriter {
+    /// A writer of `num_bytes` bytes of dial data; any number, as for [`DialData::new`].
+    pub fn new(num_bytes: u64) -> Self {
+        let full = num_bytes / MAX_DIAL_DATA_CHUNK as u64;
+        let rest = at_most_a_chunk(num_bytes % MAX_DIAL_DATA_CHUNK as u64);
+        let mut writer = Self {
+            row: Vec::new(),
+            period: 0,
+            unsent: 0,
+            at: 0,
+            last: (rest > 0).then(|| DialDataChunk::of(rest)),
+        };
+        if full > 0 {
+            let chunk = DialDataChunk::of(MAX_DIAL_DATA_CHUNK);
+            let in_a_row = usize::try_from(full)
+                .map_or(MESSAGES_AT_ONCE, |full| cmp::min(full, MESSAGES_AT_ONCE));
+            writer.row = chunk.as_bytes().repeat(in_a_row);
+            writer.period = chunk.as_bytes().len();
+            writer.unsent = full.saturating_mul(writer.period as u64);
+        }
+        writer
+    }
+
+    /// Writes what the stream takes, and flushes it when all is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream. How much the remote has read by then is unknown.
+    pub fn poll_write_to<W>(&mut self, stream: &mut W, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            let next = self.next_bytes();
+            if next.is_empty() {
+                return Pin::new(stream).poll_flush(cx);
+            }
+            match ready!(Pin::new(&mut *stream).poll_write(cx, next))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.advance(written),
+            }
+        }
+    }
+
+    fn next_bytes(&self) -> &[u8] {
+        if self.unsent > 0 {
+            let left = usize::try_from(self.unsent).unwrap_or(usize::MAX);
+            let row = self.row.get(self.at..).unwrap_or_default();
+            return row.get(..left).unwrap_or(row);
+        }
+        match &self.last {
+            Some(last) => last.as_bytes().get(self.at..).unwrap_or_default(),
+            None => &[],
+        }
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.at += written;
+        if self.unsent == 0 {
+            return;
+        }
+        self.unsent = self.unsent.saturating_sub(written as u64);
+        self.at %= self.period;
+    }
+}
+
 /// Writes `num_bytes` bytes of dial data to a stream and flushes it.
 ///
 /// Takes any number, like [`DialData::new`], and has no deadline of its own. Of a
@@ -130,10 +217,8 @@ pub async fn write_dial_data<W>(stream: &mut W, num_bytes: u64) -> io::Result<()
 where
     W: AsyncWrite + Unpin,
 {
-    for chunk in DialData::new(num_bytes) {
-        stream.write_all(chunk.as_bytes()).await?;
-    }
-    stream.flush().await
+    let mut writer = DialDataWriter::new(num_bytes);
+    future::poll_fn(|cx| writer.poll_write_to(stream, cx)).await
 }
 
 fn at_most_a_chunk(num_bytes: u64) -> usize {

@@ -5,7 +5,7 @@ use libp2p::Multiaddr;
 use libp2p_autonat_v2::protocol::{
     DecodeError, DialBack, DialBackClientCodec, DialBackServerCodec, DialData, DialDataRequest,
     DialRequest, DialResponse, DialStatus, MAX_ADDRESSES, MAX_DIAL_DATA_CHUNK, Message,
-    MessageCodec, ResponseStatus,
+    MessageCodec, ResponseStatus, write_dial_data,
 };
 use proptest::prelude::*;
 
@@ -188,5 +188,58 @@ proptest! {
         prop_assert_eq!(chunks.iter().map(|c| c.len() as u64).sum::<u64>(), num_bytes);
         let full = chunks.iter().filter(|c| c.len() == MAX_DIAL_DATA_CHUNK).count();
         prop_assert!(chunks.len() - full <= 1);
+    }
+}
+
+/// Takes a few bytes at a time, as many as the next of `steps` says, and nothing in between.
+struct Narrow {
+    written: Vec<u8>,
+    steps: Vec<usize>,
+    ready: bool,
+}
+
+impl futures::AsyncWrite for Narrow {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.ready = !self.ready;
+        if !self.ready {
+            cx.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        let step = self.steps[self.written.len() % self.steps.len()].min(bytes.len());
+        self.written.extend_from_slice(&bytes[..step]);
+        std::task::Poll::Ready(Ok(step))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+proptest! {
+    #[test]
+    fn dial_data_is_the_same_however_the_stream_takes_it(
+        num_bytes in 0u64..=100_000,
+        steps in proptest::collection::vec(1usize..20_000, 1..8),
+    ) {
+        let mut stream = Narrow { written: Vec::new(), steps, ready: false };
+        futures::executor::block_on(write_dial_data(&mut stream, num_bytes)).unwrap();
+        let expected: Vec<u8> = DialData::new(num_bytes)
+            .flat_map(|chunk| chunk.as_bytes().to_vec())
+            .collect();
+        prop_assert_eq!(stream.written, expected);
     }
 }
