@@ -22,9 +22,9 @@ process.stdin.on('end', () => process.exit(0)).resume()
 process.on('unhandledRejection', (error) => emit({ event: 'unhandled', error: String(error) }))
 
 const transports = [tcp(), quic()]
-// A client that listens on WebSocket, which servers here can't dial.
+// A client that listens on WebSocket, which servers here can't dial. First, so that it is asked about first.
 if (options.listen.some((addr) => addr.endsWith('/ws'))) {
-  transports.push(webSockets())
+  transports.unshift(webSockets())
 }
 
 const node = await createLibp2p({
@@ -57,6 +57,8 @@ if (options.role === 'client') {
       const before = confirmed.size
       const connection = await node.dial(multiaddr(server), { signal: AbortSignal.timeout(10_000), force: true })
       if ((options.connections ?? 1) > 1) {
+        // It takes five connections a second and resets more. Dial-backs count.
+        await new Promise((resolve) => setTimeout(resolve, 300))
         const deadline = Date.now() + 5_000
         while (confirmed.size === before && Date.now() < deadline) {
           await new Promise((resolve) => setTimeout(resolve, 20))

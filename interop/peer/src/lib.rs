@@ -45,6 +45,9 @@ pub struct Options {
     pub together: bool,
     /// Server: how many requests a minute to serve; the peer's default if absent.
     pub limit: Option<u32>,
+    /// Server: refuse all addresses.
+    #[serde(default)]
+    pub refuse: bool,
     /// After how many seconds to end, whatever happened.
     pub seconds: u64,
 }

@@ -80,6 +80,9 @@ async fn server(options: Options) -> Result<(), Failure> {
     if let Some(limit) = options.limit {
         config = config.with_max_requests_per_minute(limit);
     }
+    if options.refuse {
+        config = config.with_dialable([]);
+    }
     let mut swarm = swarm(|key| Server {
         identify: identify(key),
         autonat: server::Behaviour::new(config),
