@@ -48,6 +48,9 @@ pub struct Options {
     /// Server: refuse all addresses.
     #[serde(default)]
     pub refuse: bool,
+    /// Tap as a server: ask for dial data.
+    #[serde(default)]
+    pub ask_for_data: bool,
     /// After how many seconds to end, whatever happened.
     pub seconds: u64,
 }

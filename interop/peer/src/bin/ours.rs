@@ -1,7 +1,9 @@
 //! This crate's own client and server, with their defaults wherever the case leaves them.
 
 use futures::StreamExt;
-use interop_peer::{Failure, Options, Role, connect, emit, identify, listen, swarm, tell_connection};
+use interop_peer::{
+    Failure, Options, Role, connect, emit, identify, listen, swarm, tell_connection,
+};
 use libp2p::{
     identify,
     swarm::{NetworkBehaviour, SwarmEvent},

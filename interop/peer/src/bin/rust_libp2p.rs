@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use futures::StreamExt;
-use interop_peer::{Failure, Options, Role, connect, emit, identify, listen, swarm, tell_connection};
+use interop_peer::{
+    Failure, Options, Role, connect, emit, identify, listen, swarm, tell_connection,
+};
 use libp2p::{
     Multiaddr, Swarm, identify,
     swarm::{
