@@ -72,7 +72,8 @@ pub mod protocol;
 pub mod reachability;
 pub mod server;
 
-/// Compiles the blocks of the README.
+/// Compiles the blocks of the README and the guides.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-pub struct Readme;
+#[doc = include_str!("../docs/migration.md")]
+pub struct Guides;
