@@ -1,0 +1,261 @@
+// A go-libp2p peer that speaks AutoNAT v2, for the interoperability matrix.
+//
+// It takes one argument, a JSON object of options, and prints one JSON object a line. It ends when its time is over or
+// its standard input is closed.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+type options struct {
+	Role     string   `json:"role"`
+	Listen   []string `json:"listen"`
+	Servers  []string `json:"servers"`
+	Test     []string `json:"test"`
+	Together bool     `json:"together"`
+	// Server: requests a minute; go-libp2p's default if absent.
+	Limit *int `json:"limit"`
+	// A whole host with EnableAutoNATv2 and its address manager, as Kubo has it.
+	Full    bool `json:"full"`
+	Seconds int  `json:"seconds"`
+}
+
+var out sync.Mutex
+
+func emit(event map[string]any) {
+	out.Lock()
+	defer out.Unlock()
+	line, err := json.Marshal(event)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(line))
+}
+
+func fail(err error) {
+	emit(map[string]any{"event": "error", "error": err.Error()})
+	os.Exit(1)
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		fail(err)
+	}
+	return value
+}
+
+func main() {
+	var opts options
+	if len(os.Args) < 2 {
+		fail(fmt.Errorf("no options given"))
+	}
+	if os.Args[1] == "version" {
+		info, _ := debug.ReadBuildInfo()
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/libp2p/go-libp2p" {
+				fmt.Println(dep.Version)
+			}
+		}
+		return
+	}
+	if err := json.Unmarshal([]byte(os.Args[1]), &opts); err != nil {
+		fail(err)
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	time.AfterFunc(time.Duration(opts.Seconds)*time.Second, func() { os.Exit(0) })
+
+	switch opts.Role {
+	case "server":
+		server(opts)
+	case "client":
+		client(opts)
+	default:
+		fail(fmt.Errorf("no such role: %s", opts.Role))
+	}
+	select {}
+}
+
+// newHost makes a host with TCP and QUIC that dials from fresh ports, so that the kernel picks the source IP.
+// Limits on connections and black hole detection judge by what a lone peer in a test network never sees.
+func newHost(more ...libp2p.Option) host.Host {
+	return must(libp2p.New(append([]libp2p.Option{
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.QUICReuse(quicreuse.NewConnManager, quicreuse.DisableReuseport()),
+		libp2p.ResourceManager(&network.NullResourceManager{}),
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+	}, more...)...))
+}
+
+func ready(h host.Host) {
+	addrs := []string{}
+	for _, addr := range h.Network().ListenAddresses() {
+		addrs = append(addrs, addr.String())
+	}
+	emit(map[string]any{"event": "ready", "id": h.ID().String(), "addrs": addrs})
+}
+
+func server(opts options) {
+	if opts.Full {
+		ready(newHost(libp2p.ListenAddrStrings(opts.Listen...), libp2p.EnableAutoNATv2()))
+		return
+	}
+	h := newHost(libp2p.ListenAddrStrings(opts.Listen...))
+	dialer := newHost(libp2p.NoListenAddrs)
+	var config []autonatv2.AutoNATOption
+	if opts.Limit != nil {
+		config = append(config, autonatv2.WithServerRateLimit(*opts.Limit, *opts.Limit, *opts.Limit, 2))
+	}
+	config = append(config, autonatv2.WithMetricsTracer(tracer{}))
+	an := must(autonatv2.New(dialer, config...))
+	if err := an.Start(h); err != nil {
+		fail(err)
+	}
+	ready(h)
+}
+
+// tracer tells what the server did.
+type tracer struct{}
+
+func (tracer) CompletedRequest(e autonatv2.EventDialRequestCompleted) {
+	served := map[string]any{
+		"event":          "served",
+		"status":         e.ResponseStatus.String(),
+		"dial_status":    e.DialStatus.String(),
+		"data_requested": e.DialDataRequired,
+	}
+	if e.Error != nil {
+		served["error"] = e.Error.Error()
+	}
+	if e.DialedAddr != nil {
+		served["tested"] = e.DialedAddr.String()
+	}
+	emit(served)
+}
+
+func (tracer) ClientCompletedRequest([]autonatv2.Request, autonatv2.Result, error) {}
+
+func client(opts options) {
+	listen := libp2p.ListenAddrStrings(opts.Listen...)
+	if opts.Full {
+		h := newHost(listen, libp2p.EnableAutoNATv2())
+		sub := must(h.EventBus().Subscribe(new(event.EvtHostReachableAddrsChanged)))
+		ready(h)
+		for _, server := range opts.Servers {
+			connect(h, server)
+		}
+		for e := range sub.Out() {
+			changed := e.(event.EvtHostReachableAddrsChanged)
+			for verdict, addrs := range map[string][]ma.Multiaddr{
+				"reachable": changed.Reachable, "unreachable": changed.Unreachable, "unknown": changed.Unknown,
+			} {
+				for _, addr := range addrs {
+					emit(map[string]any{"event": "verdict", "addr": addr.String(), "verdict": verdict})
+				}
+			}
+		}
+		return
+	}
+
+	h := newHost(listen)
+	dialer := newHost(libp2p.NoListenAddrs)
+	ready(h)
+	var requests [][]autonatv2.Request
+	for _, test := range opts.Test {
+		request := autonatv2.Request{Addr: must(ma.NewMultiaddr(test)), SendDialData: true}
+		if opts.Together && len(requests) > 0 {
+			requests[0] = append(requests[0], request)
+		} else {
+			requests = append(requests, []autonatv2.Request{request})
+		}
+	}
+	id := connect(h, opts.Servers[0])
+	for _, request := range requests {
+		ask(h, dialer, id, request)
+	}
+}
+
+func connect(h host.Host, server string) peer.ID {
+	info := must(peer.AddrInfoFromString(server))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := h.Connect(ctx, *info); err != nil {
+		fail(err)
+	}
+	return info.ID
+}
+
+// ask makes one request. A client asks one server once in two minutes, and that can't be set: each request has a client
+// of its own, on the same host and connection.
+func ask(h, dialer host.Host, server peer.ID, request []autonatv2.Request) {
+	an := must(autonatv2.New(dialer))
+	if err := an.Start(h); err != nil {
+		fail(err)
+	}
+	// It learns of servers by events, and this connection's have passed.
+	emitter := must(h.EventBus().Emitter(new(event.EvtPeerIdentificationCompleted)))
+	defer emitter.Close()
+
+	result := map[string]any{"event": "result", "server": server.String(), "addresses": len(request)}
+	deadline := time.Now().Add(5 * time.Second)
+	var answer autonatv2.Result
+	var err error
+	start := time.Now()
+	for {
+		if err = emitter.Emit(event.EvtPeerIdentificationCompleted{Peer: server}); err != nil {
+			fail(err)
+		}
+		start = time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		answer, err = an.GetReachability(ctx, request)
+		cancel()
+		if err != autonatv2.ErrNoPeers || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	result["millis"] = time.Since(start).Milliseconds()
+	result["addr"] = request[0].Addr.String()
+	switch {
+	case err != nil:
+		result["outcome"] = "none"
+		result["detail"] = err.Error()
+	case answer.AllAddrsRefused:
+		result["outcome"] = "refused"
+	case answer.Reachability == network.ReachabilityPublic:
+		result["outcome"] = "reachable"
+		result["addr"] = answer.Addr.String()
+	case answer.Reachability == network.ReachabilityPrivate:
+		result["outcome"] = "unreachable"
+		result["addr"] = answer.Addr.String()
+	default:
+		result["outcome"] = "none"
+		result["detail"] = answer.Reachability.String()
+	}
+	emit(result)
+}

@@ -1,0 +1,57 @@
+"""Processes that speak the line protocol: options as one argument, one JSON object a line back."""
+
+import json
+import subprocess
+import threading
+
+
+class Peer:
+    """A process that speaks the line protocol."""
+
+    def __init__(self, command, namespace, options, changed):
+        self.events = []
+        self.ended = False
+        self.changed = changed
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *command, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.errors = []
+        for stream, sink in ((self.process.stdout, self._event), (self.process.stderr, self.errors.append)):
+            threading.Thread(target=self._read, args=(stream, sink), daemon=True).start()
+
+    def _read(self, stream, sink):
+        for line in stream:
+            sink(line.rstrip("\n"))
+        if stream is self.process.stdout:
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
+    def _event(self, line):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"event": "noise", "text": line}
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def all(self, event, **fields):
+        return [
+            e
+            for e in self.events
+            if e.get("event") == event and all(e.get(name) == value for name, value in fields.items())
+        ]
+
+    def any(self, event, **fields):
+        return bool(self.all(event, **fields))
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
