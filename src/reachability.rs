@@ -72,6 +72,9 @@ mod schedule;
 mod servers;
 use servers::Servers;
 
+#[cfg(test)]
+mod tests;
+
 mod vantage;
 use vantage::Contacts;
 pub use vantage::Vantage;
