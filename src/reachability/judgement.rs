@@ -41,6 +41,7 @@ impl Reachability {
             servers_left: candidate.schedule.in_flight > 0 || census.ready || census.later,
             independents_left: census.independents_left,
             neighbourhoods_left: census.neighbourhoods_left,
+            able_left: census.able_left,
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);

@@ -201,6 +201,7 @@ pub(crate) struct Census {
     pub(crate) later: bool,
     pub(crate) independents_left: bool,
     pub(crate) neighbourhoods_left: bool,
+    pub(crate) able_left: bool,
     /// When the first of those that are paced or backed off can be asked.
     pub(crate) next_ready: Option<Instant>,
 }
@@ -461,6 +462,7 @@ impl Servers {
                 }
             }
             census.independents_left |= server.vantage(wish.class.family) == Vantage::Independent;
+            census.able_left |= server.memory.able.contains(&wish.class);
             census.neighbourhoods_left |= server
                 .neighbourhood()
                 .is_some_and(|n| !wish.evidence.has_neighbourhood(n));

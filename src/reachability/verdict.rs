@@ -58,6 +58,8 @@ pub(crate) struct Outlook {
     pub(crate) independents_left: bool,
     /// One of them is in a neighbourhood that has not been heard.
     pub(crate) neighbourhoods_left: bool,
+    /// One of them has dialed this transport and family before.
+    pub(crate) able_left: bool,
     /// Servers had time to appear: what all of them say may be taken for the whole.
     pub(crate) patience_over: bool,
 }
@@ -191,6 +193,10 @@ impl Standing {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
                 // The few that are left may never have dialed this transport: their word alone does not outweigh proof.
                 let few_suffice = self.verdict != Verdict::Reachable;
+                // One of those that can tell had bad luck, others fail for reasons of their own: ask the rest that can tell.
+                if !few_suffice && outlook.able_left && tally.score > -SURE {
+                    return self.verdict;
+                }
                 decide(tally, outlook, few_suffice, now).unwrap_or(self.verdict)
             }
         }
@@ -241,4 +247,79 @@ fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Op
         && tally.failures > 0
         && tally.score < 0.0;
     (tally.score <= -THRESHOLD || unanimous).then_some(Verdict::Unreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::PeerId;
+
+    use super::*;
+
+    const OUTLOOK: Outlook = Outlook {
+        servers_left: true,
+        independents_left: false,
+        neighbourhoods_left: false,
+        able_left: false,
+        patience_over: true,
+    };
+
+    fn failure(able: bool) -> Finding {
+        Finding::Failure {
+            able,
+            independent: false,
+        }
+    }
+
+    #[test]
+    fn bad_luck_of_one_and_inability_of_others_overturn_nothing_while_one_that_can_tell_is_left() {
+        let start = Instant::now();
+        let mut standing = Standing::new(start);
+        let mut evidence = Evidence::default();
+        let mut hear = |standing: &mut Standing, finding, at| {
+            let witness = Witness::Server(PeerId::random());
+            standing.hear(witness, finding, at);
+            evidence.record(witness, None, finding, at);
+            evidence.clone()
+        };
+        let proof = Finding::Proof(Vantage::Contacted);
+        hear(&mut standing, proof, start);
+        standing.set(Verdict::Reachable, start);
+
+        let now = start + Duration::from_secs(60);
+        hear(&mut standing, failure(true), now);
+        let evidence = hear(&mut standing, failure(false), now);
+        let able_left = Outlook {
+            able_left: true,
+            ..OUTLOOK
+        };
+        assert_eq!(
+            standing.judge(&evidence, able_left, now),
+            Verdict::Reachable
+        );
+        assert_eq!(
+            standing.judge(&evidence, OUTLOOK, now),
+            Verdict::Unreachable
+        );
+    }
+
+    #[test]
+    fn two_that_can_tell_overturn_it() {
+        let start = Instant::now();
+        let mut standing = Standing::new(start);
+        standing.set(Verdict::Reachable, start);
+        let mut evidence = Evidence::default();
+        for _ in 0..2 {
+            let witness = Witness::Server(PeerId::random());
+            standing.hear(witness, failure(true), start);
+            evidence.record(witness, None, failure(true), start);
+        }
+        let able_left = Outlook {
+            able_left: true,
+            ..OUTLOOK
+        };
+        assert_eq!(
+            standing.judge(&evidence, able_left, start),
+            Verdict::Unreachable
+        );
+    }
 }

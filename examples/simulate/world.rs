@@ -1,0 +1,247 @@
+//! The worlds that the policies are tried in: a node behind a NAT or none, and servers with their faults.
+//!
+//! NATs are named by RFC 4787: mapping is endpoint-independent (EIM) or address- and port-dependent (ADPM), filtering is
+//! endpoint-independent (EIF), address-dependent (ADF) or address- and port-dependent (APDF). All that happens follows from
+//! the seed and from who asks whom for the how manieth time, so that every policy finds the same world.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
+/// What stands between the node and the Internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nat {
+    None,
+    FullCone,
+    AddressRestricted,
+    PortRestricted,
+    Symmetric,
+}
+
+impl Nat {
+    /// Whether it lets in a packet to the mapped port, from an IP that the node has contacted or from another one. A
+    /// dial-back leaves from a port that the node has not contacted in any case.
+    fn lets_in(self, contacted: bool) -> bool {
+        match self {
+            Self::None | Self::FullCone => true,
+            Self::AddressRestricted => contacted,
+            Self::PortRestricted | Self::Symmetric => false,
+        }
+    }
+}
+
+/// What is wrong with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// It can't dial this transport, and calls that `E_DIAL_ERROR`.
+    CannotDial,
+    /// It always says `E_DIAL_ERROR`.
+    LiesError,
+    /// It says `OK` and never dials.
+    LiesOk,
+    Refuses,
+    /// It does not answer.
+    Vanishes,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Server {
+    pub(crate) fault: Fault,
+    /// The node has it over IPv6 only, so that its IPv4 address is one that was never contacted.
+    pub(crate) independent: bool,
+    pub(crate) connected_at: Duration,
+    pub(crate) latency: Duration,
+    pub(crate) v4: Ipv4Addr,
+    seed: u64,
+}
+
+impl Server {
+    /// The IP that the node contacts it on.
+    pub(crate) fn contacted_ip(&self) -> IpAddr {
+        if self.independent {
+            let [a, b, c, d] = self.v4.octets().map(u16::from);
+            return Ipv6Addr::new(0x2a00 + a, b, c, d, 0, 0, 0, 1).into();
+        }
+        self.v4.into()
+    }
+}
+
+/// What a server answers, as the node will see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The nonce came back, and then `OK`.
+    DialedBack,
+    DialError,
+    /// `OK`, but no nonce.
+    HollowOk,
+    Refused,
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) nat: Nat,
+    /// Forwarding of the port, from when and until when.
+    pub(crate) forwarded: (Duration, Duration),
+    pub(crate) servers: Vec<Server>,
+    /// Whether a failed dial shows at once or as silence.
+    refuses_packets: bool,
+    pub(crate) seed: u64,
+}
+
+/// How worlds are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) servers: usize,
+    pub(crate) cannot_dial: f64,
+    pub(crate) lies_error: f64,
+    pub(crate) lies_ok: f64,
+    pub(crate) refuses: f64,
+    pub(crate) vanishes: f64,
+    /// How many of the servers are known over IPv6 only.
+    pub(crate) independent: usize,
+    pub(crate) nats: &'static [Nat],
+    /// Share of nodes with a forwarded port, and of those whose forwarding comes or goes.
+    pub(crate) forwarded: f64,
+    pub(crate) changes: f64,
+    /// Faults are left out of the independent servers.
+    pub(crate) sound_independents: bool,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            servers: 7,
+            cannot_dial: 0.0,
+            lies_error: 0.0,
+            lies_ok: 0.0,
+            refuses: 0.0,
+            vanishes: 0.0,
+            independent: 0,
+            nats: &[Nat::None],
+            forwarded: 0.0,
+            changes: 0.0,
+            sound_independents: true,
+        }
+    }
+}
+
+const ALWAYS: Duration = Duration::from_secs(u32::MAX as u64);
+const NEVER: (Duration, Duration) = (ALWAYS, ALWAYS);
+
+impl World {
+    pub(crate) fn new(recipe: &Recipe, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let servers = (0..recipe.servers)
+            .map(|i| Server::new(recipe, i < recipe.independent, &mut rng))
+            .collect();
+        let nat = recipe.nats[rng.random_range(0..recipe.nats.len())];
+        let change = Duration::from_secs(rng.random_range(5 * 60..40 * 60));
+        let (forwards, changes) = (rng.random::<f64>(), rng.random::<f64>());
+        let forwarded = match (forwards < recipe.forwarded, changes < recipe.changes) {
+            (false, _) => NEVER,
+            (true, false) => (Duration::ZERO, ALWAYS),
+            (true, true) if rng.random() => (change, ALWAYS),
+            (true, true) => (Duration::ZERO, change),
+        };
+        Self {
+            nat,
+            forwarded,
+            servers,
+            refuses_packets: rng.random_bool(0.5),
+            seed,
+        }
+    }
+
+    fn is_forwarded(&self, at: Duration) -> bool {
+        self.forwarded.0 <= at && at < self.forwarded.1
+    }
+
+    /// Whether strangers get in.
+    pub(crate) fn is_reachable(&self, at: Duration) -> bool {
+        self.nat.lets_in(false) || self.is_forwarded(at)
+    }
+
+    /// When that changes, if it does.
+    pub(crate) fn change(&self) -> Option<Duration> {
+        let (from, until) = self.forwarded;
+        [from, until]
+            .into_iter()
+            .find(|at| *at > Duration::ZERO && *at < ALWAYS)
+            .filter(|_| !self.nat.lets_in(false))
+    }
+
+    /// What `server` answers when it is asked at `at`, for the `nth` time, and how long that takes.
+    pub(crate) fn ask(&self, server: usize, at: Duration, nth: u64) -> (Answer, Duration) {
+        let it = &self.servers[server];
+        let mut rng = SmallRng::seed_from_u64(it.seed ^ nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let quick = it.latency * 4;
+        let slow = Duration::from_millis(rng.random_range(5_000..10_000));
+        let failed = if self.refuses_packets { quick } else { slow };
+        let gets_in = self.is_forwarded(at) || self.nat.lets_in(!it.independent);
+        match it.fault {
+            Fault::None if gets_in && rng.random_bool(0.98) => (Answer::DialedBack, quick),
+            Fault::None => (Answer::DialError, failed),
+            Fault::CannotDial if rng.random_bool(0.5) => (Answer::DialError, slow),
+            Fault::CannotDial | Fault::LiesError => (Answer::DialError, it.latency * 2),
+            Fault::LiesOk => (Answer::HollowOk, it.latency * 2),
+            Fault::Refuses => (Answer::Refused, it.latency * 2),
+            Fault::Vanishes => (Answer::None, Duration::from_secs(20)),
+        }
+    }
+
+    /// When two servers with an independent vantage are connected.
+    pub(crate) fn two_independents_at(&self) -> Option<Duration> {
+        let independents = self.servers.iter().filter(|it| it.independent);
+        let mut times: Vec<Duration> = independents.map(|it| it.connected_at).collect();
+        times.sort_unstable();
+        times.get(1).copied()
+    }
+
+    /// How many servers give evidence at all.
+    pub(crate) fn answering(&self) -> usize {
+        let speaks = |fault| matches!(fault, Fault::None | Fault::CannotDial | Fault::LiesError);
+        self.servers.iter().filter(|it| speaks(it.fault)).count()
+    }
+}
+
+impl Server {
+    fn new(recipe: &Recipe, independent: bool, rng: &mut SmallRng) -> Self {
+        let shares = [
+            (recipe.cannot_dial, Fault::CannotDial),
+            (recipe.lies_error, Fault::LiesError),
+            (recipe.lies_ok, Fault::LiesOk),
+            (recipe.refuses, Fault::Refuses),
+            (recipe.vanishes, Fault::Vanishes),
+        ];
+        let mut dice: f64 = rng.random();
+        let mut fault = Fault::None;
+        for (share, candidate) in shares {
+            if dice < share {
+                fault = candidate;
+                break;
+            }
+            dice -= share;
+        }
+        if independent && recipe.sound_independents {
+            fault = Fault::None;
+        }
+        Self {
+            fault,
+            independent,
+            connected_at: Duration::from_millis(rng.random_range(0..2_000)),
+            latency: Duration::from_millis(rng.random_range(10..150)),
+            v4: Ipv4Addr::new(
+                rng.random_range(11..100),
+                rng.random(),
+                rng.random(),
+                rng.random_range(1..255),
+            ),
+            seed: rng.random(),
+        }
+    }
+}
