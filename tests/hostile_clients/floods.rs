@@ -133,17 +133,32 @@ async fn ten_thousand_peer_ids_from_one_ip() {
 
 #[tokio::test]
 async fn a_thousand_clients_from_two_networks() {
-    let config = Config::default();
+    const PER_MINUTE: u32 = 90;
+    const PER_NEIGHBOURHOOD: u32 = 30;
+    const AT_ONCE: u32 = 16;
+    const DIALS_AT_ONCE: u32 = 8;
+
+    let config = Config::default()
+        .with_max_requests_per_minute(PER_MINUTE)
+        .with_max_requests_per_minute_per_neighbourhood(PER_NEIGHBOURHOOD)
+        .with_max_concurrent_requests(AT_ONCE)
+        .with_max_concurrent_dials(DIALS_AT_ONCE);
     let mut server = Server::naked(config);
     let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let start = std::time::Instant::now();
     let crowd = flood(&server, &at, 1000, 2).await;
-    assert!((40..=80).contains(&crowd.served), "{crowd:?}");
+    let minutes = u32::try_from(start.elapsed().as_secs() / 60 + 1).expect("small");
+    let served = u32::try_from(crowd.served).expect("small");
+    let limits = AT_ONCE..=2 * PER_NEIGHBOURHOOD * minutes;
+    assert!(limits.contains(&served), "{crowd:?}");
 
-    // The bounds of the configuration's documentation.
+    // What `Load` promises for this configuration.
     let most = crowd.most.expect("looked");
-    assert!(most.requests <= 64, "{most:?}");
-    assert!(most.dials <= 32, "{most:?}");
-    assert!(most.rate_entries <= 5 * 60 + 64, "{most:?}");
+    let holds = |load: usize, bound: u32| u32::try_from(load).is_ok_and(|load| load <= bound);
+    assert!(holds(most.requests, AT_ONCE), "{most:?}");
+    assert!(holds(most.dials, DIALS_AT_ONCE), "{most:?}");
+    let rate_entries = 5 * PER_MINUTE + AT_ONCE;
+    assert!(holds(most.rate_entries, rate_entries), "{most:?}");
     assert_eq!(server.dials.all(), []);
 
     // The honest client has its own peer id and neighbourhood: it gets all that is left for it.
