@@ -103,10 +103,8 @@ impl Reachability {
             return;
         };
         probe.ended = true;
-        let server = probe.server;
         let primary = probe.primary().map(|target| target.id);
         let proof = probe.unclaimed_proof();
-        self.servers.set_idle(&server, id);
         if let Some(candidate) = primary.and_then(|id| self.candidates.get_mut(id)) {
             candidate.schedule.in_flight = candidate.schedule.in_flight.saturating_sub(1);
         }
@@ -310,8 +308,10 @@ impl Reachability {
     }
 
     fn clean_up(&mut self, id: ProbeId) {
-        if self.probes.get(&id).is_some_and(|probe| probe.is_over()) {
-            self.probes.remove(&id);
+        if self.probes.get(&id).is_some_and(|probe| probe.is_over())
+            && let Some(probe) = self.probes.remove(&id)
+        {
+            self.servers.set_idle(&probe.server, id);
         }
     }
 
