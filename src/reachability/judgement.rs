@@ -45,9 +45,7 @@ impl Reachability {
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
-        if let Some(at) =
-            patience_over_at.filter(|at| now < *at && !candidate.standing.is_decided())
-        {
+        if let Some(at) = patience_over_at.filter(|at| now < *at) {
             self.wake_by(at);
         }
         self.set_verdict(id, verdict, now);
