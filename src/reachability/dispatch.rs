@@ -162,7 +162,9 @@ impl Reachability {
             .standing
             .second_look_at()
             .is_some_and(|at| at <= now && !census.ready && !census.later);
-        let anyone = second_look || candidate.schedule.wants_fresh;
+        // Where nothing stands yet, those that have not been heard are asked first, several at a time.
+        let unheard = !candidate.standing.is_decided() && (census.ready || census.later);
+        let anyone = second_look || candidate.schedule.wants_fresh && !unheard;
         if anyone && candidate.schedule.in_flight > 0 {
             return false;
         }
