@@ -77,9 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         loop {
             match &mut self.step {
                 Step::WriteRequest => {
-                    if ready!(self.framed.poll_flush_unpin(cx)).is_err() {
-                        return Poll::Ready(Progress::Over(ProbeEnd::Reset));
-                    }
+                    // go-libp2p rejects requests unread, and over QUIC that fails the write. The answer can be read all the same.
+                    let _ = ready!(self.framed.poll_flush_unpin(cx));
                     self.step = Step::Read;
                 }
                 Step::Read => match ready!(self.framed.poll_next_unpin(cx)) {
