@@ -331,8 +331,12 @@ impl Reachability {
         let Some(addr) = self.canonical(addr) else {
             return;
         };
-        if self.is_testable(&addr).is_ok() {
-            self.track(addr, |sources| sources.confirmed = true, now);
+        if self.is_testable(&addr).is_ok()
+            && let Some(id) = self.track(addr, |sources| sources.confirmed = true, now)
+            && let Some(candidate) = self.candidates.get_mut(id)
+        {
+            // From now on it is theirs to expire.
+            candidate.announced = false;
         }
     }
 
@@ -455,8 +459,14 @@ impl Reachability {
         }
         let (relayed, ip) = (connection.relayed, connection.remote_ip);
         if self.servers.add(peer, id, relayed, ip, now) {
+            let under_way = self.probes.iter().find(|(_, probe)| probe.server == peer);
+            if let Some((probe, _)) = under_way {
+                self.servers.set_busy(&peer, *probe);
+            }
             for (_, candidate) in self.candidates.iter_mut() {
-                if !candidate.standing.has_margin(&candidate.evidence) {
+                let open = !candidate.standing.has_margin(&candidate.evidence)
+                    || candidate.standing.is_challenged();
+                if open {
                     candidate.schedule.recheck_at = None;
                 }
             }
@@ -658,7 +668,7 @@ impl Reachability {
 
     fn restart(&mut self, id: AddressId, now: Instant) {
         if let Some(candidate) = self.candidates.get_mut(id) {
-            candidate.schedule.start_over();
+            candidate.schedule.demand();
         }
         self.wake_by(now);
     }

@@ -48,13 +48,17 @@ impl Reachability {
                 continue;
             };
             candidate.evidence.expire(now, lifetime);
+            let oldest = candidate.evidence.oldest();
             let postponed_until = candidate.schedule.not_before.filter(|at| now < *at);
             match candidate.schedule.recheck_at {
                 Some(at) if at <= now => candidate.schedule.begin_recheck(),
                 Some(at) => self.wake_by(at),
                 None => {}
             }
-            if let Some(at) = postponed_until {
+            for at in postponed_until
+                .into_iter()
+                .chain(oldest.map(|at| at + lifetime))
+            {
                 self.wake_by(at);
             }
             self.review(id, now);
@@ -109,6 +113,9 @@ impl Reachability {
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
         let schedule = &candidate.schedule;
         let postponed = schedule.not_before.is_some_and(|at| self.now < at);
+        if schedule.demanded && !postponed && (candidate.inherited || candidate.is_doubtful()) {
+            return Some(Urgency::Recheck);
+        }
         if candidate.inherited || postponed || schedule.is_settled() {
             return None;
         }
@@ -162,8 +169,11 @@ impl Reachability {
             .standing
             .second_look_at()
             .is_some_and(|at| at <= now && !census.ready && !census.later);
-        let anyone = second_look || candidate.schedule.wants_fresh;
-        if anyone && candidate.schedule.in_flight > 0 {
+        // Where nothing stands yet, those that have not been heard are asked first, several at a time.
+        let unheard = !candidate.standing.is_decided() && (census.ready || census.later);
+        let anyone = second_look || candidate.schedule.wants_fresh && !unheard;
+        let full = candidate.standing.is_round_full(&candidate.evidence);
+        if anyone && candidate.schedule.in_flight > 0 || full && !anyone {
             return false;
         }
         let wish = Wish {
@@ -174,7 +184,12 @@ impl Reachability {
         };
         let undecided = !candidate.standing.is_decided();
         let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {
-            if let Some(at) = census.next_ready {
+            let next_ready = if anyone {
+                self.servers.census(&wish, now).next_ready
+            } else {
+                census.next_ready
+            };
+            if let Some(at) = next_ready {
                 self.wake_by(at.max(now));
             } else if census.ready {
                 self.wake_by(now + LOOK_AGAIN);

@@ -64,6 +64,10 @@ impl Finding {
         }
     }
 
+    fn is_weak(self) -> bool {
+        matches!(self, Self::Failure { able: false, .. })
+    }
+
     pub(crate) fn is_failure(self) -> bool {
         matches!(self, Self::Failure { .. })
     }
@@ -121,9 +125,19 @@ impl Evidence {
         finding: Finding,
         at: Instant,
     ) {
+        let before = self.outcomes.iter().find(|o| o.witness == witness);
+        let finding = match (before.map(|o| o.finding), finding) {
+            // Its first dial-back made its IP a contacted one: that takes nothing from what it has shown.
+            (Some(Finding::Proof(before)), Finding::Proof(vantage)) => {
+                Finding::Proof(before.max(vantage))
+            }
+            _ => finding,
+        };
         self.outcomes.retain(|o| o.witness != witness);
         if self.outcomes.len() >= WINDOW {
-            self.outcomes.remove(0);
+            // Hearsay gives way first: any number of servers that can't dial may not push a proof out.
+            let first = self.outcomes.iter().position(|o| o.finding.is_weak());
+            self.outcomes.remove(first.unwrap_or(0));
         }
         self.outcomes.push(Outcome {
             witness,
@@ -136,6 +150,11 @@ impl Evidence {
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
         self.outcomes
             .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+    }
+
+    /// When the oldest outcome came in.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.outcomes.iter().map(|o| o.at).min()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -166,11 +185,17 @@ impl Evidence {
             .count()
     }
 
-    /// The servers whose newest outcome is a failure.
-    pub(crate) fn failed_servers(&self) -> impl Iterator<Item = PeerId> + '_ {
+    /// The servers whose newest outcome is a failure that a proof from `vantage` shows to be their own.
+    pub(crate) fn failed_servers(&self, vantage: Vantage) -> impl Iterator<Item = PeerId> + '_ {
         self.outcomes
             .iter()
-            .filter(|o| o.finding.is_failure())
+            .filter(move |o| match o.finding {
+                // A filter lets in those that were contacted, and keeps the others out.
+                Finding::Failure { independent, .. } => {
+                    !independent || vantage == Vantage::Independent
+                }
+                Finding::Proof(_) | Finding::Inferred => false,
+            })
             .filter_map(|o| match o.witness {
                 Witness::Server(server) => Some(server),
                 Witness::Stranger => None,

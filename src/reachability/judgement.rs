@@ -45,9 +45,7 @@ impl Reachability {
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
-        if let Some(at) =
-            patience_over_at.filter(|at| now < *at && !candidate.standing.is_decided())
-        {
+        if let Some(at) = patience_over_at.filter(|at| now < *at) {
             self.wake_by(at);
         }
         self.set_verdict(id, verdict, now);
@@ -62,7 +60,11 @@ impl Reachability {
             round: candidate.standing.round(),
             anyone: false,
         };
-        self.servers.census(&wish, now)
+        let census = self.servers.census(&wish, now);
+        if candidate.standing.is_round_full(&candidate.evidence) {
+            return census.without_unheard();
+        }
+        census
     }
 
     /// When the servers that are known may be taken for all there are.
@@ -197,15 +199,17 @@ impl Reachability {
     pub(super) fn publish(&mut self, id: AddressId) {
         let required = self.config.required_vantage;
         let expire_foreign = self.config.expire_foreign;
+        let vantage = self
+            .candidates
+            .get(id)
+            .and_then(|candidate| self.grounds(candidate).evidence.vantage());
         let Some(candidate) = self.candidates.get_mut(id) else {
             return;
         };
         let addr = candidate.addr.clone();
         if candidate.standing.is_proven() {
-            let vantage = candidate.evidence.vantage();
-            let proven_enough = required == Vantage::Contacted
-                || vantage == Some(Vantage::Independent)
-                || candidate.inherited;
+            let proven_enough =
+                required == Vantage::Contacted || vantage == Some(Vantage::Independent);
             if proven_enough && !candidate.announced && !candidate.sources.confirmed {
                 candidate.announced = true;
                 self.confirm(addr);
@@ -266,8 +270,21 @@ impl Reachability {
         }));
     }
 
+    /// The candidate whose evidence its verdict rests on: itself, or the plain address that it inherits from.
+    fn grounds<'a>(&'a self, candidate: &'a Candidate) -> &'a Candidate {
+        if !candidate.inherited {
+            return candidate;
+        }
+        self.candidates
+            .iter()
+            .map(|(_, plain)| plain)
+            .find(|plain| plain.waist == candidate.waist && plain.class.transport.is_plain())
+            .unwrap_or(candidate)
+    }
+
     pub(super) fn report(&self, candidate: &Candidate) -> AddressReport {
-        let tally = candidate.evidence.tally(None, false);
+        let grounds = self.grounds(candidate);
+        let tally = grounds.evidence.tally(None, false);
         let verdict = candidate.standing.verdict();
         let reachable = posterior(tally.score);
         let confidence = match verdict {
@@ -281,7 +298,7 @@ impl Reachability {
             verdict,
             since: candidate.standing.since(),
             confidence,
-            vantage: candidate.evidence.vantage(),
+            vantage: grounds.evidence.vantage(),
             sources: candidate.sources,
             servers: candidate.evidence.servers(),
             time_to_verdict: candidate

@@ -103,10 +103,8 @@ impl Reachability {
             return;
         };
         probe.ended = true;
-        let server = probe.server;
         let primary = probe.primary().map(|target| target.id);
         let proof = probe.unclaimed_proof();
-        self.servers.set_idle(&server, id);
         if let Some(candidate) = primary.and_then(|id| self.candidates.get_mut(id)) {
             candidate.schedule.in_flight = candidate.schedule.in_flight.saturating_sub(1);
         }
@@ -184,14 +182,17 @@ impl Reachability {
             return;
         };
         let (address, class) = (target.id, target.class);
-        self.servers.note_answer(&server);
+        if !matches!(answer, Answer::AwaitsNonce | Answer::LateFailure) {
+            self.servers.note_answer(&server);
+        }
         match answer {
             Answer::Proof(vantage) => self.prove(id, index, vantage, now),
             Answer::Failure => {
+                let independent =
+                    self.servers.vantage(&server, class.family) == Vantage::Independent;
                 let finding = Finding::Failure {
                     able: self.servers.is_able(&server, class),
-                    independent: self.servers.vantage(&server, class.family)
-                        == Vantage::Independent,
+                    independent,
                 };
                 let neighbourhood = self.servers.neighbourhood(&server);
                 self.record(
@@ -201,10 +202,11 @@ impl Reachability {
                     finding,
                     now,
                 );
-                let proven = self
-                    .candidates
-                    .get(address)
-                    .is_some_and(|c| c.standing.is_proven() && !c.standing.is_challenged_by_many());
+                let proven = self.candidates.get(address).is_some_and(|c| {
+                    let comparable =
+                        !independent || c.evidence.vantage() == Some(Vantage::Independent);
+                    comparable && c.standing.is_proven() && !c.standing.is_challenged_by_many()
+                });
                 if proven {
                     self.servers.note_doubt(&server, class);
                 }
@@ -246,7 +248,7 @@ impl Reachability {
         let wrong: Vec<_> = self
             .candidates
             .get(address)
-            .map(|candidate| candidate.evidence.failed_servers().collect())
+            .map(|candidate| candidate.evidence.failed_servers(vantage).collect())
             .unwrap_or_default();
         for failed in wrong {
             self.servers.note_doubt(&failed, class);
@@ -273,9 +275,16 @@ impl Reachability {
         if candidate.standing.is_challenged() {
             candidate.schedule.recheck_at = None;
         }
-        candidate.schedule.wants_fresh = false;
-        candidate.schedule.alone = false;
-        candidate.schedule.last_probe = Some(now);
+        if matches!(witness, Witness::Server(_)) {
+            candidate.schedule.wants_fresh = false;
+            candidate.schedule.demanded = false;
+            candidate.schedule.alone = false;
+            candidate.schedule.last_probe = Some(now);
+        }
+        if !finding.is_failure() && candidate.standing.is_proven() {
+            // Those that inherit may want the vantage.
+            self.share_with_group(address, now);
+        }
         self.wake_by(now);
     }
 
@@ -310,8 +319,10 @@ impl Reachability {
     }
 
     fn clean_up(&mut self, id: ProbeId) {
-        if self.probes.get(&id).is_some_and(|probe| probe.is_over()) {
-            self.probes.remove(&id);
+        if self.probes.get(&id).is_some_and(|probe| probe.is_over())
+            && let Some(probe) = self.probes.remove(&id)
+        {
+            self.servers.set_idle(&probe.server, id);
         }
     }
 

@@ -313,10 +313,11 @@ impl Probe {
 
     /// When it next wants to be looked at.
     pub(crate) fn next_deadline(&self) -> Instant {
-        self.targets
+        let awaited = self
+            .targets
             .iter()
-            .filter_map(|target| target.awaits_nonce_until)
-            .min()
-            .map_or(self.deadline, |until| until.min(self.deadline))
+            .filter_map(|target| target.awaits_nonce_until);
+        let exchange = (!self.ended).then_some(self.deadline);
+        awaited.chain(exchange).min().unwrap_or(self.deadline)
     }
 }

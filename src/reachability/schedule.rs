@@ -18,6 +18,8 @@ pub(crate) struct Schedule {
     pub(crate) recheck_at: Option<Instant>,
     /// One more outcome is wanted, whatever is known already.
     pub(crate) wants_fresh: bool,
+    /// The application asked for that outcome.
+    pub(crate) demanded: bool,
     /// A server passed it over for an address behind it: name it alone the next time.
     pub(crate) alone: bool,
     /// Not to be asked about before then: there is no budget for it.
@@ -45,6 +47,12 @@ impl Schedule {
         self.interval = Duration::ZERO;
         self.recheck_at = None;
         self.wants_fresh = true;
+    }
+
+    /// The application wants it checked.
+    pub(crate) fn demand(&mut self) {
+        self.start_over();
+        self.demanded = true;
     }
 
     /// The verdict changed: check often from here on.

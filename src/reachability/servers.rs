@@ -58,6 +58,9 @@ impl Setback {
     }
 }
 
+/// A verdict waits so long for servers that were put off once.
+const BRIEF: Duration = Duration::from_secs(30);
+
 /// The first back-off of a server for a class that it refused to dial.
 const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
@@ -148,6 +151,11 @@ impl Server {
         }
     }
 
+    /// Put off for the first time in a row, and not for long: worth waiting for before the others are taken for all.
+    fn is_away_for_a_moment(&self, until: Instant, now: Instant) -> bool {
+        self.memory.setbacks_in_a_row <= 1 && until.saturating_duration_since(now) <= BRIEF
+    }
+
     fn status(&self, class: Class, now: Instant, per_minute: usize) -> Status {
         let refused = self
             .memory
@@ -204,6 +212,16 @@ pub(crate) struct Census {
     pub(crate) able_left: bool,
     /// When the first of those that are paced or backed off can be asked.
     pub(crate) next_ready: Option<Instant>,
+}
+
+impl Census {
+    /// Nobody else is to be heard.
+    pub(crate) fn without_unheard(self) -> Self {
+        Self {
+            to_ask: self.to_ask,
+            ..Self::default()
+        }
+    }
 }
 
 /// A server chosen for a probe.
@@ -379,6 +397,13 @@ impl Servers {
         }
     }
 
+    /// It has come back while a probe is under way.
+    pub(crate) fn set_busy(&mut self, peer: &PeerId, probe: ProbeId) {
+        if let Some(server) = self.get_mut(peer) {
+            server.in_flight = Some(probe);
+        }
+    }
+
     pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
         if let Some(server) = self.get_mut(peer)
             && server.in_flight == Some(probe)
@@ -445,7 +470,9 @@ impl Servers {
         let mut census = Census::default();
         for server in self.connected.iter().take(CENSUS) {
             let status = server.status(wish.class, now, self.per_minute);
-            if let Status::Away(until) = status {
+            if let Status::Away(until) = status
+                && !server.is_away_for_a_moment(until, now)
+            {
                 census.next_ready = earliest(census.next_ready, until);
                 continue;
             }

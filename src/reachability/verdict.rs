@@ -9,7 +9,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::reachability::{
-    evidence::{Evidence, Finding, THRESHOLD, Tally, Witness},
+    evidence::{Evidence, Finding, THRESHOLD, Tally, WINDOW, Witness},
     vantage::Vantage,
 };
 
@@ -79,6 +79,41 @@ struct Challenge {
     contradictions: usize,
     agreements: usize,
     last: (Witness, Instant),
+    /// How many outcomes were heard in it.
+    heard: usize,
+    /// Someone was heard after the time for the second look and did not confirm the surprise.
+    looked_again: bool,
+}
+
+/// What a finding says about the standing verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    For,
+    Against,
+    /// Agrees, but is no reason to drop a surprise: a failure by a server that may be unable to dial, or a success that
+    /// a filter lets through.
+    Neutral,
+}
+
+fn voice(verdict: Verdict, finding: Finding) -> Voice {
+    match (verdict, finding) {
+        (Verdict::Unknown, _) => Voice::Neutral,
+        (Verdict::Reachable, Finding::Failure { .. })
+        | (Verdict::Unreachable, Finding::Proof(_) | Finding::Inferred)
+        | (Verdict::Filtered, Finding::Proof(Vantage::Independent) | Finding::Inferred)
+        | (
+            Verdict::Filtered,
+            Finding::Failure {
+                independent: false, ..
+            },
+        ) => Voice::Against,
+        (Verdict::Reachable, Finding::Proof(_) | Finding::Inferred)
+        | (Verdict::Unreachable | Verdict::Filtered, Finding::Failure { able: true, .. }) => {
+            Voice::For
+        }
+        (Verdict::Unreachable | Verdict::Filtered, Finding::Failure { able: false, .. })
+        | (Verdict::Filtered, Finding::Proof(Vantage::Contacted)) => Voice::Neutral,
+    }
 }
 
 impl Standing {
@@ -127,9 +162,19 @@ impl Standing {
         self.challenge.map(|challenge| challenge.since)
     }
 
-    /// When the last contradicting witness may be heard again.
+    /// Whether as many were heard in the present round as count. Who has fallen out of the window would be asked again and
+    /// again otherwise.
+    pub(crate) fn is_round_full(&self, evidence: &Evidence) -> bool {
+        self.challenge
+            .map_or(evidence.len(), |challenge| challenge.heard)
+            >= WINDOW
+    }
+
+    /// When the one witness that contradicts may be heard again. Once only: a challenge that is still open after it waits
+    /// for the next recheck.
     pub(crate) fn second_look_at(&self) -> Option<Instant> {
         self.challenge
+            .filter(|challenge| challenge.contradictions < 2 && !challenge.looked_again)
             .map(|challenge| challenge.last.1 + SECOND_LOOK)
     }
 
@@ -143,32 +188,36 @@ impl Standing {
 
     /// Notes for or against the standing verdict what a witness found.
     pub(crate) fn hear(&mut self, witness: Witness, finding: Finding, at: Instant) {
-        let against = match (self.verdict, finding) {
-            (Verdict::Unknown, _) => return,
-            (Verdict::Reachable, finding) => finding.is_failure(),
-            (Verdict::Unreachable, finding) => !finding.is_failure(),
-            (Verdict::Filtered, Finding::Proof(vantage)) => vantage == Vantage::Independent,
-            (Verdict::Filtered, Finding::Inferred) => true,
-            (Verdict::Filtered, Finding::Failure { independent, .. }) => !independent,
-        };
-        match (&mut self.challenge, against) {
-            (None, false) => {}
-            (None, true) => {
+        if self.verdict == Verdict::Unknown {
+            return;
+        }
+        let voice = voice(self.verdict, finding);
+        let Some(challenge) = &mut self.challenge else {
+            if voice == Voice::Against {
                 self.challenge = Some(Challenge {
                     since: at,
                     contradictions: 1,
                     agreements: 0,
                     last: (witness, at),
+                    heard: 1,
+                    looked_again: false,
                 });
             }
-            (Some(challenge), true) => {
-                let (last, heard) = challenge.last;
-                if last != witness || at.saturating_duration_since(heard) >= SECOND_LOOK {
-                    challenge.contradictions += 1;
-                    challenge.last = (witness, at);
-                }
+            return;
+        };
+        challenge.heard += 1;
+        let (last, heard) = challenge.last;
+        let later = at.saturating_duration_since(heard) >= SECOND_LOOK;
+        match voice {
+            Voice::Against if last != witness || later => {
+                challenge.contradictions += 1;
+                challenge.last = (witness, at);
+                challenge.looked_again = false;
             }
-            (Some(challenge), false) => {
+            Voice::Against => {}
+            Voice::Neutral => challenge.looked_again |= later,
+            Voice::For => {
+                challenge.looked_again |= later;
                 challenge.agreements += 1;
                 let refuted = self.verdict == Verdict::Reachable
                     || challenge.agreements >= challenge.contradictions + 2;
@@ -182,7 +231,14 @@ impl Standing {
     /// The verdict that `evidence` amounts to; the standing one where it does not suffice for another.
     pub(crate) fn judge(&self, evidence: &Evidence, outlook: Outlook, now: Instant) -> Verdict {
         let whole = evidence.tally(None, outlook.neighbourhoods_left);
-        if whole.is_filtered() && (!self.is_decided() || whole.independent_failures >= 2) {
+        let independents_heard =
+            !outlook.independents_left || whole.independent_score() <= -THRESHOLD;
+        let filtered = if self.is_decided() {
+            whole.independent_failures >= 2
+        } else {
+            independents_heard
+        };
+        if whole.is_filtered() && filtered {
             return Verdict::Filtered;
         }
         match self.challenge {

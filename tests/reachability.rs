@@ -1,0 +1,16 @@
+//! What the core of the client claims, in virtual time against scripted servers.
+
+#[path = "reachability/candidates.rs"]
+mod candidates;
+#[path = "reachability/nonces.rs"]
+mod nonces;
+#[path = "reachability/schedule.rs"]
+mod schedule;
+#[path = "reachability/servers.rs"]
+mod servers;
+#[path = "reachability/vantage.rs"]
+mod vantage;
+#[path = "reachability/verdicts.rs"]
+mod verdicts;
+#[path = "reachability/world.rs"]
+mod world;

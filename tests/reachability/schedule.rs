@@ -1,0 +1,275 @@
+//! When the core asks.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p_autonat_v2::reachability::{Config, NotTracked, Verdict};
+
+use crate::world::{Answer, World, addr, hours, minutes, ms, secs, server_ip};
+
+fn tcp() -> Multiaddr {
+    addr("/ip4/81.2.69.160/tcp/4001")
+}
+
+#[test]
+fn the_first_probe_leaves_within_250_ms_of_a_candidate_and_a_server() {
+    // Either may come first.
+    let mut world = World::new();
+    world.server(Answer::DialBack);
+    world.run(secs(9));
+    world.core.on_candidate(world.now, &tcp());
+    world.run(ms(250));
+    assert_eq!(world.requests.len(), 1);
+
+    let mut world = World::new();
+    world.core.on_candidate(world.now, &tcp());
+    world.run(secs(9));
+    world.server(Answer::DialBack);
+    world.run(ms(250));
+    assert_eq!(world.requests.len(), 1);
+}
+
+#[test]
+fn without_a_server_nothing_is_polled_for() {
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.run(hours(5));
+    assert!(world.wakes < 10, "{} wake-ups", world.wakes);
+    assert!(world.requests.is_empty());
+}
+
+#[test]
+fn without_an_address_nothing_is_polled_for() {
+    let mut world = World::new();
+    world.server(Answer::DialBack);
+    world.run(hours(5));
+    assert!(world.wakes < 10, "{} wake-ups", world.wakes);
+    assert!(world.requests.is_empty());
+}
+
+/// The times between requests, of which those within 2 s count as one round.
+fn rounds(world: &World) -> Vec<Duration> {
+    let mut times: Vec<Duration> = world.requests.iter().map(|(at, _, _)| *at).collect();
+    times.dedup_by(|later, earlier| *later - *earlier < secs(2));
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[test]
+fn a_settled_verdict_is_rechecked_after_30_s_doubling_to_an_hour() {
+    for answer in [Answer::DialBack, Answer::DialError] {
+        for count in [1, 4, 12] {
+            let mut world = World::of(&tcp(), vec![answer.clone(); count]);
+            world.run(minutes(20));
+            let early = rounds(&world);
+            assert!(early[0] >= secs(25), "{early:?}");
+            // The time since the servers had appeared counts too, where one decides alone.
+            assert!(early[0] <= secs(36), "{early:?}");
+            let young = early
+                .iter()
+                .scan(Duration::ZERO, |at, gap| {
+                    *at += *gap;
+                    Some((*at, *gap))
+                })
+                .filter(|(at, _)| *at < minutes(10));
+            for (at, gap) in young {
+                assert!(gap <= secs(62), "{gap:?} at {at:?}, {answer:?} of {count}");
+            }
+            world.run(hours(12));
+            let gaps = rounds(&world);
+            let last = gaps[gaps.len() - 1];
+            assert!(
+                last > minutes(59) && last < minutes(61),
+                "{answer:?} of {count}: {gaps:?}"
+            );
+            for pair in gaps.windows(2).skip(1) {
+                assert!(pair[1] < 2 * pair[0] + secs(3), "{gaps:?}");
+            }
+            assert!(gaps.len() < 40, "{}", gaps.len());
+        }
+    }
+}
+
+#[test]
+fn a_recheck_is_one_request_where_there_are_three_that_agree() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 6]);
+    world.run(secs(20));
+    let first = world.requests.len();
+    assert!((3..=6).contains(&first), "{first}");
+    world.run(hours(6));
+    let rounds = rounds(&world).len();
+    assert_eq!(world.requests.len(), first + rounds);
+}
+
+#[test]
+fn rechecks_take_turns_among_the_servers() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+    world.run(hours(10));
+    let asked: Vec<usize> = (0..3)
+        .map(|n| world.requests.iter().filter(|(_, s, _)| *s == n).count())
+        .collect();
+    let (most, least) = (asked.iter().max().unwrap(), asked.iter().min().unwrap());
+    assert!(*least > 4 && *most < 3 * *least, "{asked:?}");
+}
+
+#[test]
+fn a_changed_verdict_is_rechecked_soon() {
+    let mut world = World::of(&tcp(), vec![Answer::Truth; 4]);
+    world.open.insert(tcp());
+    world.run(hours(10));
+    world.open.clear();
+    world
+        .run_until(hours(2), |w| w.verdict(&tcp()) == Verdict::Unreachable)
+        .expect("noticed");
+    let before = world.requests.len();
+    world.run(secs(40));
+    assert!(world.requests.len() > before);
+}
+
+/// What brings the address to be asked about again at once, after ten quiet hours.
+fn starts_over(change: impl Fn(&mut World)) {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 4]);
+    world.core.on_candidate(world.now, &tcp());
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.run(hours(10) + minutes(7));
+    let next = world.report(&tcp()).next_probe.expect("a recheck");
+    assert!(next > world.now + minutes(2), "a quiet moment");
+    let before = world.requests.len();
+    change(&mut world);
+    world.run(secs(2));
+    assert!(world.requests.len() > before, "asked again");
+    // And from there on as at first.
+    let before = world.requests.len();
+    world.run(secs(35));
+    assert!(world.requests.len() > before, "rechecked after 30 s");
+}
+
+#[test]
+fn a_new_external_ip_starts_all_over() {
+    starts_over(|w| {
+        w.core
+            .on_candidate(w.now, &addr("/ip4/81.2.69.170/tcp/4001"))
+    });
+}
+
+#[test]
+fn a_new_listen_address_starts_all_over() {
+    starts_over(|w| {
+        w.core
+            .on_listen_addr(w.now, &addr("/ip4/192.168.1.2/tcp/5001"))
+    });
+}
+
+#[test]
+fn a_listen_address_that_goes_starts_all_over() {
+    starts_over(|w| {
+        w.core
+            .on_listen_addr_gone(w.now, &addr("/ip4/192.168.1.2/tcp/4001"))
+    });
+}
+
+#[test]
+fn the_loss_of_all_connections_starts_all_over() {
+    starts_over(|w| {
+        for n in 0..4 {
+            w.disconnect(n);
+        }
+        w.connect(2);
+    });
+}
+
+#[test]
+fn check_now_asks_at_once_whatever_the_verdict() {
+    for answer in [Answer::DialBack, Answer::DialError] {
+        let mut world = World::of(&tcp(), vec![answer; 4]);
+        world.run(hours(3) + minutes(7));
+        let before = world.requests.len();
+        world.core.check_now(world.now, &tcp()).unwrap();
+        world.run(ms(100));
+        assert_eq!(world.requests.len(), before + 1);
+    }
+    let mut world = World::new();
+    let untracked: Result<(), NotTracked> = world.core.check_now(world.now, &tcp());
+    assert!(untracked.is_err());
+}
+
+/// An observed port that one peer saw is left alone once it failed, unless the user asks.
+#[test]
+fn check_now_asks_about_a_doubtful_address_too() {
+    let mut world = World::new();
+    world.core.on_candidate(world.now, &tcp());
+    for _ in 0..3 {
+        world.server(Answer::DialError);
+    }
+    world.run(minutes(20));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    let before = world.requests.len();
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(secs(1));
+    assert!(world.requests.len() > before);
+}
+
+#[test]
+fn check_now_waits_for_a_server_whose_pace_is_used_up() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(3));
+    for _ in 0..20 {
+        world.core.check_now(world.now, &tcp()).unwrap();
+        world.run(secs(1));
+    }
+    assert_eq!(world.busiest_minute(), 6);
+    world.core.check_now(world.now, &tcp()).unwrap();
+    let before = world.requests.len();
+    world.run(secs(61));
+    assert!(
+        world.requests.len() > before,
+        "asked when the minute is over"
+    );
+}
+
+#[test]
+fn near_a_connection_limit_nothing_is_asked() {
+    let mut world = World::with(Config::default().with_connection_limit(Some(64)));
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    let strangers: Vec<_> = (0..57)
+        .map(|n| world.stranger(server_ip(100 + n), &addr("/ip4/192.168.1.2/udp/1/quic-v1")))
+        .collect();
+    world.server(Answer::DialBack);
+    world.run(minutes(1));
+    assert!(world.requests.is_empty());
+    for id in strangers.into_iter().take(20) {
+        world.core.on_connection_closed(world.now, id);
+    }
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), 1);
+}
+
+#[test]
+fn an_address_without_budget_for_dial_data_waits_for_it() {
+    let mut world = World::of(&tcp(), [Answer::DialDataRefused]);
+    world.run(minutes(59));
+    let asked = world.requests.len();
+    assert!(asked <= 2, "{asked} requests");
+    world.run(minutes(10));
+    assert!(world.requests.len() > asked);
+}
+
+#[test]
+fn dial_data_beyond_the_budget_is_not_offered() {
+    let config = Config::default().with_dial_data_budget(100_000, 250_000);
+    let mut world = World::with(config);
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.server(Answer::Silent);
+    world.run(secs(1));
+    let request = world.requests[0].2.clone();
+    assert_eq!(request.max_dial_data, 100_000);
+    for _ in 0..2 {
+        world.core.on_dial_data(world.now, request.id, 0, 100_000);
+    }
+    world.run(minutes(3));
+    assert_eq!(world.requests[1].2.max_dial_data, 50_000);
+    assert_eq!(world.report(&tcp()).dial_data, 200_000);
+    world.run(hours(2));
+    assert_eq!(world.requests.last().unwrap().2.max_dial_data, 100_000);
+}

@@ -1,0 +1,276 @@
+//! Whom the core asks, how often, and whom it leaves alone.
+
+use libp2p::Multiaddr;
+use libp2p_autonat_v2::reachability::Verdict;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::world::{Answer, World, addr, hours, minutes, ms, secs};
+
+fn tcp() -> Multiaddr {
+    addr("/ip4/81.2.69.160/tcp/4001")
+}
+
+fn any_answer(rng: &mut StdRng) -> Answer {
+    match rng.random_range(0..16) {
+        0..3 => Answer::Truth,
+        3 => Answer::DialBack,
+        4..6 => Answer::DialError,
+        6 => Answer::OkWithoutNonce,
+        7 => Answer::Refuse,
+        8 => Answer::Reject,
+        9 => Answer::InternalError,
+        10 => Answer::Silent,
+        11 => Answer::Eof,
+        12 => Answer::Reset,
+        13 => Answer::LateNonce(ms(rng.random_range(0..8_000))),
+        14 => Answer::Index(rng.random_range(0..4)),
+        _ => Answer::DialBackErrorWithoutNonce,
+    }
+}
+
+/// Also that the core never spins, which `World::run` watches for.
+#[test]
+fn no_script_makes_the_core_ask_more_than_six_times_a_minute_or_twice_at_once() {
+    for seed in 0..12 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut world = World::new();
+        let count = rng.random_range(1..6);
+        for port in 0..rng.random_range(1..5) {
+            let address = addr(&format!("/ip4/81.2.69.160/tcp/{}", 4001 + port));
+            world.core.add_candidate(world.now, &address).unwrap();
+            if rng.random() {
+                world.open.insert(address);
+            }
+        }
+        for _ in 0..count {
+            let answer = any_answer(&mut rng);
+            world.server(answer);
+        }
+        for _ in 0..60 {
+            let n = rng.random_range(0..count);
+            for _ in 0..rng.random_range(0..10) {
+                let answer = any_answer(&mut rng);
+                world.servers[n].script.push_back(answer);
+            }
+            match rng.random_range(0..6) {
+                0 => {
+                    let _ = world.core.check_now(world.now, &tcp());
+                }
+                1 => world.core.on_candidate(
+                    world.now,
+                    &addr(&format!("/ip4/81.2.69.{}/tcp/4001", rng.random::<u8>())),
+                ),
+                2 if world.open.remove(&tcp()) => {}
+                2 => assert!(world.open.insert(tcp())),
+                _ => {}
+            }
+            world.run(secs(rng.random_range(1..240)));
+        }
+        assert!(world.busiest_minute() <= 6, "seed {seed}");
+        assert_eq!(world.most_at_once, 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_that_stops_and_starts_serving_is_still_asked_one_thing_at_a_time() {
+    let mut world = World::of(&tcp(), [Answer::Silent]);
+    world.run(secs(1));
+    let id = world.servers[0].connection.unwrap();
+    for _ in 0..4 {
+        world.core.on_support(world.now, id, false);
+        world.core.on_support(world.now, id, true);
+        world.run(secs(1));
+    }
+    assert_eq!(world.most_at_once, 1);
+}
+
+/// How often a lone server that answers so is asked within an hour.
+fn asked_within_an_hour(answer: Answer) -> (usize, Vec<u64>) {
+    let mut world = World::of(&tcp(), [answer]);
+    world.run(hours(1));
+    let times: Vec<_> = world.requests.iter().map(|(at, _, _)| *at).collect();
+    let gaps = times.windows(2).map(|p| (p[1] - p[0]).as_secs()).collect();
+    (times.len(), gaps)
+}
+
+#[test]
+fn a_server_that_rejects_is_left_alone_for_30_s_doubling() {
+    for answer in [Answer::Reject, Answer::InternalError] {
+        let (_, gaps) = asked_within_an_hour(answer);
+        assert_eq!(gaps, [30, 60, 120, 240, 480, 960]);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_left_alone_for_10_s_doubling() {
+    for answer in [Answer::Eof, Answer::Reset, Answer::Unsupported] {
+        let (_, gaps) = asked_within_an_hour(answer.clone());
+        assert_eq!(gaps, [10, 20, 40, 80, 160, 320, 640, 1280], "{answer:?}");
+    }
+    let (_, gaps) = asked_within_an_hour(Answer::Silent);
+    assert_eq!(gaps, [30, 40, 60, 100, 180, 340, 660, 1300]);
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_or_makes_claims_is_left_alone_for_10_min_doubling() {
+    let (_, gaps) = asked_within_an_hour(Answer::Violation);
+    assert_eq!(gaps, [600, 1200]);
+    let (_, gaps) = asked_within_an_hour(Answer::OkWithoutNonce);
+    assert_eq!(gaps, [605, 1205]);
+}
+
+#[test]
+fn a_refusal_holds_for_the_transport_only() {
+    let quic = addr("/ip4/81.2.69.160/udp/4001/quic-v1");
+    let mut world = World::of(&tcp(), [Answer::Refuse]);
+    world.run(secs(2));
+    assert_eq!(world.requests.len(), 1);
+    world.servers[0].otherwise = Answer::DialBack;
+    world.core.add_candidate(world.now, &quic).unwrap();
+    world.run(secs(2));
+    assert_eq!(world.verdict(&quic), Verdict::Reachable);
+    assert_eq!(world.verdict(&tcp()), Verdict::Unknown);
+    world.run(minutes(5));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+#[test]
+fn refusals_in_a_row_double_the_time() {
+    let (_, gaps) = asked_within_an_hour(Answer::Refuse);
+    assert_eq!(gaps, [300, 600, 1200]);
+}
+
+#[test]
+fn an_answer_ends_the_doubling() {
+    let mut world = World::of(&tcp(), [Answer::Reject]);
+    world.run(minutes(10));
+    world.servers[0].otherwise = Answer::DialBack;
+    world.run(minutes(10));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    world.servers[0].otherwise = Answer::Reject;
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(secs(2));
+    let before = world.requests.len();
+    world.run(secs(30));
+    assert_eq!(world.requests.len(), before + 1);
+}
+
+#[test]
+fn a_back_off_survives_a_reconnect() {
+    let mut world = World::of(&tcp(), [Answer::Violation]);
+    world.run(secs(5));
+    for _ in 0..5 {
+        world.disconnect(0);
+        world.run(secs(1));
+        world.connect(0);
+        world.run(secs(20));
+    }
+    assert_eq!(world.requests.len(), 1);
+}
+
+#[test]
+fn the_pace_survives_a_reconnect() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    for _ in 0..60 {
+        world.run(ms(500));
+        world.disconnect(0);
+        world.run(ms(500));
+        world.connect(0);
+        world.core.check_now(world.now, &tcp()).unwrap();
+    }
+    assert!(world.busiest_minute() <= 6, "{}", world.busiest_minute());
+}
+
+/// They may be busy, which says nothing about the address; the one that is left is not all there are.
+#[test]
+fn one_failure_does_not_decide_while_servers_are_backed_off_for_a_moment() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 6]);
+    for server in &mut world.servers {
+        server.script.push_back(Answer::Reject);
+    }
+    world.server(Answer::DialError);
+    world.run(minutes(2));
+    let changes: Vec<_> = world
+        .verdict_changes(&tcp())
+        .into_iter()
+        .map(|(_, verdict)| verdict)
+        .collect();
+    assert_eq!(changes, [Verdict::Reachable]);
+}
+
+#[test]
+fn more_servers_are_asked_for_when_there_are_too_few_to_decide() {
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.servers_wanted().first().map(|w| w.1), Some(0));
+    // At most once a minute.
+    world.run(secs(30));
+    for _ in 0..10 {
+        world.core.check_now(world.now, &tcp()).unwrap();
+        world.run(secs(2));
+    }
+    assert_eq!(world.servers_wanted().len(), 1);
+    world.run(secs(30));
+    world.server(Answer::Refuse);
+    world.run(secs(1));
+    assert_eq!(world.servers_wanted().len(), 2);
+}
+
+#[test]
+fn no_servers_are_asked_for_when_there_are_enough() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+    world.run(hours(1));
+    assert!(world.servers_wanted().is_empty());
+}
+
+#[test]
+fn a_server_that_goes_away_in_the_middle_changes_nothing_but_the_choice() {
+    let mut world = World::of(&tcp(), [Answer::Silent]);
+    world.run(secs(1));
+    world.disconnect(0);
+    world.server(Answer::DialBack);
+    world.run(secs(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+#[test]
+fn several_addresses_go_out_to_several_servers_at_the_same_time() {
+    let mut world = World::new();
+    for port in 0..4 {
+        let address = addr(&format!("/ip4/81.2.69.160/tcp/{}", 4001 + port));
+        world.core.add_candidate(world.now, &address).unwrap();
+    }
+    for _ in 0..4 {
+        world.server(Answer::Silent);
+    }
+    world.run(ms(200));
+    assert_eq!(world.requests.len(), 4);
+    let mut first: Vec<_> = world.requests.iter().map(|(_, _, r)| &r.addrs[0]).collect();
+    first.sort();
+    first.dedup();
+    assert_eq!(first.len(), 4, "each one about another address");
+    assert!(world.requests.iter().all(|(_, _, r)| r.addrs.len() == 4));
+}
+
+#[test]
+fn a_request_names_ten_addresses_at_most_and_fits_1024_bytes() {
+    let mut world = World::new();
+    for port in 0..40 {
+        let name = "n".repeat(if port % 2 == 0 { 60 } else { 1 });
+        let address = addr(&format!("/dns/{name}.example/tcp/{}", 4001 + port));
+        let _ = world.core.add_candidate(world.now, &address);
+        let address = addr(&format!("/ip4/81.2.69.160/tcp/{}", 4001 + port));
+        let _ = world.core.add_candidate(world.now, &address);
+    }
+    for _ in 0..3 {
+        world.server(Answer::DialBack);
+    }
+    world.run(minutes(2));
+    for (_, _, request) in &world.requests {
+        assert!(request.addrs.len() <= 10);
+        let message =
+            libp2p_autonat_v2::protocol::DialRequest::new(request.addrs.clone(), request.nonce);
+        assert!(message.encoded_len() <= 1024);
+    }
+}
