@@ -181,10 +181,7 @@ async fn a_rejection_may_come_before_the_request_is_read() {
     over_both(async |transport| {
         let (mut client, mut server, listening) = scene(transport, 1).await;
         let (_, _, stream) = server.accept().await;
-        let mut stream = Framed::new(
-            stream,
-            libp2p_autonat_v2::protocol::MessageCodec::default(),
-        );
+        let mut stream = Framed::new(stream, libp2p_autonat_v2::protocol::MessageCodec::default());
         let rejection = not_dialed(ResponseStatus::RequestRejected);
         stream
             .send(Message::DialResponse(rejection))
