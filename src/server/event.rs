@@ -63,7 +63,7 @@ pub struct Served {
 }
 
 impl Served {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         client: PeerId,
         connection_id: ConnectionId,
         observed_ip: Option<IpAddr>,
