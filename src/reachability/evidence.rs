@@ -25,6 +25,8 @@ pub(crate) const INFERRED: f64 = 2.0;
 pub(crate) const THRESHOLD: f64 = 4.0;
 /// How many outcomes are kept for one address.
 pub(crate) const WINDOW: usize = 8;
+/// How many proofs from contacted IPs stay when there is no room.
+const KEPT_PROOFS: usize = 3;
 /// For how long hearsay alone can't decide against a proof.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);
 /// Weight of failures seen from independent vantages at which successes from contacted ones are put down to filtering.
@@ -62,10 +64,6 @@ impl Finding {
             Self::Failure { able: true, .. } => PROVEN_FAILURE,
             Self::Failure { able: false, .. } => FAILURE,
         }
-    }
-
-    fn is_weak(self) -> bool {
-        matches!(self, Self::Failure { able: false, .. })
     }
 
     pub(crate) fn is_failure(self) -> bool {
@@ -135,9 +133,7 @@ impl Evidence {
         };
         self.outcomes.retain(|o| o.witness != witness);
         if self.outcomes.len() >= WINDOW {
-            // Hearsay gives way first: any number of servers that can't dial may not push a proof out.
-            let first = self.outcomes.iter().position(|o| o.finding.is_weak());
-            self.outcomes.remove(first.unwrap_or(0));
+            self.outcomes.remove(self.least());
         }
         self.outcomes.push(Outcome {
             witness,
@@ -145,6 +141,27 @@ impl Evidence {
             finding,
             at,
         });
+    }
+
+    /// Which outcome gives way to a new one. Hearsay first, so that any number of servers that can't dial may not push a
+    /// proof out; but what shows a filter stays for as long as there are proofs to spare.
+    fn least(&self) -> usize {
+        let contacted_proof = |o: &Outcome| o.finding == Finding::Proof(Vantage::Contacted);
+        let spare = self.outcomes.iter().filter(|o| contacted_proof(o)).count() > KEPT_PROOFS;
+        let weak = |vantage: bool| {
+            move |o: &Outcome| {
+                o.finding
+                    == Finding::Failure {
+                        able: false,
+                        independent: vantage,
+                    }
+            }
+        };
+        let oldest = |wanted: &dyn Fn(&Outcome) -> bool| self.outcomes.iter().position(wanted);
+        oldest(&weak(false))
+            .or_else(|| oldest(&contacted_proof).filter(|_| spare))
+            .or_else(|| oldest(&weak(true)))
+            .unwrap_or(0)
     }
 
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
