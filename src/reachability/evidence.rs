@@ -143,25 +143,35 @@ impl Evidence {
         });
     }
 
-    /// Which outcome gives way to a new one. Hearsay first, so that any number of servers that can't dial may not push a
-    /// proof out; but what shows a filter stays for as long as there are proofs to spare.
+    /// Which outcome gives way to a new one: the oldest of the kind that says least. Hearsay goes first, so that no
+    /// number of servers that can't dial pushes a proof out; but hearsay that shows a filter stays while there are
+    /// proofs to spare.
     fn least(&self) -> usize {
-        let contacted_proof = |o: &Outcome| o.finding == Finding::Proof(Vantage::Contacted);
-        let spare = self.outcomes.iter().filter(|o| contacted_proof(o)).count() > KEPT_PROOFS;
-        let weak = |vantage: bool| {
-            move |o: &Outcome| {
-                o.finding
-                    == Finding::Failure {
-                        able: false,
-                        independent: vantage,
-                    }
-            }
+        let contacted = Finding::Proof(Vantage::Contacted);
+        let spare = self
+            .outcomes
+            .iter()
+            .filter(|o| o.finding == contacted)
+            .count()
+            > KEPT_PROOFS;
+        let worth = |finding| match finding {
+            Finding::Failure {
+                able: false,
+                independent: false,
+            } => 0,
+            Finding::Proof(Vantage::Contacted) if spare => 1,
+            Finding::Failure {
+                able: false,
+                independent: true,
+            } => 2,
+            _ => 3,
         };
-        let oldest = |wanted: &dyn Fn(&Outcome) -> bool| self.outcomes.iter().position(wanted);
-        oldest(&weak(false))
-            .or_else(|| oldest(&contacted_proof).filter(|_| spare))
-            .or_else(|| oldest(&weak(true)))
-            .unwrap_or(0)
+        let least = self
+            .outcomes
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, o)| worth(o.finding));
+        least.map_or(0, |(at, _)| at)
     }
 
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
+use libp2p::{
+    Multiaddr, PeerId,
+    multiaddr::{Protocol, multihash},
+    swarm::ConnectionId,
+};
 use libp2p_autonat_v2::{
     address,
     protocol::{DialResponse, DialStatus, ResponseStatus},
@@ -20,6 +24,11 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 const PEERS: usize = 12;
 const CONNECTIONS: usize = 24;
+
+fn peer_id(rng: &mut StdRng) -> PeerId {
+    let identity = multihash::Multihash::wrap(0, &rng.random::<[u8; 32]>()).unwrap();
+    PeerId::from_multihash(identity).unwrap()
+}
 
 fn addr(text: &str) -> Multiaddr {
     text.parse().unwrap()
@@ -85,17 +94,17 @@ impl Chaos {
         if rng.random_bool(0.2) {
             config = config.with_connection_limit(Some(rng.random_range(0..40)));
         }
-        let me = PeerId::random();
+        let me = peer_id(&mut rng);
         // Far enough from the start of time that it can go back.
         let base = Instant::now() + Duration::from_secs(1 << 20);
         let pool = pool(&mut rng, me);
         Self {
             core: Reachability::new(me, config, rng.random(), base),
+            peers: (0..PEERS).map(|_| peer_id(&mut rng)).collect(),
             rng,
             me,
             latest: base,
             base,
-            peers: (0..PEERS).map(|_| PeerId::random()).collect(),
             pool,
             requests: VecDeque::new(),
             open: BTreeMap::new(),
@@ -241,7 +250,7 @@ impl Chaos {
         let remote = match self.rng.random_range(0..10) {
             0 => self.addr(),
             1 => addr("/ip4/20.1.1.1/tcp/1")
-                .with(Protocol::P2p(PeerId::random()))
+                .with(Protocol::P2p(peer_id(&mut self.rng)))
                 .with(Protocol::P2pCircuit),
             _ => match self.ip() {
                 IpAddr::V4(ip) => addr(&format!("/ip4/{ip}/tcp/4001")),
@@ -398,14 +407,15 @@ impl Chaos {
     fn check_request(&mut self, request: ProbeRequest) {
         assert!((1..=10).contains(&request.addrs.len()));
         for a in &request.addrs {
-            assert!(self.limits.allow_private || address::is_public(a), "{a}");
+            let public = address::is_public(a) || address::is_name(a);
+            assert!(self.limits.allow_private || public, "{a}");
             assert!(!address::is_relayed(a), "{a}");
         }
         let asked = self.asked.entry(request.server).or_default();
         asked.push_back(self.latest);
         let recently = asked
             .iter()
-            .filter(|at| self.latest - **at < Duration::from_secs(60))
+            .filter(|at| self.latest.duration_since(**at) < Duration::from_secs(60))
             .count();
         assert!(recently <= self.limits.per_minute, "{recently} in a minute");
         while asked.len() > 10 {
@@ -476,9 +486,9 @@ fn pool(rng: &mut StdRng, me: PeerId) -> Vec<Multiaddr> {
         let mut a = addr(&format!("{ip}{stack}"));
         match rng.random_range(0..12) {
             0 => a.push(Protocol::P2p(me)),
-            1 => a.push(Protocol::P2p(PeerId::random())),
+            1 => a.push(Protocol::P2p(peer_id(rng))),
             2 => {
-                a.push(Protocol::P2p(PeerId::random()));
+                a.push(Protocol::P2p(peer_id(rng)));
                 a.push(Protocol::P2pCircuit);
             }
             _ => {}
