@@ -28,7 +28,7 @@ pub(crate) const WINDOW: usize = 8;
 /// How many proofs from contacted IPs stay when there is no room.
 const KEPT_PROOFS: usize = 3;
 /// For how long hearsay alone can't decide against a proof.
-pub(crate) const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(5);
 /// Weight of failures seen from independent vantages at which successes from contacted ones are put down to filtering.
 const FILTERED: f64 = -2.0;
 
@@ -83,6 +83,8 @@ struct Outcome {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
+    /// When the newest proof came in, whatever its witness found since.
+    newest_proof: Option<Instant>,
 }
 
 /// The sum of a window of evidence.
@@ -94,7 +96,6 @@ pub(crate) struct Tally {
     pub(crate) failures: usize,
     pub(crate) independent_failures: usize,
     independent_score: f64,
-    newest_proof: Option<Instant>,
 }
 
 impl Tally {
@@ -106,11 +107,6 @@ impl Tally {
     /// The score of the failures seen from independent vantages alone.
     pub(crate) fn independent_score(&self) -> f64 {
         self.independent_score
-    }
-
-    pub(crate) fn has_fresh_proof(&self, now: Instant) -> bool {
-        self.newest_proof
-            .is_some_and(|at| now.saturating_duration_since(at) < FRESH)
     }
 }
 
@@ -131,6 +127,9 @@ impl Evidence {
             }
             _ => finding,
         };
+        if matches!(finding, Finding::Proof(_)) {
+            self.newest_proof = self.newest_proof.max(Some(at));
+        }
         self.outcomes.retain(|o| o.witness != witness);
         if self.outcomes.len() >= WINDOW {
             self.outcomes.remove(self.least());
@@ -179,13 +178,18 @@ impl Evidence {
             .retain(|o| now.saturating_duration_since(o.at) < lifetime);
     }
 
+    /// Until when failures can't decide against the newest proof.
+    pub(crate) fn fresh_until(&self) -> Option<Instant> {
+        self.newest_proof.map(|at| at + FRESH)
+    }
+
     /// When the oldest outcome came in.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         self.outcomes.iter().map(|o| o.at).min()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.outcomes.clear();
+        *self = Self::default();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -257,7 +261,6 @@ impl Evidence {
             match outcome.finding {
                 Finding::Proof(vantage) => {
                     tally.proofs += 1;
-                    tally.newest_proof = tally.newest_proof.max(Some(outcome.at));
                     if vantage == Vantage::Independent {
                         tally.independent_proofs += 1;
                     }
@@ -298,3 +301,6 @@ impl Evidence {
 pub(crate) fn posterior(score: f64) -> f64 {
     1.0 / (1.0 + (-score).exp())
 }
+
+#[cfg(test)]
+mod tests;

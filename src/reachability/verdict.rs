@@ -241,9 +241,10 @@ impl Standing {
         if whole.is_filtered() && filtered {
             return Verdict::Filtered;
         }
+        let fresh_proof = evidence.fresh_until().is_some_and(|until| now < until);
         match self.challenge {
             None if self.is_decided() => self.verdict,
-            None => decide(whole, outlook, true, now).unwrap_or(self.verdict),
+            None => decide(whole, outlook, true, fresh_proof).unwrap_or(self.verdict),
             Some(challenge) if challenge.contradictions < 2 => self.verdict,
             Some(challenge) => {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
@@ -253,7 +254,7 @@ impl Standing {
                 if !few_suffice && outlook.able_left && tally.score > -SURE {
                     return self.verdict;
                 }
-                decide(tally, outlook, few_suffice, now).unwrap_or(self.verdict)
+                decide(tally, outlook, few_suffice, fresh_proof).unwrap_or(self.verdict)
             }
         }
     }
@@ -284,9 +285,8 @@ impl Standing {
     }
 }
 
-fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Option<Verdict> {
+fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, fresh_proof: bool) -> Option<Verdict> {
     let exhausted = !outlook.servers_left;
-    let fresh_proof = tally.has_fresh_proof(now);
     if tally.proofs > 0
         && (tally.score >= THRESHOLD || exhausted && (tally.score > 0.0 || fresh_proof))
     {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -15,13 +16,18 @@ use libp2p_autonat_v2::{
     address,
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
-        Config, ConnectionInfo, Event, Output, ProbeEnd, ProbeId, ProbeRequest, Reachability,
-        Summary, Vantage, Verdict, Violation,
+        Config, ConnectionInfo, Event, Output, ProbeEnd, ProbeId, ProbeOutcome, ProbeRequest,
+        Reachability, Summary, Vantage, Verdict, Violation,
     },
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
+use crate::world::{Answer, World};
+
+/// For how long hearsay may not decide against a proof.
+const FRESH: Duration = Duration::from_secs(5);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 const PEERS: usize = 12;
 const CONNECTIONS: usize = 24;
 
@@ -54,6 +60,8 @@ struct Chaos {
     limits: Limits,
     /// No connection comes in.
     closed: bool,
+    /// Time does not go back.
+    steady: bool,
     reachable_seen: bool,
 }
 
@@ -96,7 +104,7 @@ impl Chaos {
         }
         let me = peer_id(&mut rng);
         // Far enough from the start of time that it can go back.
-        let base = Instant::now() + Duration::from_secs(1 << 20);
+        let base = *START + Duration::from_secs(1 << 20);
         let pool = pool(&mut rng, me);
         Self {
             core: Reachability::new(me, config, rng.random(), base),
@@ -112,6 +120,7 @@ impl Chaos {
             ours: BTreeSet::new(),
             limits,
             closed: false,
+            steady: false,
             reachable_seen: false,
         }
     }
@@ -123,8 +132,14 @@ impl Chaos {
             80..95 => self.rng.random_range(0..20_000),
             95..98 => self.rng.random_range(0..7_200_000),
             _ => {
+                // The core has to know the latest time, whatever it was told last.
+                let unused = ConnectionId::new_unchecked(CONNECTIONS);
+                self.core.on_connection_closed(self.latest, unused);
                 // Backwards, at times to before the core was made.
                 let back = Duration::from_millis(self.rng.random_range(0..40_000_000));
+                if self.steady {
+                    return self.latest;
+                }
                 return self.latest.checked_sub(back).unwrap_or(self.base);
             }
         };
@@ -530,6 +545,57 @@ proptest! {
         }
         prop_assert!(!chaos.reachable_seen);
         prop_assert!(chaos.ours.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hearsay_never_decides_against_a_fresh_proof(
+        answers in prop::collection::vec(0..4_u8, 1..200),
+        servers in 1..10_usize,
+        late in 0..3_usize,
+    ) {
+        let address = addr("/ip4/81.2.69.160/tcp/4001");
+        let mut world = World::of(&address, vec![Answer::DialError; servers]);
+        world.script.extend(answers.into_iter().map(|answer| match answer {
+            0 => Answer::DialBack,
+            1 => Answer::DialErrorAfter(Duration::from_secs(6)),
+            _ => Answer::DialError,
+        }));
+        world.run(Duration::from_secs(60));
+        for _ in 0..late {
+            world.server(Answer::DialError);
+        }
+        world.run(Duration::from_secs(2 * 60 * 60));
+        let mut proof: Option<Duration> = None;
+        for (at, event) in &world.events {
+            match event {
+                Event::Probed(probed) if matches!(probed.outcome, ProbeOutcome::Reachable(_)) => proof = Some(*at),
+                Event::VerdictChanged { new: Verdict::Unreachable, .. } => {
+                    let fresh = proof.is_some_and(|proof| *at < proof + FRESH);
+                    prop_assert!(!fresh, "at {at:?}, after a proof at {proof:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An earlier `now` is taken for the latest one.
+    #[test]
+    fn time_only_goes_forward(seed: u64, count in 1..300_usize) {
+        let [jumping, steady] = [false, true].map(|steady| {
+            let mut chaos = Chaos::new(seed);
+            chaos.steady = steady;
+            let mut seen = Vec::new();
+            for _ in 0..count {
+                chaos.operate();
+                seen.push((chaos.core.poll_timeout(), chaos.core.addresses().collect::<Vec<_>>()));
+            }
+            seen
+        });
+        prop_assert_eq!(jumping, steady);
     }
 }
 
