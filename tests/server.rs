@@ -1,5 +1,7 @@
 //! The server over real TCP and QUIC connections, against clients that speak raw bytes.
 
+#[path = "server/relayed.rs"]
+mod relayed;
 mod support;
 
 use std::time::Duration;
