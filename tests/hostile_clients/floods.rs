@@ -1,5 +1,7 @@
 //! More clients than the server wants, over connections without cryptography.
 
+use std::ops::ControlFlow;
+
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p_autonat_v2::server::Load;
 
@@ -40,8 +42,7 @@ async fn flood(server: &Server, at: &Multiaddr, clients: usize, networks: u32) -
             connections.push(connected(&mut attacker).await);
         }
         let mut requests = Vec::new();
-        for connection in &connections {
-            let stream = open_request(&mut attacker, *connection).await;
+        for stream in streams(&mut attacker, connections.clone()).await {
             let mut request = Framed::new(stream, MessageCodec::default());
             // A rejected client may be told so before it has asked.
             let _ = request
@@ -78,6 +79,33 @@ async fn connected(attacker: &mut Node<Raw>) -> ConnectionId {
             _ => None,
         })
         .await
+}
+
+/// Opens a stream on each of the connections.
+async fn streams(attacker: &mut RawPeer, connections: Vec<ConnectionId>) -> Vec<Stream> {
+    let count = connections.len();
+    attacker
+        .with(move |swarm| {
+            for connection in connections {
+                swarm
+                    .behaviour_mut()
+                    .open(connection, DIAL_REQUEST_PROTOCOL);
+            }
+        })
+        .await;
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let result = attacker
+            .take("an answer to a stream", |event| match event {
+                SwarmEvent::Behaviour(RawEvent::Opened { result, .. }) => {
+                    ControlFlow::Break(result)
+                }
+                other => ControlFlow::Continue(other),
+            })
+            .await;
+        streams.push(result.expect("the server speaks the protocol"));
+    }
+    streams
 }
 
 fn note(crowd: &mut Crowd, load: Load) {
