@@ -60,6 +60,7 @@ mod job;
 mod limits;
 mod own;
 mod policy;
+mod span;
 mod tally;
 
 pub use config::Config;
@@ -290,21 +291,8 @@ impl Behaviour {
             self.command(peer, key, Order::Reject);
             return;
         }
-        let span = tracing::debug_span!(
-            "autonat_v2_dial_request",
-            client = %peer,
-            connection = %key.0,
-            observed_ip = observed_ip.map(tracing::field::display),
-            asked = tracing::field::Empty,
-            tested = tracing::field::Empty,
-            dial_data = tracing::field::Empty,
-            dial_back = tracing::field::Empty,
-            status = tracing::field::Empty,
-            dial_status = tracing::field::Empty,
-            end = tracing::field::Empty,
-            millis = tracing::field::Empty,
-        );
         let record = Served::new(peer, key.0, observed_ip);
+        let span = span::open(&record);
         self.requests.insert(
             key,
             Request {
@@ -483,7 +471,7 @@ impl Behaviour {
                 .add(now, cause, 1, request.client.peer, key.0);
         }
         let served = request.job.into_event(now, end);
-        served.record_in(&request.span);
+        span::close(&request.span, &served);
         self.event(Event::Served(served));
     }
 

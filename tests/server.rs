@@ -2,6 +2,8 @@
 
 #[path = "server/relayed.rs"]
 mod relayed;
+#[path = "server/spans.rs"]
+mod spans;
 mod support;
 
 use std::time::Duration;

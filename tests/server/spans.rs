@@ -1,0 +1,157 @@
+//! What `tracing` says of a request is what the event says of it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use libp2p_autonat_v2::server::Served;
+use tracing::{
+    Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+};
+
+use super::*;
+
+type Fields = BTreeMap<&'static str, String>;
+
+/// The spans of requests, in the order in which they were opened: the fields that have a value.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<(Id, Fields)>>>);
+
+impl Spans {
+    fn take(&self) -> Vec<Fields> {
+        let mut spans = self.0.lock().expect("not poisoned");
+        spans.drain(..).map(|(_, fields)| fields).collect()
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        if attributes.metadata().name() == "autonat_v2_dial_request" {
+            let mut fields = Values::default();
+            attributes.record(&mut fields);
+            let mut spans = self.0.lock().expect("not poisoned");
+            spans.push((id.clone(), fields.0));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut spans = self.0.lock().expect("not poisoned");
+        if let Some((_, fields)) = spans.iter_mut().rev().find(|(of, _)| of == id) {
+            let mut more = Values::default();
+            values.record(&mut more);
+            fields.append(&mut more.0);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Values(Fields);
+
+impl Visit for Values {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+/// The fields of the event that have a value, as text.
+fn fields(served: &Served) -> Fields {
+    // So that a field cannot be added to the event and forgotten in the span.
+    let names = format!("{served:#?}");
+    let names = names
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once(':'))
+        .filter(|(name, _)| !name.starts_with(' '));
+    assert_eq!(names.count(), 15, "fields of {served:#?}");
+
+    let mut fields = Fields::from([
+        ("client", served.client.to_string()),
+        ("connection_id", served.connection_id.to_string()),
+        ("asked", format!("{:?}", served.asked)),
+        ("asked_in_all", served.asked_in_all.to_string()),
+        ("passed_over", format!("{:?}", served.passed_over)),
+        (
+            "dial_data_requested",
+            served.dial_data_requested.to_string(),
+        ),
+        ("dial_data_received", served.dial_data_received.to_string()),
+        ("end", format!("{:?}", served.end)),
+        ("duration", format!("{:?}", served.duration)),
+    ]);
+    let optional = [
+        ("observed_ip", served.observed_ip.map(|ip| ip.to_string())),
+        (
+            "tested",
+            served.tested.as_ref().map(|tested| format!("{tested:?}")),
+        ),
+        (
+            "dial_back",
+            served.dial_back.map(|outcome| format!("{outcome:?}")),
+        ),
+        ("limit", served.limit.map(|limit| limit.as_str().to_owned())),
+        ("status", served.status.map(|status| status.to_string())),
+        (
+            "dial_status",
+            served.dial_status.map(|status| status.to_string()),
+        ),
+    ];
+    fields.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    fields
+}
+
+#[tokio::test]
+async fn the_span_of_a_request_has_the_fields_of_its_event() {
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    // All nodes of this test run on its thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let config = prompt().with_max_dials_per_minute_per_target(1);
+    let (mut server, mut client, connection) = pair(TCP, config).await;
+    let private = "/ip4/224.0.0.1/tcp/1".parse().expect("valid");
+    let own = client.listen(TCP).await;
+    let other = client.listen("/ip4/127.0.0.2/tcp/0").await;
+
+    // One that is dialed, after one that is not.
+    let mut request = ask(&mut client, connection, &[private, own], 1).await;
+    acknowledge(&mut client).await;
+    answer(&mut request).await;
+    let served = server.served().await;
+    assert_eq!(served.end, End::Answered);
+    assert_eq!(spans.take(), [fields(&served)]);
+
+    // One that is paid for.
+    let mut request = ask(&mut client, connection, std::slice::from_ref(&other), 2).await;
+    let data = dial_data_request(&mut request).await;
+    pay(&mut request, data.num_bytes).await;
+    acknowledge(&mut client).await;
+    answer(&mut request).await;
+    let served = server.served().await;
+    assert_eq!(served.dial_data_received, data.num_bytes);
+    assert_eq!(spans.take(), [fields(&served)]);
+
+    // One over a limit, and one that ends without an answer.
+    let mut request = ask(&mut client, connection, &[other], 3).await;
+    answer(&mut request).await;
+    let served = server.served().await;
+    assert_eq!(served.limit, Some(Limit::Target));
+    assert_eq!(spans.take(), [fields(&served)]);
+    drop(open_request(&mut client, connection).await);
+    let served = server.served().await;
+    assert_eq!(served.end, End::ClientLeft);
+    assert_eq!(spans.take(), [fields(&served)]);
+}
