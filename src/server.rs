@@ -318,7 +318,7 @@ impl Behaviour {
         let selection = policy::choose(
             &asked.addrs,
             request.client,
-            self.config.rules,
+            &self.config.rules,
             |ip| self.dialer.is_own_ip(ip),
             |addr| self.dialer.can_dial(now, addr),
         );

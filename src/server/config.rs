@@ -1,6 +1,6 @@
 //! The options of the server, with their units, defaults, costs and risks.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     job::Timing,
@@ -67,6 +67,7 @@ impl Default for Config {
                 private_addresses: false,
                 names: false,
                 max_addresses: protocol::MAX_ADDRESSES,
+                refused: Vec::new(),
             },
             max_streams: 8,
             max_message_len: protocol::MAX_MESSAGE_LEN,
@@ -99,6 +100,21 @@ impl Config {
     #[must_use]
     pub const fn with_names_allowed(mut self, allowed: bool) -> Self {
         self.rules.names = allowed;
+        self
+    }
+
+    /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
+    ///
+    /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. An IPv4 network also stands for the IPv6
+    /// addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4, Teredo). Costs one comparison per network and
+    /// address of a request.
+    #[must_use]
+    pub fn with_refused_networks(
+        mut self,
+        networks: impl IntoIterator<Item = (IpAddr, u8)>,
+    ) -> Self {
+        self.rules.refused = networks.into_iter().collect();
         self
     }
 

@@ -247,6 +247,35 @@ async fn port_zero_and_no_port() {
 }
 
 #[tokio::test]
+async fn ports_of_other_protocols_on_somebody_elses_host() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.2/tcp/22",
+            "/ip4/20.66.0.2/tcp/25",
+            "/ip4/20.66.0.2/udp/53/quic-v1",
+            "/ip4/20.66.0.2/udp/123/quic-v1",
+            "/ip6/::ffff:20.66.0.2/tcp/25",
+            "/ip6/64:ff9b::1442:2/tcp/25",
+        ],
+        |reason| matches!(reason, PassedOver::BadPort(22 | 25 | 53 | 123)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn http_requests_to_somebody_elses_host() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.2/tcp/80/x-parity-ws/%2Fadmin%3Freboot",
+            "/ip4/20.66.0.2/tcp/443/x-parity-wss/%2Fadmin",
+            "/ip4/20.66.0.2/tcp/443/tls/x-parity-ws/%2Fadmin",
+        ],
+        |reason| reason == PassedOver::Path,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn transports_that_the_server_does_not_have() {
     are_refused(
         &[
@@ -256,7 +285,7 @@ async fn transports_that_the_server_does_not_have() {
             "/ip4/20.66.0.1/udp/1/quic-v1/webtransport",
             "/ip4/20.66.0.1/sctp/1",
             "/ip4/20.66.0.1/tcp/1/http",
-            "/ip6/2606:4700::1/tcp/1",
+            "/ip6/2606:4700::1/tcp/4001",
         ],
         |reason| {
             matches!(
