@@ -45,10 +45,7 @@ use libp2p_swarm::{
 use rand::RngExt;
 use web_time::Instant;
 
-use crate::{
-    address::{self, Neighbourhood},
-    protocol::{self, DialDataRequest, DialRequest},
-};
+use crate::protocol::{self, DialDataRequest, DialRequest};
 
 mod capabilities;
 mod config;
@@ -126,7 +123,6 @@ type Key = (ConnectionId, StreamId);
 struct Request {
     job: Job,
     client: Client,
-    neighbourhood: Option<Neighbourhood>,
     nonce: u64,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
@@ -191,7 +187,7 @@ pub struct Load {
     /// [`with_max_concurrent_dials`](Config::with_max_concurrent_dials).
     pub dials: usize,
     /// Peers, neighbourhoods and targets that the rate limits remember, of at most 200 bytes each. At most
-    /// five times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
+    /// six times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
     /// request.
     pub rate_entries: usize,
     /// Commands and events that wait for the swarm.
@@ -282,10 +278,8 @@ impl Behaviour {
 
     fn on_incoming(&mut self, peer: PeerId, key: Key, observed_ip: Option<IpAddr>) {
         let now = Instant::now();
-        let neighbourhood = observed_ip
-            .map(|ip| address::neighbourhood(ip, self.config.v4_prefix, self.config.v6_prefix));
         let dials = self.dialer.dial_back().in_flight();
-        if let Err(limit) = self.limiter.admit(now, peer, neighbourhood, dials) {
+        if let Err(limit) = self.limiter.admit(now, peer, observed_ip, dials) {
             tracing::debug!(client = %peer, limit = limit.as_str(), "rejected a dial request");
             self.rejected.add(now, limit, 1, peer, key.0);
             self.command(peer, key, Order::Reject);
@@ -301,7 +295,6 @@ impl Behaviour {
                     peer,
                     ip: observed_ip,
                 },
-                neighbourhood,
                 nonce: 0,
                 dial: None,
                 span,
@@ -335,7 +328,7 @@ impl Behaviour {
                 record.tested = Some((chosen.index, chosen.addr.clone()));
                 let admitted = self.limiter.admit_target(
                     now,
-                    request.neighbourhood,
+                    request.client.ip,
                     chosen.ip,
                     chosen.own,
                     !chosen.own,

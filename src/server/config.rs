@@ -20,7 +20,7 @@ use crate::protocol;
 /// | dials | 60 a minute, 32 at once |
 /// | dial data received | 12 times 100,000 bytes a minute, about 20 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
-/// | memory for rates | about 240 entries of at most 200 bytes |
+/// | memory for rates | about 420 entries of at most 200 bytes |
 /// | streams per connection | 8 |
 ///
 /// Whoever runs a public server far from its limits should leave them; a server for a private
@@ -31,8 +31,6 @@ pub struct Config {
     pub(super) timing: Timing,
     pub(super) max_delay: Duration,
     pub(super) limits: Limits,
-    pub(super) v4_prefix: u8,
-    pub(super) v6_prefix: u8,
     pub(super) rules: Rules,
     pub(super) max_streams: usize,
     pub(super) max_message_len: usize,
@@ -60,9 +58,9 @@ impl Default for Config {
                 concurrent: 64,
                 concurrent_of_peer: 2,
                 dials: 32,
+                v4_prefix: 24,
+                v6_prefix: 56,
             },
-            v4_prefix: 24,
-            v6_prefix: 56,
             rules: Rules {
                 private_addresses: false,
                 names: false,
@@ -151,8 +149,13 @@ impl Config {
 impl Config {
     /// Requests per minute in all. Default: 60, as in go-libp2p. At most 65,536; more is taken for that.
     ///
-    /// This bounds the dials that strangers can cause, and the memory: about 1 kB for each request per
+    /// This bounds the dials that strangers can cause, and the memory: at most 1.5 kB for each request per
     /// minute. With 0 every request is rejected.
+    ///
+    /// Whoever asks from enough networks can use it up, and the others are rejected; they ask another server then. So
+    /// that this takes more than one provider's customer, no /16 of IPv4 and no /32 of IPv6 gets more than half, nor more
+    /// than half of the [dial data](Self::with_max_dial_data_requests_per_minute), unless the limit on a neighbourhood
+    /// is higher.
     #[must_use]
     pub const fn with_max_requests_per_minute(mut self, requests: u32) -> Self {
         self.limits.requests = if requests < MAX_REQUESTS_PER_MINUTE {
@@ -191,8 +194,8 @@ impl Config {
     /// Longer prefixes let one attacker be many; shorter ones let many clients share one limit.
     #[must_use]
     pub const fn with_neighbourhood(mut self, v4_prefix: u8, v6_prefix: u8) -> Self {
-        self.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
-        self.v6_prefix = if v6_prefix > 128 { 128 } else { v6_prefix };
+        self.limits.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
+        self.limits.v6_prefix = if v6_prefix > 128 { 128 } else { v6_prefix };
         self
     }
 
@@ -359,6 +362,9 @@ mod tests {
         let now = web_time::Instant::now();
         assert!(now + config.timing.request + config.max_delay > now);
         assert_eq!(config.limits.requests, MAX_REQUESTS_PER_MINUTE);
-        assert_eq!((config.v4_prefix, config.v6_prefix), (32, 128));
+        assert_eq!(
+            (config.limits.v4_prefix, config.limits.v6_prefix),
+            (32, 128)
+        );
     }
 }
