@@ -2,8 +2,6 @@
 
 #[path = "server/relayed.rs"]
 mod relayed;
-#[path = "server/spans.rs"]
-mod spans;
 mod support;
 
 use std::time::Duration;

@@ -1,12 +1,21 @@
-//! What `tracing` says of a request is what the event says of it.
+//! What `tracing` says of a request is what the event says of it. Alone in its file, since callsites remember
+//! whether anyone listens, and tests on other threads would tell them that nobody does.
+
+mod support;
 
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use libp2p_autonat_v2::server::Served;
+use libp2p::Multiaddr;
+use libp2p_autonat_v2::{
+    protocol::DIAL_BACK_PROTOCOL,
+    server::{Config, End, Limit, Served},
+};
+use support::{RawPeer, autonat::*};
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -17,7 +26,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
-use super::*;
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -118,16 +127,20 @@ fn fields(served: &Served) -> Fields {
 async fn the_span_of_a_request_has_the_fields_of_its_event() {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
-    // All nodes of this test run on its thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let config = prompt().with_max_dials_per_minute_per_target(1);
-    let (mut server, mut client, connection) = pair(TCP, config).await;
-    let private = "/ip4/224.0.0.1/tcp/1".parse().expect("valid");
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let config = Config::default()
+        .with_max_delay_after_dial_data(Duration::ZERO)
+        .with_max_dials_per_minute_per_target(1);
+    let mut server = Server::on_loopback(config);
+    let at = server.listen(TCP).await;
+    let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let connection = client.connect(at).await;
+    let multicast: Multiaddr = "/ip4/224.0.0.1/tcp/1".parse().expect("valid");
     let own = client.listen(TCP).await;
     let other = client.listen("/ip4/127.0.0.2/tcp/0").await;
 
     // One that is dialed, after one that is not.
-    let mut request = ask(&mut client, connection, &[private, own], 1).await;
+    let mut request = ask(&mut client, connection, &[multicast, own], 1).await;
     acknowledge(&mut client).await;
     answer(&mut request).await;
     let served = server.served().await;
