@@ -417,6 +417,11 @@ async fn a_reset_request_is_cancelled_and_its_dial_back_closed_over_tcp() {
 }
 
 #[tokio::test]
+async fn a_reset_request_is_cancelled_and_its_dial_back_closed_over_quic() {
+    a_reset_cancels_the_request(QUIC).await;
+}
+
+#[tokio::test]
 async fn the_connection_of_a_client_closes_and_nothing_is_left() {
     for listen in [TCP, QUIC] {
         let (mut server, mut client, connection) = pair(listen, Config::default()).await;

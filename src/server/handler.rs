@@ -203,6 +203,7 @@ impl Server {
                     .timer
                     .get_or_insert_with(|| Delay::new(REJECTION_TIME));
             }
+            // Dropping is all that a stream offers: yamux then resets it, QUIC ends it and refuses what comes.
             Order::Reset => {
                 active.streams.swap_remove(at);
             }
