@@ -316,7 +316,7 @@ impl Behaviour {
             |addr| self.dialer.can_dial(now, addr),
         );
         request.nonce = asked.nonce;
-        request.log_passed_over(&selection.passed_over, &asked.addrs);
+        span::log_passed_over(&request.span, &selection.passed_over, &asked.addrs);
 
         let record = &mut request.job.record;
         record.asked_in_all = asked.addrs.len().saturating_add(asked.unread);
@@ -579,21 +579,6 @@ impl Behaviour {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Request {
-    fn log_passed_over(&self, passed_over: &[(u32, PassedOver)], addrs: &[Option<Multiaddr>]) {
-        for (index, reason) in passed_over {
-            let addr = addrs.get(*index as usize).and_then(Option::as_ref);
-            tracing::debug!(
-                parent: &self.span,
-                index,
-                addr = addr.map(tracing::field::display),
-                ?reason,
-                "passed over an address"
-            );
-        }
     }
 }
 

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_autonat_v2::{
     protocol::DIAL_BACK_PROTOCOL,
-    server::{Config, End, Limit, Served},
+    server::{Config, End, Limit, PassedOver, Served},
 };
 use support::{RawPeer, autonat::*};
 use tracing::{
-    Subscriber,
+    Event, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
@@ -30,11 +30,16 @@ const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
 type Fields = BTreeMap<&'static str, String>;
 
-/// The spans of requests, in the order in which they were opened: the fields that have a value.
+/// The spans of requests, in the order in which they were opened, and other lines: the fields that have a value.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(Id, Fields)>>>);
+struct Spans(Arc<Mutex<Vec<(Id, Fields)>>>, Arc<Mutex<Vec<Fields>>>);
 
 impl Spans {
+    /// The fields of all that was logged beside spans.
+    fn logged(&self) -> Vec<Fields> {
+        std::mem::take(&mut self.1.lock().expect("not poisoned"))
+    }
+
     fn take(&self) -> Vec<Fields> {
         let mut spans = self.0.lock().expect("not poisoned");
         spans.drain(..).map(|(_, fields)| fields).collect()
@@ -48,6 +53,14 @@ impl<S: Subscriber> Layer<S> for Spans {
             attributes.record(&mut fields);
             let mut spans = self.0.lock().expect("not poisoned");
             spans.push((id.clone(), fields.0));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target().starts_with("libp2p_autonat_v2") {
+            let mut fields = Values::default();
+            event.record(&mut fields);
+            self.1.lock().expect("not poisoned").push(fields.0);
         }
     }
 
@@ -167,4 +180,26 @@ async fn the_span_of_a_request_has_the_fields_of_its_event() {
     let served = server.served().await;
     assert_eq!(served.end, End::ClientLeft);
     assert_eq!(spans.take(), [fields(&served)]);
+
+    // One that would write lines of its own into the log.
+    let forged = Multiaddr::empty()
+        .with(Protocol::Dns4(
+            "a\nERROR the sky falls \u{1b}[2J\u{202e}".into(),
+        ))
+        .with(Protocol::Tcp(1));
+    spans.logged();
+    let mut request = ask(&mut client, connection, &[forged], 4).await;
+    answer(&mut request).await;
+    let served = server.served().await;
+    assert_eq!(served.passed_over, [(0, PassedOver::Name)]);
+    let logged = [spans.take(), spans.logged()].concat();
+    let text = |fields: &Fields| fields.values().cloned().collect::<String>();
+    let names_it = |fields: &&Fields| text(fields).contains("the sky falls");
+    assert_eq!(logged.iter().filter(names_it).count(), 2, "{logged:#?}");
+    for fields in logged {
+        let printable = text(&fields)
+            .chars()
+            .all(|char| char == ' ' || char.is_ascii_graphic());
+        assert!(printable, "{fields:?}");
+    }
 }

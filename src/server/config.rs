@@ -94,7 +94,8 @@ impl Config {
     /// network after the request was accepted: with this on, the rules on private addresses and
     /// on the server's own addresses do not protect. Use it only where the node can reach nothing that
     /// strangers cannot. Dial data is asked for every name; all names together share one limit on
-    /// dials per target. `/dnsaddr` is never dialed.
+    /// dials per target. One name may stand for many hosts, of which `libp2p-dns` dials up to 16. `/dnsaddr` is never
+    /// dialed.
     #[must_use]
     pub const fn with_names_allowed(mut self, allowed: bool) -> Self {
         self.rules.names = allowed;
@@ -284,8 +285,8 @@ impl Config {
     /// From the opening of the stream to the answer. Default: 9 s.
     ///
     /// The clients of `libp2p-autonat` 0.16 give up after 10 s, those of go-libp2p after 15 s, and take a
-    /// server that answers later for a lost one. With under 5 s, dials that need a second TCP
-    /// SYN are reported as failures.
+    /// server that answers later for a lost one. A dial that is left with less than 2 s, as with under 4 s here, and is not
+    /// established by then is answered `E_INTERNAL_ERROR`: that says nothing about the address.
     #[must_use]
     pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.timing.request = at_most_an_hour(timeout);

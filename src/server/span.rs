@@ -2,12 +2,31 @@
 //! when a request is admitted from the start, the others from its end. It never decides anything, and costs nothing
 //! while nobody listens at the level `DEBUG`.
 
+use std::fmt::{self, Write};
+
+use libp2p_core::Multiaddr;
 use tracing::{
     Span,
     field::{Empty, debug, display},
 };
 
-use super::Served;
+use super::{PassedOver, Served};
+
+/// An address as it is written to the log: what is not printable ASCII is escaped. A stranger wrote it, and a name in it
+/// may hold line breaks and what moves a terminal's cursor.
+struct Printable<'a>(&'a Multiaddr);
+
+impl fmt::Debug for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.to_string().chars().try_for_each(|char| {
+            if char == ' ' || char.is_ascii_graphic() {
+                f.write_char(char)
+            } else {
+                write!(f, "{}", char.escape_default())
+            }
+        })
+    }
+}
 
 /// The span of a request that has just been admitted.
 pub(super) fn open(served: &Served) -> Span {
@@ -36,10 +55,11 @@ pub(super) fn close(span: &Span, served: &Served) {
     if span.is_disabled() {
         return;
     }
-    span.record("asked", debug(&served.asked));
+    let asked: Vec<_> = served.asked.iter().map(Printable).collect();
+    span.record("asked", debug(asked));
     span.record("asked_in_all", served.asked_in_all);
-    if let Some(tested) = &served.tested {
-        span.record("tested", debug(tested));
+    if let Some((index, addr)) = &served.tested {
+        span.record("tested", debug((index, Printable(addr))));
     }
     span.record("passed_over", debug(&served.passed_over));
     span.record("dial_data_requested", served.dial_data_requested);
@@ -59,4 +79,22 @@ pub(super) fn close(span: &Span, served: &Served) {
     span.record("end", debug(served.end));
     span.record("duration", debug(served.duration));
     span.in_scope(|| tracing::debug!("a dial request is over"));
+}
+
+/// Says of each address that was passed over why it was.
+pub(super) fn log_passed_over(
+    span: &Span,
+    passed_over: &[(u32, PassedOver)],
+    addrs: &[Option<Multiaddr>],
+) {
+    for (index, reason) in passed_over {
+        let addr = addrs.get(*index as usize).and_then(Option::as_ref);
+        tracing::debug!(
+            parent: span,
+            index,
+            addr = addr.map(|addr| debug(Printable(addr))),
+            ?reason,
+            "passed over an address"
+        );
+    }
 }
