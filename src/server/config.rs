@@ -74,7 +74,7 @@ impl Default for Config {
     }
 }
 
-/// What is dialed.
+/// What is dialed. [`PassedOver`](super::PassedOver) lists what is not, whatever is configured here.
 impl Config {
     /// Dial private addresses too: loopback, RFC 1918, unique local, shared and link-local ones. Default:
     /// `false`.
