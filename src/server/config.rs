@@ -249,10 +249,11 @@ impl Config {
 
     /// Dial-backs at once. Default: 32.
     ///
-    /// Each holds a socket and a handshake. A dial that nobody waits for any more counts until the
-    /// transport gives it up, since it cannot be called back: give the transport a timeout (the
-    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of
-    /// 10 s), or else silent targets hold their places for the two minutes that an operating system tries.
+    /// Each holds a socket and a handshake. In the node's own swarm a dial that nobody waits for any more counts until the
+    /// transport gives it up, since it cannot be called back there. Give the transport a timeout (the
+    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
+    /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
+    /// [A swarm of its own](super::Behaviour::with_dialer) calls such dials back.
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;
