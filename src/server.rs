@@ -16,8 +16,9 @@
 //! that is opened while the client is being dialed back may be put on the dial-back connection, and is lost
 //! when that is closed. It is also for nodes whose other behaviours should not see a connection for
 //! each test, and for a server that dials from a second IP, which the client has never contacted, as the
-//! strictest test there is. And only there a dial that takes too long can be called back. It costs a second identity and a second set of sockets. Without such
-//! needs, the node's own swarm is simpler.
+//! strictest test there is. And only there a dial that takes too long can be called back; elsewhere it keeps
+//! its socket until the transport gives it up. It costs a second identity and a second set of sockets.
+//! Without such needs, the node's own swarm is simpler.
 //!
 //! # Inside
 //!
