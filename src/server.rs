@@ -175,6 +175,15 @@ impl Dialer {
         };
         dialer.or_else(node).unwrap_or(false)
     }
+
+    /// Told to the node's side, which also hears whether anything comes in.
+    fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
+        let capabilities = match self {
+            Self::Node(dial_back) => &mut dial_back.capabilities,
+            Self::Apart { node, .. } => node,
+        };
+        capabilities.dialed(now, addr, outcome);
+    }
 }
 
 /// What a server holds at a moment. All of it is bounded by [`Config`], whatever clients do.
@@ -465,6 +474,9 @@ impl Behaviour {
                 .add(now, cause, 1, request.client.peer, key.0);
         }
         let served = request.job.into_event(now, end);
+        if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
+            self.dialer.dialed(now, addr, outcome);
+        }
         span::close(&request.span, &served);
         self.event(Event::Served(served));
     }

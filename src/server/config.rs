@@ -131,7 +131,9 @@ impl Config {
     ///
     /// By default, a family and transport is dialed if the node has a listener of that kind, or has
     /// dialed one successfully within the last hour, and its transport did not refuse one within
-    /// the last ten minutes. A pair that is listed here in error makes the server report
+    /// the last ten minutes. One that has only a listener to show for itself is not dialed for ten minutes after dials
+    /// timed out in eight networks, with no answer and no inbound connection within the hour: a firewall is likely. A pair
+    /// that is listed here in error makes the server report
     /// `E_DIAL_ERROR` to clients that are reachable; one that is missing is refused.
     #[must_use]
     pub fn with_dialable(
