@@ -1,0 +1,187 @@
+"""One run of one cell: makes its network, starts the nodes, and judges what the client says."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "interop"))
+from matrix import CONTACTED, FILTERED, REACHABLE, UNREACHABLE, multiaddr, parsed  # noqa: E402
+from peers import Peer  # noqa: E402
+from topology import CLIENT_6, PORT, World  # noqa: E402
+
+# For a server or client to start, on a busy machine.
+START = 20
+# Within which a verdict must be there.
+DEADLINE = 60
+# What must not happen gets this time to happen after the last verdict that was waited for.
+SETTLE = 1.5
+
+
+def is_right(verdict, vantage, truth):
+    if truth == CONTACTED:
+        return verdict == REACHABLE and vantage != "independent"
+    return verdict == truth
+
+
+def is_wrong(verdict, vantage, truth):
+    """Whether a verdict is a false positive ("+") or a false negative ("-")."""
+    if verdict == "unknown" or is_right(verdict, vantage, truth):
+        return None
+    if verdict == REACHABLE:
+        return "+"
+    return "-" if truth in (REACHABLE, CONTACTED) else "~"
+
+
+class Trial:
+    def __init__(self, cell, programs, check_nat, settle=SETTLE, deadline=DEADLINE):
+        self.cell = cell
+        self.programs = programs
+        self.check_nat = check_nat
+        self.settle = settle
+        self.deadline = deadline
+        self.changed = threading.Condition()
+        self.world = World(cell)
+        self.servers = []
+        self.client = None
+
+    def wait(self, done, seconds):
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while not done():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self.changed.wait(left)
+            return True
+
+    def run(self):
+        try:
+            self.world.make()
+            self.start()
+            result = {"cell": self.cell.title, "client": self.cell.client_program}
+            result.update(self.observe())
+            return result
+        finally:
+            for peer in [*self.servers, self.client]:
+                if peer:
+                    peer.stop()
+            self.world.remove()
+
+    def start(self):
+        cell = self.cell
+        seconds = int(self.deadline + self.settle + 2 * START) + (900 if cell.change else 0)
+        for server in self.world.servers:
+            listen = [multiaddr(proto, ip, PORT) for ip in (server.ip, server.ip6) for proto in ("tcp", "udp")]
+            options = {"role": "server", "listen": listen, "seconds": seconds}
+            if server.second_ip:
+                options["dialer"] = multiaddr("udp", server.second_ip, PORT)
+            namespace = self.world.name(server.role)
+            self.servers.append(Peer(self.programs["server", cell.server_program], namespace, options, self.changed))
+        if not self.wait(lambda: all(s.any("ready") or s.ended for s in self.servers), START):
+            raise RuntimeError("the servers did not start")
+        if any(s.ended for s in self.servers):
+            raise RuntimeError(f"a server ended: {[s.events[-1:] + s.errors[-3:] for s in self.servers if s.ended]}")
+        ids = [peer.all("ready")[0]["id"] for peer in self.servers]
+        known = []
+        for number, (server, identity) in enumerate(zip(self.world.servers, ids)):
+            ip = server.ip6 if server.kind == "over IPv6" or cell.only_ipv6 else server.ip
+            # With both transports, every other server is met over QUIC.
+            proto = cell.protos[number % len(cell.protos)]
+            if cell.blocks_tcp:
+                proto = "udp"
+            known.append(f"{multiaddr(proto, ip, PORT)}/p2p/{identity}")
+        self.ids = ids
+        any_ip = "::" if cell.only_ipv6 else "0.0.0.0"
+        listen = [multiaddr(proto, any_ip, PORT) for proto in cell.protos]
+        options = {"role": "client", "listen": listen, "servers": known, "seconds": seconds}
+        self.client = Peer(self.programs["client", cell.client_program], self.world.name("c"), options, self.changed)
+        if not self.wait(lambda: self.client.any("connected") or self.client.ended, START) or self.client.ended:
+            raise RuntimeError(f"the client did not connect: {self.client.events[-3:]} {self.client.errors[-3:]}")
+
+    def verdict(self, door):
+        said = self.client.all("verdict", addr=door)
+        return (said[-1]["verdict"], said[-1].get("vantage")) if said else ("unknown", None)
+
+    def all_right(self, expected):
+        return all(is_right(*self.verdict(door), truth) for door, truth in expected.items())
+
+    def observe(self):
+        expected = self.cell.expected()
+        self.wait(lambda: self.all_right(expected) or self.client.ended, self.deadline)
+        self.wait(lambda: self.client.ended, self.settle)
+        wrong = self.wrong(self.client.events, self.cell.truth)
+        if self.client.ended:
+            wrong.append(f"the client ended: {self.client.errors[-3:]}")
+        if self.check_nat:
+            wrong += self.knocks(expected)
+        missing = [door for door, truth in expected.items() if not is_right(*self.verdict(door), truth)]
+        times = {door: self.time_of(door, truth) for door, truth in expected.items()}
+        reached = [t for t in times.values() if t is not None]
+        return {
+            "right": not wrong and not missing,
+            "wrong": wrong,
+            "missing": missing,
+            "expected": expected,
+            "verdicts": {door: self.verdict(door) for door in expected},
+            "times": times,
+            "first": min(reached) if reached else None,
+            "all": max(reached) if len(reached) == len(times) else None,
+            **self.costs(),
+        }
+
+    def wrong(self, events, truth_of):
+        """Every verdict that was wrong, even for a moment."""
+        found = []
+        for event in events:
+            if event.get("event") == "verdict":
+                truth = truth_of(event["addr"])
+                kind = is_wrong(event["verdict"], event.get("vantage"), truth)
+                if kind:
+                    found.append(f"{kind} {event['addr']} {event['verdict']} ({event.get('vantage')}) at {event['t']:.2f} s, is {truth}")
+        return found
+
+    def time_of(self, door, truth):
+        """From the first connection to the first right verdict."""
+        for event in self.client.all("verdict", addr=door):
+            if is_right(event["verdict"], event.get("vantage"), truth):
+                return event["t"]
+        return None
+
+    def costs(self):
+        me = self.client.all("ready")[0]["id"]
+        served = [e for server in self.servers for e in server.all("served", client=me)]
+        return {
+            "probes": len(served),
+            "dial_data": sum(e["data"] for e in served),
+            "traffic": self.world.traffic(),
+        }
+
+    def knocks(self, expected):
+        """Whether the network is what it is said to be: strangers and contacted servers knock at each door."""
+        doors = [str(part) for door in expected for part in parsed(door)]
+        wrong = []
+        for who, role in (("a stranger", "x"), ("a contacted server", "s0")):
+            if role == "s0" and self.cell.servers[0] != "plain":
+                continue
+            command = ["ip", "netns", "exec", self.world.name(role), sys.executable, str(HERE / "knock.py"), *doors]
+            heard = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            for (door, truth), opened in zip(expected.items(), heard):
+                if role == "s0":
+                    should = truth in (REACHABLE, CONTACTED, FILTERED)
+                else:
+                    should = truth == REACHABLE
+                if opened != should:
+                    wrong.append(f"network: {who} {'gets' if opened else 'does not get'} in at {door}")
+        return wrong
+
+    def log(self):
+        lines = []
+        for name, peer in [("client", self.client), *((f"server {i}", s) for i, s in enumerate(self.servers))]:
+            if peer:
+                lines += [f"    {name}: {json.dumps(e)}" for e in peer.events[-60:]]
+                lines += [f"    {name} stderr: {line}" for line in peer.errors[-10:]]
+        return "\n".join(lines)
