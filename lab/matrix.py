@@ -1,7 +1,7 @@
 """The cells of the matrix: which network, which servers, and which verdicts are right there."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from topology import CLIENT_6, NATS, PORT, PUBLIC, REMAPPED
 
@@ -27,6 +27,8 @@ def parsed(addr):
 
 @dataclass(frozen=True)
 class Box:
+    """A NAT, and a firewall over IPv6."""
+
     nat: str
     forwards: bool = False
 
@@ -37,12 +39,19 @@ class Cell:
 
     name: str
     transport: str
+    # "plain", "cannot dial" (what it starts is dropped on its way out), "multihomed" (dials from a second IP),
+    # "over IPv6" (the client knows it over IPv6 only).
     servers: tuple
+    # From the inside outwards.
     boxes: tuple = ()
     # Unwanted packets vanish; otherwise they are answered with a reset or ICMP.
     silent: bool = True
+    # The client has a public IPv6 address too, behind a stateful firewall, or only that.
     ipv6: bool = False
     only_ipv6: bool = False
+    listens_on_ipv6: bool = False
+    # The firewall lets the client's port through.
+    pinhole: bool = False
     host_firewall: bool = False
     blocks_tcp: bool = False
     # Per cent of all packets.
@@ -53,7 +62,6 @@ class Cell:
     change: str = None
     runs: int = 0
     quick: bool = False
-    tags: tuple = field(default=())
 
     @property
     def title(self):
@@ -66,43 +74,46 @@ class Cell:
         silence = ""
         if self.boxes or self.host_firewall:
             silence = "drops" if self.silent else "rejects"
-        return f"{self.name:<44} {silence:<8} {self.transport:<5} {servers}"
+        return f"{self.name:<42} {silence:<7} {self.transport:<4} {servers:<20}"
 
     @property
     def protos(self):
         return TRANSPORTS[self.transport]
 
     @property
-    def ip(self):
-        return CLIENT_6 if self.only_ipv6 else PUBLIC
-
-    @property
     def independent(self):
         """Whether a server dials from an IP that the client has never contacted."""
         return any(kind in ("multihomed", "over IPv6") for kind in self.servers)
 
-    def truth(self, addr, forwards=None, ip=None):
+    def known_over(self, number):
+        """Transport protocol and IP family over which the client meets a server. Where there are two, they take turns."""
+        kind = self.servers[number]
+        protos = ["udp"] if self.blocks_tcp else self.protos
+        ipv6 = self.only_ipv6 or kind == "over IPv6" or self.listens_on_ipv6 and number // len(protos) % 2 == 1
+        return protos[number % len(protos)], 6 if ipv6 else 4
+
+    def truth(self, addr, forwards=None, ip=PUBLIC):
         """The right verdict on an address of the client."""
         door = parsed(addr)
-        if door is None:
+        if door is None or door[0] not in self.protos:
             return UNREACHABLE
         proto, at, port = door
-        if proto not in self.protos or at not in (ip or self.ip, CLIENT_6):
-            return UNREACHABLE
-        if at == CLIENT_6 and not self.only_ipv6:
+        if at == CLIENT_6:
+            listens = self.only_ipv6 or self.listens_on_ipv6
+            return REACHABLE if listens and self.pinhole and port == PORT else UNREACHABLE
+        if at != ip or self.only_ipv6:
             return UNREACHABLE
         if not self.boxes:
-            open_ = port == PORT and not self.host_firewall
-            return REACHABLE if open_ else UNREACHABLE
+            return REACHABLE if port == PORT and not self.host_firewall else UNREACHABLE
         if forwards is None:
             forwards = all(box.forwards for box in self.boxes)
         if forwards and port == PORT:
             return REACHABLE
-        if self.only_ipv6 or len(self.boxes) > 1:
+        if len(self.boxes) > 1:
+            # One of them filters by port in every cell.
             return UNREACHABLE
         nat = NATS[self.boxes[0].nat]
-        mapped = PORT if nat.preserves_ports else REMAPPED
-        if not nat.independent_mapping or port != mapped:
+        if not nat.independent_mapping or port != (PORT if nat.preserves_ports else REMAPPED):
             return UNREACHABLE
         if proto == "tcp" and self.blocks_tcp:
             # No packet went out that a mapping could come from.
@@ -115,43 +126,121 @@ class Cell:
 
     def doors(self):
         """The addresses that must get a verdict."""
-        ports = [PORT]
-        if self.boxes and not self.only_ipv6:
-            nat = NATS[self.boxes[-1].nat]
-            forwarded = all(box.forwards for box in self.boxes)
-            if not nat.preserves_ports and not forwarded:
-                ports = [REMAPPED]
-        return [multiaddr(proto, self.ip, port) for proto in self.protos for port in ports]
+        # Without a packet out, nobody has seen an IP for TCP.
+        protos = ["udp"] if self.blocks_tcp else self.protos
+        found = []
+        if not self.only_ipv6:
+            port = PORT
+            if self.boxes and not NATS[self.boxes[-1].nat].preserves_ports and not all(box.forwards for box in self.boxes):
+                port = REMAPPED
+            found += [multiaddr(proto, PUBLIC, port) for proto in protos]
+        if self.only_ipv6 or self.listens_on_ipv6:
+            found += [multiaddr(proto, CLIENT_6, PORT) for proto in protos]
+        return found
 
-    def expected(self, **now):
-        return {door: self.truth(door, **now) for door in self.doors()}
+    def expected(self, forwards=None, ip=PUBLIC):
+        doors = [door.replace(PUBLIC, ip) for door in self.doors()]
+        return {door: self.truth(door, forwards, ip) for door in doors}
+
+    @property
+    def is_public(self):
+        return any(truth in (REACHABLE, CONTACTED) for truth in self.expected().values())
 
     @property
     def shows_only_as_silence(self):
-        """Whether some verdict depends on a packet that never comes: QUIC has no other sign, TCP where it is dropped."""
-        closed = [parsed(door)[0] for door, truth in self.expected().items() if truth in (UNREACHABLE, FILTERED)]
-        return any(proto == "udp" or self.silent for proto in closed)
+        """Whether the first right verdict is about a packet that never comes: over QUIC always, over TCP where it is dropped."""
+        return not self.is_public and (self.silent or "tcp" not in self.protos) and not (
+            set(self.expected().values()) == {FILTERED}
+        )
 
 
-def servers(count, **kinds):
-    named = [kind.replace("_", " ") for kind, n in kinds.items() for _ in range(n)]
-    named = ["over IPv6" if kind == "over ipv6" else kind for kind in named]
-    return tuple(named + ["plain"] * (count - len(named)))
+def servers(count, kind="plain", special=0):
+    """The special ones last, so that the first is one that the client meets in the usual way."""
+    return ("plain",) * (count - special) + (kind,) * special
 
 
 def nat_cells():
     """Each kind of NAT, with and without a forwarded port."""
     for transport in TRANSPORTS:
-        yield Cell("no NAT", transport, servers(3))
+        yield Cell("no NAT", transport, servers(3), quick=True)
         for silent in (True, False):
             yield Cell("no NAT, firewall on the host", transport, servers(3), silent=silent, host_firewall=True)
         for nat in NATS:
             for forwards in (False, True):
                 name = f"{nat}, forwarded" if forwards else nat
                 for silent in (True, False):
-                    if forwards and not silent and nat != "port-restricted":
+                    if forwards and not silent:
                         continue
-                    yield Cell(name, transport, servers(3), (Box(nat, forwards),), silent)
+                    quick = transport != "both" and "other" not in nat and (forwards or silent == (transport == "quic"))
+                    yield Cell(name, transport, servers(3), (Box(nat, forwards),), silent, quick=quick)
 
 
-CELLS = [*nat_cells()]
+def vantage_cells():
+    """Servers that dial from an IP that the client has never contacted."""
+    for transport in TRANSPORTS:
+        for count, special in ((3, 1), (5, 2), (7, 3)):
+            for nat in ("address-restricted", "address-restricted, other ports", "full cone"):
+                for silent in (True, False):
+                    quick = nat == "address-restricted" and count == 3 and transport == "tcp"
+                    yield Cell(nat, transport, servers(count, "multihomed", special), (Box(nat),), silent, quick=quick)
+        for count, special in ((3, 1), (5, 2)):
+            for nat, forwards in (("address-restricted", False), ("port-restricted", True), ("port-restricted", False)):
+                name = f"{nat}, forwarded" if forwards else nat
+                quick = nat == "address-restricted" and count == 3 and transport == "quic"
+                yield Cell(name, transport, servers(count, "over IPv6", special), (Box(nat, forwards),), ipv6=True, quick=quick)
+
+
+def server_cells():
+    """More servers, and some that can't dial."""
+    for transport in TRANSPORTS:
+        for count in (5, 7):
+            yield Cell("no NAT", transport, servers(count))
+            for nat in ("port-restricted", "symmetric", "address-restricted"):
+                for forwards in (False, True):
+                    if nat == "address-restricted" and forwards:
+                        continue
+                    name = f"{nat}, forwarded" if forwards else nat
+                    yield Cell(name, transport, servers(count), (Box(nat, forwards),), forwards)
+        for count, deaf in ((3, 1), (5, 2), (7, 5)):
+            yield Cell("no NAT", transport, servers(count, "cannot dial", deaf), quick=deaf == 5 and transport == "both")
+            for nat in ("port-restricted", "symmetric"):
+                for forwards in (False, True):
+                    name = f"{nat}, forwarded" if forwards else nat
+                    yield Cell(name, transport, servers(count, "cannot dial", deaf), (Box(nat, forwards),))
+
+
+def row_cells():
+    """Two NATs in a row."""
+    for transport in TRANSPORTS:
+        for inner, outer in (("port-restricted", "port-restricted"), ("port-restricted", "symmetric"), ("full cone", "port-restricted")):
+            for inside, outside in ((False, False), (True, False), (False, True), (True, True)):
+                where = {(False, False): "", (True, False): ", inner forwarded", (False, True): ", outer forwarded", (True, True): ", both forwarded"}
+                if inside != outside and (inner != "port-restricted" or outer == "symmetric"):
+                    continue
+                boxes = (Box(inner, inside), Box(outer, outside))
+                quick = transport == "tcp" and outer == "symmetric"
+                yield Cell(f"{inner} in {outer}{where[inside, outside]}", transport, servers(3), boxes, inside == outside, quick=quick)
+
+
+def other_cells():
+    """IPv6, blocked TCP, loss."""
+    for transport in TRANSPORTS:
+        for pinhole in (False, True):
+            boxes = (Box("port-restricted"),)
+            name = "IPv6 firewall, port open" if pinhole else "IPv6 firewall"
+            for silent in (True,) if pinhole else (True, False):
+                yield Cell(name, transport, servers(3), boxes, silent, ipv6=True, only_ipv6=True, pinhole=pinhole, quick=transport == "tcp")
+            name = "port-restricted and IPv6" + (" with port open" if pinhole else " firewall")
+            yield Cell(name, transport, servers(7), boxes, False, ipv6=True, listens_on_ipv6=True, pinhole=pinhole)
+    for forwards in (False, True):
+        name = "outbound TCP blocked, forwarded" if forwards else "outbound TCP blocked"
+        yield Cell(name, "both", servers(3), (Box("port-restricted", forwards),), blocks_tcp=True, quick=forwards)
+    for transport in TRANSPORTS:
+        for loss in (5, 15):
+            yield Cell(f"no NAT, {loss}% loss", transport, servers(5), loss=loss, quick=loss == 5 and transport == "both")
+            for forwards in (False, True):
+                name = f"port-restricted{', forwarded' if forwards else ''}, {loss}% loss"
+                yield Cell(name, transport, servers(5), (Box("port-restricted", forwards),), loss=loss)
+
+
+CELLS = [*nat_cells(), *vantage_cells(), *server_cells(), *row_cells(), *other_cells()]

@@ -228,7 +228,7 @@ class World:
                 self.nft(server.role, CANNOT_DIAL)
         self._attach("x", [STRANGER], [STRANGER_6])
         if cell.loss:
-            self.nft("w", f"table inet loss {{ chain forward {{ type filter hook forward priority 0; numgen random mod 100 < {cell.loss} drop; }} }}")
+            self.nft("w", f"table inet loss {{ chain forward {{ type filter hook forward priority 0; numgen random mod 100 < {cell.loss} drop\n }}\n }}")
         if not cell.boxes:
             self._attach("c", [PUBLIC], [CLIENT_6] if cell.ipv6 else [])
             if cell.host_firewall:
@@ -270,9 +270,9 @@ class World:
                 self._ip(role, "addr add 100.64.0.1/24 dev lan")
                 inside.append("100.64.0.2")
             if ipv4:
-                rules = nat_rules(NATS[box.nat], inside[level], box.forwards, self.cell.silent, self.cell.blocks_tcp, box.forwards)
+                rules = nat_rules(NATS[box.nat], inside[level], box.forwards, self.cell.silent, self.cell.blocks_tcp, self.cell.pinhole)
             else:
-                rules = firewall_rules(self.cell.silent, box.forwards)
+                rules = firewall_rules(self.cell.silent, self.cell.pinhole)
             self.nft(role, rules)
 
     def set_forwarding(self, on):

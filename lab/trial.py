@@ -1,7 +1,6 @@
 """One run of one cell: makes its network, starts the nodes, and judges what the client says."""
 
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -11,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 from matrix import CONTACTED, FILTERED, REACHABLE, UNREACHABLE, multiaddr, parsed  # noqa: E402
 from peers import Peer  # noqa: E402
-from topology import CLIENT_6, PORT, World  # noqa: E402
+from topology import PORT, World, call  # noqa: E402
 
 # For a server or client to start, on a busy machine.
 START = 20
@@ -23,7 +22,7 @@ SETTLE = 1.5
 
 def is_right(verdict, vantage, truth):
     if truth == CONTACTED:
-        return verdict == REACHABLE and vantage != "independent"
+        return verdict == REACHABLE and vantage == "contacted" or verdict == FILTERED
     return verdict == truth
 
 
@@ -88,15 +87,13 @@ class Trial:
         ids = [peer.all("ready")[0]["id"] for peer in self.servers]
         known = []
         for number, (server, identity) in enumerate(zip(self.world.servers, ids)):
-            ip = server.ip6 if server.kind == "over IPv6" or cell.only_ipv6 else server.ip
-            # With both transports, every other server is met over QUIC.
-            proto = cell.protos[number % len(cell.protos)]
-            if cell.blocks_tcp:
-                proto = "udp"
-            known.append(f"{multiaddr(proto, ip, PORT)}/p2p/{identity}")
-        self.ids = ids
-        any_ip = "::" if cell.only_ipv6 else "0.0.0.0"
-        listen = [multiaddr(proto, any_ip, PORT) for proto in cell.protos]
+            proto, family = cell.known_over(number)
+            known.append(f"{multiaddr(proto, server.ip6 if family == 6 else server.ip, PORT)}/p2p/{identity}")
+        listen = []
+        if not cell.only_ipv6:
+            listen += [multiaddr(proto, "0.0.0.0", PORT) for proto in cell.protos]
+        if cell.only_ipv6 or cell.listens_on_ipv6:
+            listen += [multiaddr(proto, "::", PORT) for proto in cell.protos]
         options = {"role": "client", "listen": listen, "servers": known, "seconds": seconds}
         self.client = Peer(self.programs["client", cell.client_program], self.world.name("c"), options, self.changed)
         if not self.wait(lambda: self.client.any("connected") or self.client.ended, START) or self.client.ended:
@@ -120,7 +117,6 @@ class Trial:
             wrong += self.knocks(expected)
         missing = [door for door, truth in expected.items() if not is_right(*self.verdict(door), truth)]
         times = {door: self.time_of(door, truth) for door, truth in expected.items()}
-        reached = [t for t in times.values() if t is not None]
         return {
             "right": not wrong and not missing,
             "wrong": wrong,
@@ -128,8 +124,8 @@ class Trial:
             "expected": expected,
             "verdicts": {door: self.verdict(door) for door in expected},
             "times": times,
-            "first": min(reached) if reached else None,
-            "all": max(reached) if len(reached) == len(times) else None,
+            "first": self.first_right(),
+            "all": None if None in times.values() else max(times.values()),
             **self.costs(),
         }
 
@@ -151,31 +147,38 @@ class Trial:
                 return event["t"]
         return None
 
+    def first_right(self):
+        """From the first connection to the first right verdict that says whether the node is public."""
+        wanted = (REACHABLE, CONTACTED) if self.cell.is_public else (UNREACHABLE, FILTERED)
+        for event in self.client.all("verdict"):
+            truth = self.cell.truth(event["addr"])
+            if truth in wanted and is_right(event["verdict"], event.get("vantage"), truth):
+                return event["t"]
+        return None
+
     def costs(self):
-        me = self.client.all("ready")[0]["id"]
-        served = [e for server in self.servers for e in server.all("served", client=me)]
+        served = [e for server in self.servers for e in server.all("served")]
         return {
             "probes": len(served),
-            "dial_data": sum(e["data"] for e in served),
+            "dial_data": sum(e.get("data", 0) for e in served),
             "traffic": self.world.traffic(),
         }
 
     def knocks(self, expected):
         """Whether the network is what it is said to be: strangers and contacted servers knock at each door."""
-        doors = [str(part) for door in expected for part in parsed(door)]
         wrong = []
-        for who, role in (("a stranger", "x"), ("a contacted server", "s0")):
-            if role == "s0" and self.cell.servers[0] != "plain":
-                continue
-            command = ["ip", "netns", "exec", self.world.name(role), sys.executable, str(HERE / "knock.py"), *doors]
-            heard = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            for (door, truth), opened in zip(expected.items(), heard):
-                if role == "s0":
-                    should = truth in (REACHABLE, CONTACTED, FILTERED)
-                else:
-                    should = truth == REACHABLE
-                if opened != should:
-                    wrong.append(f"network: {who} {'gets' if opened else 'does not get'} in at {door}")
+        for door, truth in expected.items():
+            proto, ip, port = parsed(door)
+            family = 6 if ":" in ip else 4
+            met = [i for i, kind in enumerate(self.cell.servers) if kind == "plain" and self.cell.known_over(i) == (proto, family)]
+            knockers = [("a stranger", "x", truth == REACHABLE)]
+            if met:
+                knockers.append(("a contacted server", f"s{met[0]}", truth in (REACHABLE, CONTACTED, FILTERED)))
+            for who, role, should in knockers:
+                command = [sys.executable, str(HERE / "knock.py"), proto, ip, str(port)]
+                said = call("ip", "netns", "exec", self.world.name(role), *command)
+                if (said.strip() == "true") != should:
+                    wrong.append(f"network: {who} {'does not get' if should else 'gets'} in at {door}")
         return wrong
 
     def log(self):
