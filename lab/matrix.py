@@ -3,11 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from topology import CLIENT_6, NATS, PORT, PUBLIC, REMAPPED
+from topology import CLIENT_6, NATS, PORT, PUBLIC, PUBLIC_NEW, REMAPPED
 
 REACHABLE, FILTERED, UNREACHABLE = "reachable", "filtered", "unreachable"
-# A NAT lets in only who was contacted, and no server dials from anywhere else: nobody could tell more.
+# A NAT lets in only who was contacted, and no server is known to dial from anywhere else: nobody could tell more.
 CONTACTED = "contacted"
+# How many servers known to dial from elsewhere have to fail before it is put down to the NAT: one of unknown ability may
+# fail for reasons of its own.
+ENOUGH = 2
 
 TRANSPORTS = {"tcp": ["tcp"], "quic": ["udp"], "both": ["tcp", "udp"]}
 
@@ -25,12 +28,16 @@ def parsed(addr):
     return ("tcp", found[1], int(found[2])) if found[2] else ("udp", found[1], int(found[3]))
 
 
+CHANGES = ("forwarding added", "forwarding removed", "new external IP", "servers leave", "10 minutes")
+
+
 @dataclass(frozen=True)
 class Box:
     """A NAT, and a firewall over IPv6."""
 
     nat: str
-    forwards: bool = False
+    # The transport protocols whose port leads to the client.
+    forwards: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Cell:
     loss: int = 0
     server_program: str = "ours"
     client_program: str = "ours"
-    # What happens in mid-run: "forward", "unforward", "new IP", "servers leave", "stay".
+    # What happens in mid-run: one of `CHANGES`.
     change: str = None
     runs: int = 0
     quick: bool = False
@@ -74,16 +81,22 @@ class Cell:
         silence = ""
         if self.boxes or self.host_firewall:
             silence = "drops" if self.silent else "rejects"
-        return f"{self.name:<42} {silence:<7} {self.transport:<4} {servers:<20}"
+        name = f"{self.name}, {self.change}" if self.change else self.name
+        return f"{name:<48} {silence:<7} {self.transport:<4} {servers:<20}"
 
     @property
     def protos(self):
         return TRANSPORTS[self.transport]
 
-    @property
-    def independent(self):
-        """Whether a server dials from an IP that the client has never contacted."""
-        return any(kind in ("multihomed", "over IPv6") for kind in self.servers)
+    def shows_filtering(self, proto):
+        """Whether a client can tell that only those get in whom it has contacted.
+
+        It needs servers of which it knows that they dial from an IP that it has never contacted. A multihomed one that has
+        never got through looks like one that can't dial; where another door is open to all, it shows from where it dials.
+        """
+        shown = any(box.forwards and proto not in box.forwards for box in self.boxes)
+        known = self.servers.count("over IPv6") + (self.servers.count("multihomed") if shown else 0)
+        return known >= ENOUGH
 
     def known_over(self, number):
         """Transport protocol and IP family over which the client meets a server. Where there are two, they take turns."""
@@ -105,9 +118,8 @@ class Cell:
             return UNREACHABLE
         if not self.boxes:
             return REACHABLE if port == PORT and not self.host_firewall else UNREACHABLE
-        if forwards is None:
-            forwards = all(box.forwards for box in self.boxes)
-        if forwards and port == PORT:
+        forwarded = all(proto in box.forwards for box in self.boxes) if forwards is None else proto in forwards
+        if forwarded and port == PORT:
             return REACHABLE
         if len(self.boxes) > 1:
             # One of them filters by port in every cell.
@@ -121,7 +133,7 @@ class Cell:
         if nat.filtering == "anybody":
             return REACHABLE
         if nat.filtering == "address":
-            return FILTERED if self.independent else CONTACTED
+            return FILTERED if self.shows_filtering(proto) else CONTACTED
         return UNREACHABLE
 
     def doors(self):
@@ -130,10 +142,10 @@ class Cell:
         protos = ["udp"] if self.blocks_tcp else self.protos
         found = []
         if not self.only_ipv6:
-            port = PORT
-            if self.boxes and not NATS[self.boxes[-1].nat].preserves_ports and not all(box.forwards for box in self.boxes):
-                port = REMAPPED
-            found += [multiaddr(proto, PUBLIC, port) for proto in protos]
+            for proto in protos:
+                remaps = self.boxes and not NATS[self.boxes[-1].nat].preserves_ports
+                forwarded = all(proto in box.forwards for box in self.boxes)
+                found.append(multiaddr(proto, PUBLIC, REMAPPED if remaps and not forwarded else PORT))
         if self.only_ipv6 or self.listens_on_ipv6:
             found += [multiaddr(proto, CLIENT_6, PORT) for proto in protos]
         return found
@@ -141,6 +153,11 @@ class Cell:
     def expected(self, forwards=None, ip=PUBLIC):
         doors = [door.replace(PUBLIC, ip) for door in self.doors()]
         return {door: self.truth(door, forwards, ip) for door in doors}
+
+    def after(self):
+        """Who is let in after the change, and at which IP."""
+        forwards = {"forwarding added": self.protos, "forwarding removed": ()}.get(self.change)
+        return forwards, PUBLIC_NEW if self.change == "new external IP" else PUBLIC
 
     @property
     def is_public(self):
@@ -152,6 +169,9 @@ class Cell:
         return not self.is_public and (self.silent or "tcp" not in self.protos) and not (
             set(self.expected().values()) == {FILTERED}
         )
+
+
+BOTH = ("tcp", "udp")
 
 
 def servers(count, kind="plain", special=0):
@@ -166,12 +186,12 @@ def nat_cells():
         for silent in (True, False):
             yield Cell("no NAT, firewall on the host", transport, servers(3), silent=silent, host_firewall=True)
         for nat in NATS:
-            for forwards in (False, True):
+            for forwards in ((), BOTH):
                 name = f"{nat}, forwarded" if forwards else nat
                 for silent in (True, False):
                     if forwards and not silent:
                         continue
-                    quick = transport != "both" and "other" not in nat and (forwards or silent == (transport == "quic"))
+                    quick = transport != "both" and "other" not in nat and bool(forwards or silent == (transport == "quic"))
                     yield Cell(name, transport, servers(3), (Box(nat, forwards),), silent, quick=quick)
 
 
@@ -183,10 +203,14 @@ def vantage_cells():
                 for silent in (True, False):
                     quick = nat == "address-restricted" and count == 3 and transport == "tcp"
                     yield Cell(nat, transport, servers(count, "multihomed", special), (Box(nat),), silent, quick=quick)
+        if transport == "both":
+            for special in (1, 2):
+                kinds = servers(5, "multihomed", special)
+                yield Cell("address-restricted, TCP forwarded", transport, kinds, (Box("address-restricted", ("tcp",)),))
         for count, special in ((3, 1), (5, 2)):
-            for nat, forwards in (("address-restricted", False), ("port-restricted", True), ("port-restricted", False)):
+            for nat, forwards in (("address-restricted", ()), ("port-restricted", BOTH), ("port-restricted", ())):
                 name = f"{nat}, forwarded" if forwards else nat
-                quick = nat == "address-restricted" and count == 3 and transport == "quic"
+                quick = nat == "address-restricted" and count == 5 and transport == "quic"
                 yield Cell(name, transport, servers(count, "over IPv6", special), (Box(nat, forwards),), ipv6=True, quick=quick)
 
 
@@ -196,15 +220,15 @@ def server_cells():
         for count in (5, 7):
             yield Cell("no NAT", transport, servers(count))
             for nat in ("port-restricted", "symmetric", "address-restricted"):
-                for forwards in (False, True):
+                for forwards in ((), BOTH):
                     if nat == "address-restricted" and forwards:
                         continue
                     name = f"{nat}, forwarded" if forwards else nat
-                    yield Cell(name, transport, servers(count), (Box(nat, forwards),), forwards)
+                    yield Cell(name, transport, servers(count), (Box(nat, forwards),), silent=bool(forwards))
         for count, deaf in ((3, 1), (5, 2), (7, 5)):
             yield Cell("no NAT", transport, servers(count, "cannot dial", deaf), quick=deaf == 5 and transport == "both")
             for nat in ("port-restricted", "symmetric"):
-                for forwards in (False, True):
+                for forwards in ((), BOTH):
                     name = f"{nat}, forwarded" if forwards else nat
                     yield Cell(name, transport, servers(count, "cannot dial", deaf), (Box(nat, forwards),))
 
@@ -213,8 +237,8 @@ def row_cells():
     """Two NATs in a row."""
     for transport in TRANSPORTS:
         for inner, outer in (("port-restricted", "port-restricted"), ("port-restricted", "symmetric"), ("full cone", "port-restricted")):
-            for inside, outside in ((False, False), (True, False), (False, True), (True, True)):
-                where = {(False, False): "", (True, False): ", inner forwarded", (False, True): ", outer forwarded", (True, True): ", both forwarded"}
+            for inside, outside in (((), ()), (BOTH, ()), ((), BOTH), (BOTH, BOTH)):
+                where = {((), ()): "", (BOTH, ()): ", inner forwarded", ((), BOTH): ", outer forwarded", (BOTH, BOTH): ", both forwarded"}
                 if inside != outside and (inner != "port-restricted" or outer == "symmetric"):
                     continue
                 boxes = (Box(inner, inside), Box(outer, outside))
@@ -232,15 +256,38 @@ def other_cells():
                 yield Cell(name, transport, servers(3), boxes, silent, ipv6=True, only_ipv6=True, pinhole=pinhole, quick=transport == "tcp")
             name = "port-restricted and IPv6" + (" with port open" if pinhole else " firewall")
             yield Cell(name, transport, servers(7), boxes, False, ipv6=True, listens_on_ipv6=True, pinhole=pinhole)
-    for forwards in (False, True):
+    for forwards in ((), BOTH):
         name = "outbound TCP blocked, forwarded" if forwards else "outbound TCP blocked"
-        yield Cell(name, "both", servers(3), (Box("port-restricted", forwards),), blocks_tcp=True, quick=forwards)
+        yield Cell(name, "both", servers(3), (Box("port-restricted", forwards),), blocks_tcp=True, quick=bool(forwards))
     for transport in TRANSPORTS:
         for loss in (5, 15):
             yield Cell(f"no NAT, {loss}% loss", transport, servers(5), loss=loss, quick=loss == 5 and transport == "both")
-            for forwards in (False, True):
+            for forwards in ((), BOTH):
                 name = f"port-restricted{', forwarded' if forwards else ''}, {loss}% loss"
                 yield Cell(name, transport, servers(5), (Box("port-restricted", forwards),), loss=loss)
 
 
-CELLS = [*nat_cells(), *vantage_cells(), *server_cells(), *row_cells(), *other_cells()]
+def change_cells():
+    """What changes in mid-run."""
+    for transport in TRANSPORTS:
+        for nat in ("port-restricted", "symmetric"):
+            for silent in (True, False):
+                quick = transport == "tcp" and nat == "port-restricted" and not silent
+                yield Cell(nat, transport, servers(5), (Box(nat),), silent, change="forwarding added", quick=quick)
+            quick = transport == "quic" and nat == "symmetric"
+            yield Cell(f"{nat}, forwarded", transport, servers(5), (Box(nat, BOTH),), change="forwarding removed", quick=quick)
+            yield Cell(f"{nat}, forwarded", transport, servers(5), (Box(nat, BOTH),), change="new external IP")
+        yield Cell("full cone", transport, servers(5), (Box("full cone"),), change="new external IP")
+        for nat, forwards in (("port-restricted", BOTH), ("port-restricted", ())):
+            name = f"{nat}, forwarded" if forwards else nat
+            yield Cell(name, transport, servers(5), (Box(nat, forwards),), change="servers leave")
+
+
+def lasting_cells():
+    """Most servers unable to dial back, for long."""
+    for transport in TRANSPORTS:
+        for name, boxes in (("no NAT", ()), ("port-restricted, forwarded", (Box("port-restricted", BOTH),))):
+            yield Cell(name, transport, servers(7, "cannot dial", 5), boxes, change="10 minutes")
+
+
+CELLS = [*nat_cells(), *vantage_cells(), *server_cells(), *row_cells(), *other_cells(), *change_cells(), *lasting_cells()]

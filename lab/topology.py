@@ -108,7 +108,7 @@ table ip nat {{
     set mapped {{ type inet_proto . inet_service; size 65535; flags dynamic,timeout; timeout 10m; }}
     set contacted {{ type inet_proto . inet_service . ipv4_addr; size 65535; flags dynamic,timeout; timeout 10m; }}
     chain forwards {{
-        {forward_rules(host) if forwards else ""}
+        {lines(forward_rules(host, forwards))}
     }}
     chain prerouting {{
         type nat hook prerouting priority dstnat;
@@ -143,8 +143,8 @@ def lines(rules):
     return "\n        ".join(rules)
 
 
-def forward_rules(host):
-    return f"tcp dport {PORT} dnat to {host}:{PORT}\n        udp dport {PORT} dnat to {host}:{PORT}"
+def forward_rules(host, protos):
+    return [f"{proto} dport {PORT} dnat to {host}:{PORT}" for proto in protos]
 
 
 def firewall_rules(silent, pinhole):
@@ -275,14 +275,11 @@ class World:
                 rules = firewall_rules(self.cell.silent, self.cell.pinhole)
             self.nft(role, rules)
 
-    def set_forwarding(self, on):
+    def set_forwarding(self, protos):
         """On the outermost box, as UPnP or a person would."""
-        role = f"n{len(self.cell.boxes) - 1}"
-        rules = "flush chain ip nat forwards\n"
-        if on:
-            host = "192.168.1.2" if len(self.cell.boxes) == 1 else "100.64.0.2"
-            rules += "".join(f"add rule ip nat forwards {rule.strip()}\n" for rule in forward_rules(host).splitlines())
-        self.nft(role, rules)
+        host = "192.168.1.2" if len(self.cell.boxes) == 1 else "100.64.0.2"
+        rules = ["flush chain ip nat forwards", *(f"add rule ip nat forwards {rule}" for rule in forward_rules(host, protos))]
+        self.nft(f"n{len(self.cell.boxes) - 1}", "\n".join(rules) + "\n")
 
     def change_public_ip(self):
         """The provider hands out another IP; the NAT forgets its mappings, as `masquerade` does when an address goes."""

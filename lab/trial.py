@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 from matrix import CONTACTED, FILTERED, REACHABLE, UNREACHABLE, multiaddr, parsed  # noqa: E402
 from peers import Peer  # noqa: E402
-from topology import PORT, World, call  # noqa: E402
+from topology import PORT, PUBLIC, World, call  # noqa: E402
 
 # For a server or client to start, on a busy machine.
 START = 20
@@ -18,6 +18,15 @@ START = 20
 DEADLINE = 60
 # What must not happen gets this time to happen after the last verdict that was waited for.
 SETTLE = 1.5
+# Within which a change must be noticed.
+NOTICE = 300
+# What was asked before a change may be answered so long after it.
+STALE = 15
+# Over how long after the first verdicts changes are spread from run to run: the checks of a young node are at most this far
+# apart.
+SPREAD = 60
+# For how long verdicts must stand when servers have left, and with most servers unable to dial.
+STAND = {"servers leave": 120, "10 minutes": 600}
 
 
 def is_right(verdict, vantage, truth):
@@ -36,10 +45,13 @@ def is_wrong(verdict, vantage, truth):
 
 
 class Trial:
-    def __init__(self, cell, programs, check_nat, settle=SETTLE, deadline=DEADLINE):
+    def __init__(self, cell, programs, number, settle=SETTLE, deadline=DEADLINE):
         self.cell = cell
         self.programs = programs
-        self.check_nat = check_nat
+        self.check_nat = number == 0
+        # The golden ratio spreads any number of runs evenly.
+        self.change_after = (number * 0.618 + 0.1) % 1 * SPREAD
+        self.change_at = None
         self.settle = settle
         self.deadline = deadline
         self.changed = threading.Condition()
@@ -107,16 +119,20 @@ class Trial:
         return all(is_right(*self.verdict(door), truth) for door, truth in expected.items())
 
     def observe(self):
-        expected = self.cell.expected()
+        expected = before = self.cell.expected()
+        wrong = []
         self.wait(lambda: self.all_right(expected) or self.client.ended, self.deadline)
-        self.wait(lambda: self.client.ended, self.settle)
-        wrong = self.wrong(self.client.events, self.cell.truth)
-        if self.client.ended:
-            wrong.append(f"the client ended: {self.client.errors[-3:]}")
         if self.check_nat:
             wrong += self.knocks(expected)
+        first, times = self.first_right(), {door: self.time_of(door, truth) for door, truth in expected.items()}
+        noticed = None
+        if self.cell.change and self.all_right(expected):
+            expected, noticed = self.change(before)
+        self.wait(lambda: self.client.ended, self.settle)
+        wrong += self.wrong()
+        if self.client.ended:
+            wrong.append(f"the client ended: {self.client.errors[-3:]}")
         missing = [door for door, truth in expected.items() if not is_right(*self.verdict(door), truth)]
-        times = {door: self.time_of(door, truth) for door, truth in expected.items()}
         return {
             "right": not wrong and not missing,
             "wrong": wrong,
@@ -124,27 +140,70 @@ class Trial:
             "expected": expected,
             "verdicts": {door: self.verdict(door) for door in expected},
             "times": times,
-            "first": self.first_right(),
+            "first": first,
+            "noticed": noticed,
+            "changed_after": self.change_after if self.change_at else None,
             "all": None if None in times.values() else max(times.values()),
             **self.costs(),
         }
 
-    def wrong(self, events, truth_of):
+    def change(self, before):
+        """Changes the network or the servers. The right verdicts from then on, and after how long they were there."""
+        cell = self.cell
+        if cell.change in STAND:
+            if cell.change == "servers leave":
+                for server in self.servers[1:]:
+                    server.stop()
+            self.wait(lambda: self.client.ended, STAND[cell.change])
+            return before, None
+        self.wait(lambda: self.client.ended, self.change_after)
+        self.change_at = time.time()
+        if cell.change == "new external IP":
+            self.world.change_public_ip()
+        else:
+            self.world.set_forwarding(cell.after()[0])
+        after = cell.expected(*cell.after())
+        if self.check_nat:
+            # Those who were let in before are known to the NAT still: only strangers tell.
+            problems = self.knocks(after, contacted=False)
+            if problems:
+                raise RuntimeError("; ".join(problems))
+        self.wait(lambda: self.all_right(after) or self.client.ended, NOTICE)
+        times = [self.time_of(door, truth, since=self.change_at) for door, truth in after.items()]
+        return after, None if None in times else max(times)
+
+    def wrong(self):
         """Every verdict that was wrong, even for a moment."""
         found = []
-        for event in events:
-            if event.get("event") == "verdict":
-                truth = truth_of(event["addr"])
-                kind = is_wrong(event["verdict"], event.get("vantage"), truth)
-                if kind:
-                    found.append(f"{kind} {event['addr']} {event['verdict']} ({event.get('vantage')}) at {event['t']:.2f} s, is {truth}")
+        for event in self.client.all("verdict"):
+            kinds = [self.judge(event, *state) for state in self.states(event["at"])]
+            if kinds and all(kinds):
+                found.append(kinds[-1])
         return found
 
-    def time_of(self, door, truth):
-        """From the first connection to the first right verdict."""
-        for event in self.client.all("verdict", addr=door):
-            if is_right(event["verdict"], event.get("vantage"), truth):
+    def states(self, at):
+        """What could be said of the network at that time: to which ports it led, and its IP."""
+        if self.change_at is None or at < self.change_at:
+            return [(None, PUBLIC)]
+        return [(None, PUBLIC), self.cell.after()] if at < self.change_at + STALE else [self.cell.after()]
+
+    def judge(self, event, forwards, ip):
+        truth = self.cell.truth(event["addr"], forwards, ip)
+        kind = is_wrong(event["verdict"], event.get("vantage"), truth)
+        if kind is None:
+            return None
+        return f"{kind} {event['addr']} {event['verdict']} ({event.get('vantage')}) at {event['t']:.2f} s, is {truth}"
+
+    def time_of(self, door, truth, since=None):
+        """To the first right verdict from the first connection, or from `since` on; that may have been right all along."""
+        said = self.client.all("verdict", addr=door)
+        for i, event in enumerate(said):
+            if not is_right(event["verdict"], event.get("vantage"), truth):
+                continue
+            if since is None:
                 return event["t"]
+            if i + 1 == len(said) or said[i + 1]["at"] > since:
+                return max(0.0, event["at"] - since)
         return None
 
     def first_right(self):
@@ -164,7 +223,7 @@ class Trial:
             "traffic": self.world.traffic(),
         }
 
-    def knocks(self, expected):
+    def knocks(self, expected, contacted=True):
         """Whether the network is what it is said to be: strangers and contacted servers knock at each door."""
         wrong = []
         for door, truth in expected.items():
@@ -172,7 +231,7 @@ class Trial:
             family = 6 if ":" in ip else 4
             met = [i for i, kind in enumerate(self.cell.servers) if kind == "plain" and self.cell.known_over(i) == (proto, family)]
             knockers = [("a stranger", "x", truth == REACHABLE)]
-            if met:
+            if met and contacted:
                 knockers.append(("a contacted server", f"s{met[0]}", truth in (REACHABLE, CONTACTED, FILTERED)))
             for who, role, should in knockers:
                 command = [sys.executable, str(HERE / "knock.py"), proto, ip, str(port)]
