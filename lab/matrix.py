@@ -67,7 +67,6 @@ class Cell:
     client_program: str = "ours"
     # What happens in mid-run: one of `CHANGES`.
     change: str = None
-    runs: int = 0
     quick: bool = False
 
     @property

@@ -263,8 +263,9 @@ class World:
                     self._ip(role, "addr add 192.168.1.1/24 dev lan")
                     self._ip("c", "route add default via 192.168.1.1 dev eth0")
                 if self.cell.ipv6:
-                    self._ip(role, f"addr add {GATEWAY_6}/64 dev lan nodad")
-                    self._ip("c", f"addr add {CLIENT_6}/64 dev eth0 nodad\n-6 route add default via {GATEWAY_6} dev eth0")
+                    # Neighbours are solicited from link-local addresses.
+                    self._ip(role, f"-6 addr add {GATEWAY_6}/64 dev lan nodad\n-6 addr add fe80::1/64 dev lan nodad")
+                    self._ip("c", f"-6 addr add {CLIENT_6}/64 dev eth0 nodad\n-6 addr add fe80::2/64 dev eth0 nodad\n-6 route add default via {GATEWAY_6} dev eth0")
                 inside.append("192.168.1.2")
             else:
                 self._ip(role, "addr add 100.64.0.1/24 dev lan")
