@@ -328,16 +328,28 @@ fn on_behaviour_event(swarm: &mut Swarm<Node>, clock: &Clock, event: NodeEvent) 
             swarm.close_connection(connection);
         }
         NodeEvent::Client(event) => tell_ours(swarm, clock, event),
-        NodeEvent::Foreign(tested) => clock.tell(
-            "probed",
-            json!({
-                "addr": tested.tested_addr,
-                "server": tested.server.to_string(),
-                "outcome": if tested.result.is_ok() { "reachable" } else { "unreachable" },
-                "detail": tested.result.err().map(|error| error.to_string()),
-                "dial_data": tested.bytes_sent,
-            }),
-        ),
+        NodeEvent::Foreign(tested) => {
+            let verdict = if tested.result.is_ok() {
+                "reachable"
+            } else {
+                "unreachable"
+            };
+            clock.tell(
+                "probed",
+                json!({
+                    "addr": tested.tested_addr,
+                    "server": tested.server.to_string(),
+                    "outcome": verdict,
+                    "detail": tested.result.err().map(|error| error.to_string()),
+                    "dial_data": tested.bytes_sent,
+                }),
+            );
+            // It keeps no verdicts: the result of a test is its last word.
+            clock.tell(
+                "verdict",
+                json!({ "addr": tested.tested_addr, "verdict": verdict }),
+            );
+        }
         NodeEvent::Server(server::Event::Served(served)) => clock.tell(
             "served",
             json!({

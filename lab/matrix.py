@@ -1,7 +1,7 @@
 """The cells of the matrix: which network, which servers, and which verdicts are right there."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from topology import CLIENT_6, NATS, PORT, PUBLIC, PUBLIC_NEW, REMAPPED
 
@@ -81,7 +81,8 @@ class Cell:
         if self.boxes or self.host_firewall:
             silence = "drops" if self.silent else "rejects"
         name = f"{self.name}, {self.change}" if self.change else self.name
-        return f"{name:<48} {silence:<7} {self.transport:<4} {servers:<20}"
+        client = f" {self.client_program}" if self.client_program != "ours" else ""
+        return f"{name:<48} {silence:<7} {self.transport:<4} {servers:<20}{client}"
 
     @property
     def protos(self):
@@ -282,6 +283,44 @@ def change_cells():
             yield Cell(name, transport, servers(5), (Box(nat, forwards),), change="servers leave")
 
 
+def go_server_cells():
+    """Servers of go-libp2p."""
+    networks = [
+        ("no NAT", ()),
+        ("address-restricted", (Box("address-restricted"),)),
+        ("port-restricted", (Box("port-restricted"),)),
+        ("port-restricted, forwarded", (Box("port-restricted", BOTH),)),
+        ("symmetric", (Box("symmetric"),)),
+        ("symmetric, forwarded", (Box("symmetric", BOTH),)),
+    ]
+    for transport in TRANSPORTS:
+        for count in (3, 5, 7):
+            for name, boxes in networks:
+                quick = transport == "tcp" and count == 3 and name in ("no NAT", "port-restricted")
+                yield Cell(name, transport, servers(count), boxes, False, server_program="go-libp2p", quick=quick)
+        for name, boxes in networks[:1] + networks[3:4]:
+            yield Cell(name, transport, servers(7, "cannot dial", 5), boxes, False, server_program="go-libp2p")
+
+
+def compared_cells():
+    """Where clients are compared: seven servers, since go-libp2p believes in an address that four have seen."""
+    networks = [
+        ("no NAT", ()),
+        *((f"{nat}, forwarded" if forwards else nat, (Box(nat, forwards),)) for nat in NATS for forwards in ((), BOTH)),
+    ]
+    for transport in ("tcp", "quic"):
+        for program in ("ours", "go-libp2p"):
+            for name, boxes in networks:
+                if program == "ours" or not ("other" in name or "full cone" in name or name == "address-restricted, forwarded"):
+                    yield Cell(name, transport, servers(7), boxes, server_program=program)
+        for name, boxes in networks[:1] + [("port-restricted, forwarded", (Box("port-restricted", BOTH),))]:
+            yield Cell(name, transport, servers(7, "cannot dial", 5), boxes)
+        yield Cell("address-restricted", transport, servers(7, "over IPv6", 3), (Box("address-restricted"),), ipv6=True)
+        for change in ("forwarding added", "forwarding removed"):
+            boxes = (Box("port-restricted", BOTH if change == "forwarding removed" else ()),)
+            yield Cell("port-restricted", transport, servers(7), boxes, change=change)
+
+
 def lasting_cells():
     """Most servers unable to dial back, for long."""
     for transport in TRANSPORTS:
@@ -289,4 +328,16 @@ def lasting_cells():
             yield Cell(name, transport, servers(7, "cannot dial", 5), boxes, change="10 minutes")
 
 
-CELLS = [*nat_cells(), *vantage_cells(), *server_cells(), *row_cells(), *other_cells(), *change_cells(), *lasting_cells()]
+CELLS = [
+    *nat_cells(),
+    *vantage_cells(),
+    *server_cells(),
+    *go_server_cells(),
+    *row_cells(),
+    *other_cells(),
+    *change_cells(),
+    *lasting_cells(),
+]
+COMPARED = [
+    replace(cell, client_program=client) for cell in compared_cells() for client in ("ours", "libp2p-autonat", "go-libp2p")
+]
