@@ -49,7 +49,7 @@ def is_wrong(verdict, vantage, truth):
 
 
 class Trial:
-    def __init__(self, cell, programs, number, settle=SETTLE, deadline=DEADLINE):
+    def __init__(self, cell, programs, number, settle=SETTLE, deadline=DEADLINE, minimum=0):
         self.cell = cell
         self.programs = programs
         self.check_nat = number == 0
@@ -58,6 +58,8 @@ class Trial:
         self.change_at = None
         self.settle = settle
         self.deadline = deadline
+        # For how long to look, whatever is known: so that costs can be compared.
+        self.minimum = minimum
         self.changed = threading.Condition()
         self.world = World(cell)
         self.servers = []
@@ -132,7 +134,8 @@ class Trial:
         noticed = None
         if self.cell.change and self.all_right(expected):
             expected, noticed = self.change(before)
-        self.wait(lambda: self.client.ended, self.settle)
+        elapsed = time.time() - self.client.all("connected")[0]["at"]
+        self.wait(lambda: self.client.ended, max(self.settle, self.minimum - elapsed))
         wrong += self.wrong()
         if self.client.ended:
             wrong.append(f"the client ended: {self.client.errors[-3:]}")
