@@ -306,12 +306,13 @@ def compared_cells():
     """Where clients are compared: seven servers, since go-libp2p believes in an address that four have seen."""
     networks = [
         ("no NAT", ()),
-        *((f"{nat}, forwarded" if forwards else nat, (Box(nat, forwards),)) for nat in NATS for forwards in ((), BOTH)),
+        *((nat, (Box(nat),)) for nat in NATS),
+        *((f"{nat}, forwarded", (Box(nat, BOTH),)) for nat in ("port-restricted", "symmetric")),
     ]
     for transport in ("tcp", "quic"):
         for program in ("ours", "go-libp2p"):
             for name, boxes in networks:
-                if program == "ours" or not ("other" in name or "full cone" in name or name == "address-restricted, forwarded"):
+                if program == "ours" or name != "full cone" and "other" not in name:
                     yield Cell(name, transport, servers(7), boxes, server_program=program)
         for name, boxes in networks[:1] + [("port-restricted, forwarded", (Box("port-restricted", BOTH),))]:
             yield Cell(name, transport, servers(7, "cannot dial", 5), boxes)
