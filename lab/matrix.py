@@ -88,15 +88,14 @@ class Cell:
     def protos(self):
         return TRANSPORTS[self.transport]
 
-    def shows_filtering(self, proto):
+    @property
+    def shows_filtering(self):
         """Whether a client can tell that only those get in whom it has contacted.
 
         It needs servers of which it knows that they dial from an IP that it has never contacted. A multihomed one that has
-        never got through looks like one that can't dial; where another door is open to all, it shows from where it dials.
+        never got through at this door looks like one that can't dial.
         """
-        shown = any(box.forwards and proto not in box.forwards for box in self.boxes)
-        known = self.servers.count("over IPv6") + (self.servers.count("multihomed") if shown else 0)
-        return known >= ENOUGH
+        return self.servers.count("over IPv6") >= ENOUGH
 
     def known_over(self, number):
         """Transport protocol and IP family over which the client meets a server. Where there are two, they take turns."""
@@ -133,7 +132,7 @@ class Cell:
         if nat.filtering == "anybody":
             return REACHABLE
         if nat.filtering == "address":
-            return FILTERED if self.shows_filtering(proto) else CONTACTED
+            return FILTERED if self.shows_filtering else CONTACTED
         return UNREACHABLE
 
     def doors(self):
