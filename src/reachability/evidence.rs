@@ -94,6 +94,8 @@ pub(crate) struct Tally {
     pub(crate) proofs: usize,
     pub(crate) independent_proofs: usize,
     pub(crate) failures: usize,
+    /// Those by servers that have shown that they can dial.
+    pub(crate) able_failures: usize,
     pub(crate) independent_failures: usize,
     independent_score: f64,
 }
@@ -266,8 +268,9 @@ impl Evidence {
                     }
                 }
                 Finding::Inferred => tally.independent_proofs += 1,
-                Finding::Failure { independent, .. } => {
+                Finding::Failure { able, independent } => {
                     tally.failures += 1;
+                    tally.able_failures += usize::from(able);
                     if independent {
                         tally.independent_failures += 1;
                         tally.independent_score += weight;

@@ -17,6 +17,9 @@ use crate::reachability::{
 pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// How many servers must agree before an address is left alone, where there are so many.
 const MARGIN: usize = 3;
+/// The score at which failures decide while others are still to be heard, if all are by servers of unknown ability. These
+/// fail together, where many have the same reason to be unable to dial: four in a row prove less than their weights.
+const HEARSAY: f64 = -6.0;
 /// The score at which failures alone are margin enough.
 const SURE: f64 = 2.0 * THRESHOLD;
 
@@ -302,7 +305,12 @@ fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, fresh_proof: bool) 
         && tally.proofs == 0
         && tally.failures > 0
         && tally.score < 0.0;
-    (tally.score <= -THRESHOLD || unanimous).then_some(Verdict::Unreachable)
+    let enough = if tally.able_failures > 0 {
+        -THRESHOLD
+    } else {
+        HEARSAY
+    };
+    (tally.score <= enough || unanimous).then_some(Verdict::Unreachable)
 }
 
 #[cfg(test)]
