@@ -4,6 +4,8 @@
 mod candidates;
 #[path = "reachability/nonces.rs"]
 mod nonces;
+#[path = "reachability/properties.rs"]
+mod properties;
 #[path = "reachability/schedule.rs"]
 mod schedule;
 #[path = "reachability/servers.rs"]
