@@ -382,8 +382,8 @@ fn the_servers_counts_are_right(scrape: &Scrape, dial_data: u64) {
     assert_eq!(value("request_duration_seconds_count", &[]), 3.0);
     assert_eq!(value("requests_in_flight", &[]), 0.0);
     assert_eq!(value("dials_in_flight", &[]), 0.0);
-    // The peer, its neighbourhood, the one for dial data, and the target.
-    assert_eq!(value("rate_entries", &[]), 4.0);
+    // The peer, its neighbourhood and network, those two for dial data, and the target.
+    assert_eq!(value("rate_entries", &[]), 6.0);
 }
 
 fn pairs<const N: usize>(

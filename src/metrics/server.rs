@@ -231,7 +231,12 @@ fn completed_labels(served: &Served) -> CompletedLabels {
     // These are looked at only where dial data is due, before it is asked for.
     let stopped_before_data = matches!(
         served.limit,
-        Some(Limit::DialData | Limit::DialDataOfNeighbourhood | Limit::Target)
+        Some(
+            Limit::DialData
+                | Limit::DialDataOfNeighbourhood
+                | Limit::DialDataOfNetwork
+                | Limit::Target
+        )
     );
     // Go names the address that it set out to test, and none where it refuses or rejects.
     let turned_away = matches!(

@@ -205,6 +205,7 @@ pub enum Event {
     /// [`Event::Probed`].
     RequestCompleted(RequestCompleted),
     /// The verdict on an address, or the vantage of it, changed.
+    #[non_exhaustive]
     VerdictChanged {
         /// The address, without this node's own `/p2p`.
         address: Multiaddr,
@@ -220,6 +221,7 @@ pub enum Event {
         time_to_verdict: Option<Duration>,
     },
     /// Whether the node is reachable at all changed.
+    #[non_exhaustive]
     SummaryChanged {
         /// The summary before.
         old: Summary,
@@ -228,6 +230,7 @@ pub enum Event {
     },
     /// There are too few servers to decide about an address. Connecting to more peers that speak the protocol helps.
     /// At most once a minute.
+    #[non_exhaustive]
     ServersWanted {
         /// How many can be asked now.
         known: usize,
@@ -235,6 +238,7 @@ pub enum Event {
         wanted: usize,
     },
     /// How the NAT maps ports is known, or is another.
+    #[non_exhaustive]
     NatMappingChanged {
         /// The mapping before.
         old: NatMapping,

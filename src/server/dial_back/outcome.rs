@@ -88,6 +88,7 @@ impl DialBackOutcome {
             Self::NotDelivered(NotDelivered::ConnectionLost) => "connection lost",
             Self::DialFailed(_) => "dial failed",
             Self::DialTimedOut => "dial timed out",
+            Self::DialGivenUp => "dial given up",
             Self::WrongPeer(_) => "wrong peer",
             Self::NotDialed(NotDialed::Denied) => "denied",
             Self::NotDialed(NotDialed::NotSupported) => "not supported",
