@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 pub mod autonat;
 mod naked;
 mod raw;
+pub mod serving;
 mod transport;
 
 pub use naked::{Face, naked_swarm};
