@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from messages import meaning
 from net import Lab
 
 PEERS = ["rust-libp2p", "go-libp2p", "js-libp2p"]
@@ -218,9 +219,44 @@ def our_client(peer, transport):
         )
 
 
+# ---- a client by hand, their server: what the specification says and our client can't show ----
+
+
+def answers(run):
+    """Status, index and dial status of each answer that the tap got, once the stream is over."""
+    if not run.client.any("done"):
+        return None
+    frames = run.client.all("frame", direction="received", stream="dial-request")
+    heard = [meaning("dial-request", "received", "client", bytes.fromhex(e["hex"])) for e in frames]
+    return [tuple(m["dial_response"].values()) for m in heard if "dial_response" in m]
+
+
+def by_hand(peer):
+    pair = [addr("tcp", Lab.CLIENT, port) for port in (Lab.OPEN, Lab.OPEN + 1)]
+    first, second = ("OK", 0, "OK"), ("OK", 1, "OK")
+    yield Case(
+        peer,
+        "tap",
+        "tcp",
+        "dials the first of two, and answers once",
+        {"listen": pair, "test": pair},
+        [("one answer, about the first", lambda run, lab: answers(run) == [first])],
+        fault={
+            "rust-libp2p": Fault("dials the last address", lambda run, lab: answers(run) == [second]),
+            "js-libp2p": Fault("dials all addresses, and answers once for each", lambda run, lab: answers(run) == [first, second]),
+        }.get(peer),
+    )
+
+
 # ---- their client, our server ----
 
-DELIVERED = {"status": "OK", "dial_status": "OK", "dial_back": "Delivered", "end": "Answered"}
+# Over QUIC, go's reset of the dial-back stream overtakes its acknowledgement.
+DELIVERED = {
+    "status": "OK",
+    "dial_status": "OK",
+    "dial_back": ("Delivered", "NotDelivered(Reset)"),
+    "end": "Answered",
+}
 DIAL_ERROR = {"status": "OK", "dial_status": "E_DIAL_ERROR", "end": "Answered"}
 REFUSED = {"status": "E_DIAL_REFUSED", "end": "Answered"}
 
@@ -396,6 +432,8 @@ def all_cases():
     for peer in PEERS:
         for transport in TRANSPORTS:
             yield from our_client(peer, transport)
+    for peer in ["ours", *PEERS]:
+        yield from by_hand(peer)
     for peer in PEERS:
         for transport in TRANSPORTS:
             yield from their_client(peer, transport)

@@ -41,10 +41,15 @@ class Peer:
             self.changed.notify_all()
 
     def all(self, event, **fields):
+        """The events with these fields. A tuple means: any of these values."""
+
+        def fits(value, wanted):
+            return value in wanted if isinstance(wanted, tuple) else value == wanted
+
         return [
             e
             for e in self.events
-            if e.get("event") == event and all(e.get(name) == value for name, value in fields.items())
+            if e.get("event") == event and all(fits(e.get(name), wanted) for name, wanted in fields.items())
         ]
 
     def any(self, event, **fields):

@@ -301,7 +301,7 @@ impl NetworkBehaviour for Behaviour {
         match said {
             Said::Serves(serves) => self.core.on_support(now, connection, serves),
             Said::Response { probe, response } => self.core.on_response(now, probe, response),
-            Said::Paid {
+            Said::Pays {
                 probe,
                 index,
                 bytes,

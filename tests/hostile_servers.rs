@@ -67,7 +67,7 @@ impl Scene {
         let probed = self.client.probed(&self.address).await;
         assert_eq!(probed.outcome, outcome);
         assert_eq!(probed.server, self.server.peer_id());
-        self.is_unharmed().await;
+        self.assert_unharmed().await;
     }
 
     /// The probe ends with the connection, or with the stream that broke just before.
@@ -80,10 +80,10 @@ impl Scene {
             ),
             "{outcome:?}"
         );
-        self.is_unharmed().await;
+        self.assert_unharmed().await;
     }
 
-    async fn is_unharmed(mut self) {
+    async fn assert_unharmed(mut self) {
         self.client.is_idle().await;
         self.client.knows_nothing_of(&self.address).await;
         let sizes = self.client.sizes().await;
@@ -542,7 +542,7 @@ async fn closed_before_the_stream_opens() {
                 .await;
             scene.client.node.closed(connection).await;
         }
-        scene.is_unharmed().await;
+        scene.assert_unharmed().await;
     })
     .await;
 }

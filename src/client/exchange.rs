@@ -21,8 +21,9 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Response(DialResponse),
-    /// This many bytes of dial data were sent for an address.
-    Paid {
+    /// This many bytes of dial data go out for an address. Told before the first of them, so that what a server breaks
+    /// off counts too.
+    Pays {
         index: u32,
         bytes: u64,
     },
@@ -43,14 +44,8 @@ pub(super) struct Exchange<S> {
 enum Step {
     WriteRequest,
     Read,
-    Pay(Payment),
+    Pay(DialDataWriter),
     Close,
-}
-
-struct Payment {
-    index: u32,
-    bytes: u64,
-    writer: DialDataWriter,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
@@ -76,29 +71,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         loop {
             match &mut self.step {
+                // Where writing fails, the server may have answered: go-libp2p rejects requests unread, and over QUIC that
+                // fails the write.
                 Step::WriteRequest => {
-                    if ready!(self.framed.poll_flush_unpin(cx)).is_err() {
-                        return Poll::Ready(Progress::Over(ProbeEnd::Reset));
-                    }
+                    let _ = ready!(self.framed.poll_flush_unpin(cx));
+                    self.step = Step::Read;
+                }
+                Step::Pay(writer) => {
+                    let _ = ready!(writer.poll_write_to(&mut *self.framed, cx));
                     self.step = Step::Read;
                 }
                 Step::Read => match ready!(self.framed.poll_next_unpin(cx)) {
                     Some(Ok(message)) => {
-                        if let Some(progress) = self.read(message) {
-                            return Poll::Ready(progress);
-                        }
+                        return Poll::Ready(self.read(message));
                     }
                     Some(Err(error)) => return Poll::Ready(Progress::Over(self.blame(&error))),
                     None => return Poll::Ready(Progress::Over(self.broken_off())),
                 },
-                Step::Pay(payment) => {
-                    let (index, bytes) = (payment.index, payment.bytes);
-                    if ready!(payment.writer.poll_write_to(&mut *self.framed, cx)).is_err() {
-                        return Poll::Ready(Progress::Over(self.broken_off()));
-                    }
-                    self.step = Step::Read;
-                    return Poll::Ready(Progress::Paid { index, bytes });
-                }
                 Step::Close => {
                     // The answers are in: whether the server takes notice of the end does not matter.
                     let _ = ready!(self.framed.poll_close_unpin(cx));
@@ -108,11 +97,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         }
     }
 
-    fn read(&mut self, message: Message) -> Option<Progress> {
+    fn read(&mut self, message: Message) -> Progress {
         match message {
             Message::DialResponse(response) => {
                 if self.responses >= self.addresses {
-                    return Some(violation(Violation::TooManyResponses));
+                    return violation(Violation::TooManyResponses);
                 }
                 self.responses += 1;
                 let for_all = matches!(
@@ -122,32 +111,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 if for_all || self.responses == self.addresses {
                     self.step = Step::Close;
                 }
-                Some(Progress::Response(response))
+                Progress::Response(response)
             }
-            Message::DialDataRequest(request) => self.pay(request).err(),
-            _ => Some(violation(Violation::UnexpectedMessage)),
+            Message::DialDataRequest(request) => self.pay(request),
+            _ => violation(Violation::UnexpectedMessage),
         }
     }
 
-    fn pay(&mut self, request: DialDataRequest) -> Result<(), Progress> {
+    fn pay(&mut self, request: DialDataRequest) -> Progress {
         let in_range = usize::try_from(request.addr_idx).is_ok_and(|i| i < self.addresses);
         let bit = 1u64.checked_shl(request.addr_idx).unwrap_or(0);
         if !in_range || self.charged & bit != 0 {
-            return Err(violation(Violation::DialDataIndex));
+            return violation(Violation::DialDataIndex);
         }
         if request.num_bytes > MAX_DIAL_DATA {
-            return Err(violation(Violation::DialDataSize));
+            return violation(Violation::DialDataSize);
         }
         if request.num_bytes > self.max_dial_data {
-            return Err(Progress::Over(ProbeEnd::DialDataRefused));
+            return Progress::Over(ProbeEnd::DialDataRefused);
         }
         self.charged |= bit;
-        self.step = Step::Pay(Payment {
+        self.step = Step::Pay(DialDataWriter::new(request.num_bytes));
+        Progress::Pays {
             index: request.addr_idx,
             bytes: request.num_bytes,
-            writer: DialDataWriter::new(request.num_bytes),
-        });
-        Ok(())
+        }
     }
 
     fn blame(&self, error: &DecodeError) -> ProbeEnd {
@@ -171,3 +159,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 fn violation(violation: Violation) -> Progress {
     Progress::Over(ProbeEnd::ProtocolViolation(violation))
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,7 +110,7 @@ pub(super) enum Said {
         probe: ProbeId,
         response: DialResponse,
     },
-    Paid {
+    Pays {
         probe: ProbeId,
         index: u32,
         bytes: u64,
@@ -306,7 +306,7 @@ impl Request {
             Poll::Ready(Progress::Response(response)) => {
                 Poll::Ready(Step::Tell(Said::Response { probe, response }))
             }
-            Poll::Ready(Progress::Paid { index, bytes }) => Poll::Ready(Step::Tell(Said::Paid {
+            Poll::Ready(Progress::Pays { index, bytes }) => Poll::Ready(Step::Tell(Said::Pays {
                 probe,
                 index,
                 bytes,
@@ -423,3 +423,6 @@ impl ConnectionHandler for Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

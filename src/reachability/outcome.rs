@@ -80,7 +80,7 @@ impl Reachability {
         }
     }
 
-    /// `bytes` of dial data were paid for address `index` of probe `id`.
+    /// `bytes` of dial data go out for address `index` of probe `id`. They count whether the server takes them or not.
     pub fn on_dial_data(&mut self, now: Instant, id: ProbeId, index: u32, bytes: u64) {
         let now = self.advance(now);
         self.pay_dial_data(bytes, now);

@@ -5,10 +5,8 @@
 //! handler is a few words without allocation or timer, since a node has one per connection.
 
 use std::{
-    convert::Infallible,
-    fmt, future, mem,
+    fmt, mem,
     net::IpAddr,
-    option,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -16,10 +14,7 @@ use std::{
 
 use futures::FutureExt;
 use futures_timer::Delay;
-use libp2p_core::{
-    Multiaddr,
-    upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo},
-};
+use libp2p_core::{Multiaddr, upgrade::ReadyUpgrade};
 use libp2p_swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol,
     handler::{
@@ -283,45 +278,18 @@ impl Active {
     }
 }
 
-/// Offers the dial-request protocol on the connections of a server, and nothing on a dial-back, so that
-/// a peer does not take a connection that is about to close for one to ask on.
-#[derive(Debug, Clone)]
-#[expect(unnameable_types, reason = "of no use but as an associated type")]
-pub struct Offer(Option<StreamProtocol>);
-
-impl UpgradeInfo for Offer {
-    type Info = StreamProtocol;
-    type InfoIter = option::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for Offer {
-    type Output = Stream;
-    type Error = Infallible;
-    type Future = future::Ready<Result<Stream, Infallible>>;
-
-    fn upgrade_inbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
-        future::ready(Ok(stream))
-    }
-}
-
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
     type ToBehaviour = Report;
-    type InboundProtocol = Offer;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Offer> {
-        let offered = match self.0 {
-            Role::Server(_) => Some(DIAL_REQUEST_PROTOCOL),
-            Role::DialBack(_) => None,
-        };
-        SubstreamProtocol::new(Offer(offered), ())
+    /// Offered on a dial-back too, where nobody is served: go-libp2p has one list of protocols for each peer, that of the
+    /// connection that was identified last, and would forget that this node is a server.
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(DIAL_REQUEST_PROTOCOL), ())
     }
 
     fn poll(
@@ -360,6 +328,8 @@ impl ConnectionHandler for Handler {
                     protocol, ..
                 }),
             ) => server.opened(protocol),
+            // The connection is about to close: the client gets a reset, and has its other connection.
+            (Role::DialBack(_), ConnectionEvent::FullyNegotiatedInbound(_)) => {}
             (
                 Role::Server(server),
                 ConnectionEvent::AddressChange(AddressChange { new_address }),

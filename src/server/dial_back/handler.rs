@@ -1,15 +1,14 @@
 //! The end of a dial-back connection: opens one stream, writes the nonce, reads the answer, reports.
-//! It offers no protocol of its own, so that nobody takes a connection that is about to close for one
-//! to a server. It has no timer: the server's job holds the deadline and closes the connection.
+//! It serves nobody: the connection is about to close. It has no timer: the server's job holds the deadline and closes the connection.
 
 use std::{
     convert::Infallible,
-    fmt, mem,
+    fmt, io, mem,
     task::{Context, Poll},
 };
 
 use asynchronous_codec::Framed;
-use futures::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
+use futures::{AsyncRead, AsyncWrite, FutureExt, SinkExt, StreamExt, future::BoxFuture};
 use libp2p_core::upgrade::{DeniedUpgrade, ReadyUpgrade};
 use libp2p_swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, StreamUpgradeError,
@@ -19,7 +18,8 @@ use libp2p_swarm::{
 
 use super::NotDelivered;
 use crate::protocol::{
-    DIAL_BACK_PROTOCOL, DialBack, DialBackResponse, DialBackServerCodec, DialBackStatus,
+    DIAL_BACK_PROTOCOL, DecodeError, DialBack, DialBackResponse, DialBackServerCodec,
+    DialBackStatus,
 };
 
 type Delivery = BoxFuture<'static, Result<(), NotDelivered>>;
@@ -113,7 +113,10 @@ pub(crate) enum Step {
 
 /// Writes the nonce and waits for the acknowledgement. What the client does to the stream after that
 /// is of no interest: go-libp2p resets it.
-async fn deliver(stream: Stream, nonce: u64) -> Result<(), NotDelivered> {
+async fn deliver<S>(stream: S, nonce: u64) -> Result<(), NotDelivered>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut framed = Framed::new(stream, DialBackServerCodec::new());
     framed
         .send(DialBack { nonce })
@@ -123,7 +126,10 @@ async fn deliver(stream: Stream, nonce: u64) -> Result<(), NotDelivered> {
         Some(Ok(DialBackResponse {
             status: DialBackStatus::Ok,
         })) => Ok(()),
-        None | Some(Err(crate::protocol::DecodeError::Io(_))) => Err(NotDelivered::StreamClosed),
+        Some(Err(DecodeError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => {
+            Err(NotDelivered::Reset)
+        }
+        None | Some(Err(DecodeError::Io(_))) => Err(NotDelivered::StreamClosed),
         Some(Err(_)) => Err(NotDelivered::WrongAnswer),
     }
 }
@@ -168,6 +174,60 @@ impl ConnectionHandler for Handler {
                 self.not_opened(&error);
             }
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// A stream that takes everything and then reads as it is told.
+    struct Ends(Option<io::ErrorKind>);
+
+    impl AsyncRead for Ends {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(self.0.map_or(Ok(0), |kind| Err(kind.into())))
+        }
+    }
+
+    impl AsyncWrite for Ends {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_reset_after_the_nonce_is_told_from_a_closed_stream_and_a_lost_connection() {
+        for (end, expected) in [
+            (Some(io::ErrorKind::ConnectionReset), NotDelivered::Reset),
+            (
+                Some(io::ErrorKind::NotConnected),
+                NotDelivered::StreamClosed,
+            ),
+            (None, NotDelivered::StreamClosed),
+        ] {
+            assert_eq!(block_on(deliver(Ends(end), 7)), Err(expected));
         }
     }
 }

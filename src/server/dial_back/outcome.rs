@@ -17,7 +17,7 @@ pub enum DialBackOutcome {
     /// The client acknowledged the nonce: the address is reachable. Answered `OK`.
     Delivered,
     /// A connection to the client was established, but the nonce was not acknowledged. Answered
-    /// `E_DIAL_BACK_ERROR`.
+    /// `E_DIAL_BACK_ERROR`, but for [`NotDelivered::Reset`].
     NotDelivered(NotDelivered),
     /// The network failed the dial, in the way that this kind of error tells. Answered
     /// `E_DIAL_ERROR`.
@@ -36,7 +36,12 @@ pub enum DialBackOutcome {
 pub enum NotDelivered {
     /// The client does not speak `/libp2p/autonat/2/dial-back`.
     ProtocolNotSupported,
-    /// The client reset or closed the stream without an answer.
+    /// The client reset the stream after the nonce was written. Answered `OK`, for go-libp2p's clients reset it right
+    /// after the acknowledgement, and over QUIC the reset overtakes what was written before it. A client that did
+    /// not want the nonce is not deceived: it knows what it has. Over yamux a reset looks like
+    /// [`StreamClosed`](Self::StreamClosed), but overtakes nothing.
+    Reset,
+    /// The client closed the stream without an answer.
     StreamClosed,
     /// The client answered with something other than a `DialBackResponse`.
     WrongAnswer,
@@ -70,7 +75,9 @@ impl DialBackOutcome {
     /// The statuses that the client reads.
     pub const fn statuses(&self) -> (ResponseStatus, DialStatus) {
         match self {
-            Self::Delivered => (ResponseStatus::Ok, DialStatus::Ok),
+            Self::Delivered | Self::NotDelivered(NotDelivered::Reset) => {
+                (ResponseStatus::Ok, DialStatus::Ok)
+            }
             Self::NotDelivered(_) => (ResponseStatus::Ok, DialStatus::DialBackError),
             Self::DialFailed(_) | Self::DialTimedOut | Self::WrongPeer(_) => {
                 (ResponseStatus::Ok, DialStatus::DialError)
@@ -182,6 +189,16 @@ mod tests {
         assert_eq!(
             outcome.statuses(),
             (ResponseStatus::Ok, DialStatus::DialError)
+        );
+    }
+
+    #[test]
+    fn a_reset_that_may_have_overtaken_the_acknowledgement_is_no_dial_back_error() {
+        let statuses = |why| DialBackOutcome::NotDelivered(why).statuses().1;
+        assert_eq!(statuses(NotDelivered::Reset), DialStatus::Ok);
+        assert_eq!(
+            statuses(NotDelivered::StreamClosed),
+            DialStatus::DialBackError
         );
     }
 
