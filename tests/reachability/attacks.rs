@@ -89,7 +89,11 @@ fn a_crowd_that_looks_independent_does_not_keep_the_others_from_being_asked() {
         world.run(minutes(10));
         let honest = world.requests.iter().filter(|(_, n, _)| *n >= 30).count();
         let verdict = world.verdict(&tcp());
-        println!("relayed {relayed}: honest asked {honest} of {}, {verdict:?}, {:?}", world.requests.len(), world.verdict_changes(&tcp()));
+        println!(
+            "relayed {relayed}: honest asked {honest} of {}, {verdict:?}, {:?}",
+            world.requests.len(),
+            world.verdict_changes(&tcp())
+        );
     }
 }
 
@@ -103,7 +107,11 @@ fn two_liars_filtered() {
         world.server_at(None, Answer::DialError);
     }
     world.run(hours(2));
-    println!("two liars: {:?} {:?}", world.verdict(&tcp()), world.verdict_changes(&tcp()));
+    println!(
+        "two liars: {:?} {:?}",
+        world.verdict(&tcp()),
+        world.verdict_changes(&tcp())
+    );
 }
 
 #[test]
@@ -113,19 +121,31 @@ fn observed_ips_that_change_all_the_time() {
     world.run(hours(2));
     let before = world.requests.len();
     for n in 0..3600u32 {
-        let observed = host(std::net::Ipv4Addr::from(0x0900_0000 + n * 7919).into()).with(Protocol::Tcp(4001));
+        let observed =
+            host(std::net::Ipv4Addr::from(0x0900_0000 + n * 7919).into()).with(Protocol::Tcp(4001));
         world.core.on_candidate(world.now, &observed);
         world.run(secs(2));
     }
-    let asked: usize = world.asked_about(&tcp()).iter().filter(|at| **at > hours(2)).count();
-    println!("restarts: requests {} before, {} after, about ours {asked}; {:?}", before, world.requests.len() - before, world.core.sizes());
+    let asked: usize = world
+        .asked_about(&tcp())
+        .iter()
+        .filter(|at| **at > hours(2))
+        .count();
+    println!(
+        "restarts: requests {} before, {} after, about ours {asked}; {:?}",
+        before,
+        world.requests.len() - before,
+        world.core.sizes()
+    );
     println!("{:?}", world.verdict(&tcp()));
 }
 
 #[test]
 fn claims_of_observed_addresses_do_not_keep_the_real_one_out() {
     let mut world = World::new();
-    world.core.on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
     for n in 0..1000u16 {
         for _ in 0..3 {
             let bogus = addr(&format!("/ip4/9.9.9.9/tcp/{}", 10_000 + n));
@@ -140,7 +160,11 @@ fn claims_of_observed_addresses_do_not_keep_the_real_one_out() {
         world.core.on_candidate(world.now, &tcp());
         world.run(minutes(1));
     }
-    println!("displaced: tracked {:?} {:?}", world.core.address(&tcp()).is_some(), world.verdict(&tcp()));
+    println!(
+        "displaced: tracked {:?} {:?}",
+        world.core.address(&tcp()).is_some(),
+        world.verdict(&tcp())
+    );
 }
 
 #[test]
@@ -148,6 +172,12 @@ fn an_address_that_is_removed_before_its_confirmation_goes_out_is_not_confirmed(
     let mut world = World::new();
     world.core.add_candidate(world.now, &tcp()).unwrap();
     world.stranger(server_ip(3), &tcp());
-    let _ = (ms(1), local_of(&tcp()), server_ip6(1), Summary::Public, PeerId::random());
+    let _ = (
+        ms(1),
+        local_of(&tcp()),
+        server_ip6(1),
+        Summary::Public,
+        PeerId::random(),
+    );
     let _: Option<ConnectionInfo> = None;
 }
