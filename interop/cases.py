@@ -47,7 +47,7 @@ class Case:
     ipv6: bool = False
     server_options: dict = field(default_factory=dict)
     server_count: int = 1
-    deadline: float = 30
+    deadline: float = 60
     settle: float = 1.0
     expected_seconds: float = 2
 
@@ -156,7 +156,6 @@ def our_client(peer, transport):
             ("verdict on the blackholed port", verdicts("unreachable", dropped)),
             ("verdict on the open port", verdicts("reachable", good)),
         ],
-        deadline=45,
         expected_seconds=20,
     )
     yield case(
@@ -411,7 +410,7 @@ def their_client(peer, transport):
                 ("their verdicts", says("reachable", *ten)),
                 ("on one connection", lambda run, lab: len(run.server.all("connected", dialed=False)) == 1),
             ],
-            deadline=70,
+            deadline=90,
             expected_seconds=50 if peer == "rust-libp2p" else 5,
         )
     if peer == "go-libp2p":

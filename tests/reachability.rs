@@ -6,6 +6,8 @@ mod attacks;
 mod candidates;
 #[path = "reachability/nonces.rs"]
 mod nonces;
+#[path = "reachability/properties.rs"]
+mod properties;
 #[path = "reachability/schedule.rs"]
 mod schedule;
 #[path = "reachability/servers.rs"]

@@ -24,6 +24,9 @@ pub enum DialBackOutcome {
     DialFailed(io::ErrorKind),
     /// The dial was not established in time. Answered `E_DIAL_ERROR`.
     DialTimedOut,
+    /// The dial was not established, but it had no fair chance: it went out when the request had little time left, or
+    /// this node was too busy to follow it. Says nothing about the address. Answered `E_INTERNAL_ERROR`.
+    DialGivenUp,
     /// Another peer than the client lives at the address. Answered `E_DIAL_ERROR`.
     WrongPeer(PeerId),
     /// This node did not dial. Says nothing about the address.
@@ -88,7 +91,7 @@ impl DialBackOutcome {
             Self::NotDialed(
                 NotDialed::NotSupported | NotDialed::OwnAddress | NotDialed::NoRoute,
             ) => (ResponseStatus::DialRefused, DialStatus::Unused),
-            Self::NotDialed(NotDialed::LocalFailure | NotDialed::Aborted) => {
+            Self::DialGivenUp | Self::NotDialed(NotDialed::LocalFailure | NotDialed::Aborted) => {
                 (ResponseStatus::InternalError, DialStatus::Unused)
             }
         }
