@@ -31,7 +31,7 @@ Examples:
 #[command(name = "check", after_help = EXIT_CODES)]
 pub(crate) struct Args {
     /// Servers to ask, as multiaddrs, with or without /p2p/PEER at the end
-    #[arg(value_name = "SERVER", required = true, value_parser = server)]
+    #[arg(value_name = "SERVER", required = true, value_parser = multiaddr)]
     pub(crate) servers: Vec<Multiaddr>,
 
     /// Listen on this port over TCP and over QUIC; 0 lets the system choose [default: 4001, if no other port is given]
@@ -147,6 +147,7 @@ fn multiaddr(text: &str) -> Result<Multiaddr, String> {
         Some(Transport::QuicDraft29) => {
             return Err("/quic is the draft that nobody speaks any more. Write /quic-v1".into());
         }
+        Some(Transport::Other) => return Err(no_transport(&addr)),
         Some(other) => {
             return Err(format!(
                 "{other:?} is not spoken here. Give a TCP or a QUIC address of it"
@@ -171,16 +172,17 @@ fn multiaddr(text: &str) -> Result<Multiaddr, String> {
     Ok(addr)
 }
 
-fn server(text: &str) -> Result<Multiaddr, String> {
-    multiaddr(text)
-}
-
 fn no_transport(addr: &Multiaddr) -> String {
     let has_udp = addr.iter().any(|part| matches!(part, Protocol::Udp(_)));
     let bare = addr.iter().find(|part| !matches!(part, Protocol::P2p(_)));
     match bare {
         None => "that is a peer ID alone. Say where the peer is: /ip4/IP/tcp/PORT/p2p/PEER".into(),
-        Some(_) if has_udp => format!("it lacks the transport. Did you mean {addr}/quic-v1?"),
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) if has_udp && addr.iter().count() == 2 => {
+            format!("it lacks the transport. Did you mean {addr}/quic-v1?")
+        }
+        Some(_) if addr.iter().count() > 1 => {
+            "it is neither a TCP nor a QUIC address, and no other is spoken here".into()
+        }
         Some(bare) => format!("it lacks the port. Did you mean {bare}/tcp/4001?"),
     }
 }
