@@ -38,7 +38,7 @@ pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, and panics with `what` if that takes too long.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
