@@ -85,3 +85,21 @@ pub struct Guides;
 #[cfg(all(doctest, feature = "metrics"))]
 #[doc = include_str!("../docs/server.md")]
 pub struct OperatingGuide;
+
+#[cfg(test)]
+mod tests {
+    use super::{client, reachability::Reachability, server};
+
+    /// Swarms and their events are moved between threads.
+    #[test]
+    fn what_an_application_holds_is_send() {
+        const fn send<T: Send>() {}
+        send::<client::Behaviour>();
+        send::<client::Event>();
+        send::<Reachability>();
+        send::<server::Behaviour>();
+        send::<server::Event>();
+        #[cfg(feature = "metrics")]
+        send::<crate::metrics::Metrics>();
+    }
+}
