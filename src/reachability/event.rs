@@ -68,7 +68,7 @@ pub enum ProbeEnd {
 impl ProbeEnd {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Reset => "reset",
@@ -128,7 +128,7 @@ pub enum ProbeOutcome {
 impl ProbeOutcome {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reachable(_) => "reachable",
             Self::DialError => "dial-error",
@@ -186,7 +186,7 @@ pub enum Summary {
 impl Summary {
     /// A fixed word for logs and metrics; the words of go-libp2p's `network.Reachability`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Public => "public",
