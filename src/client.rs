@@ -41,7 +41,7 @@ mod handler;
 
 pub use crate::reachability::{
     AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeOutcome, Probed,
-    Sizes, Sources, Summary, Vantage, Verdict, Violation,
+    RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict, Violation,
 };
 use handler::{Command, Do, Handler, Report, Said};
 

@@ -68,6 +68,8 @@
 
 pub mod address;
 pub mod client;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod protocol;
 pub mod reachability;
 pub mod server;

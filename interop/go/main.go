@@ -1,4 +1,4 @@
-// A go-libp2p peer that speaks AutoNAT v2, for the interoperability matrix.
+// A go-libp2p peer that speaks AutoNAT v2, for the interoperability matrix and the laboratory of NATs.
 //
 // It takes one argument, a JSON object of options, and prints one JSON object a line. It ends when its time is over or
 // its standard input is closed.
@@ -35,15 +35,28 @@ type options struct {
 	// Server: requests a minute; go-libp2p's default if absent.
 	Limit *int `json:"limit"`
 	// A whole host with EnableAutoNATv2 and its address manager, as Kubo has it.
-	Full    bool `json:"full"`
+	Full bool `json:"full"`
+	// Client: that host with all its defaults, which stays connected to its servers.
+	Lab     bool `json:"lab"`
 	Seconds int  `json:"seconds"`
 }
 
 var out sync.Mutex
 
+// When the first connection was established.
+var firstConnection time.Time
+
 func emit(event map[string]any) {
 	out.Lock()
 	defer out.Unlock()
+	now := time.Now()
+	event["at"] = float64(now.UnixMicro()) / 1e6
+	if event["event"] == "connected" && firstConnection.IsZero() {
+		firstConnection = now
+	}
+	if !firstConnection.IsZero() {
+		event["t"] = now.Sub(firstConnection).Seconds()
+	}
 	line, err := json.Marshal(event)
 	if err != nil {
 		panic(err)
@@ -162,12 +175,29 @@ func (tracer) ClientCompletedRequest([]autonatv2.Request, autonatv2.Result, erro
 
 func client(opts options) {
 	listen := libp2p.ListenAddrStrings(opts.Listen...)
-	if opts.Full {
-		h := newHost(listen, libp2p.EnableAutoNATv2())
+	if opts.Full || opts.Lab {
+		var h host.Host
+		if opts.Lab {
+			h = must(libp2p.New(listen, libp2p.EnableAutoNATv2()))
+			h.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+				emit(map[string]any{
+					"event":  "connected",
+					"peer":   c.RemotePeer().String(),
+					"dialed": c.Stat().Direction == network.DirOutbound,
+					"remote": c.RemoteMultiaddr().String(),
+				})
+			}})
+		} else {
+			h = newHost(listen, libp2p.EnableAutoNATv2())
+		}
 		sub := must(h.EventBus().Subscribe(new(event.EvtHostReachableAddrsChanged)))
 		ready(h)
 		for _, server := range opts.Servers {
-			connect(h, server)
+			if opts.Lab {
+				go stayConnected(h, server)
+			} else {
+				connect(h, server)
+			}
 		}
 		for e := range sub.Out() {
 			changed := e.(event.EvtHostReachableAddrsChanged)
@@ -208,6 +238,18 @@ func connect(h host.Host, server string) peer.ID {
 		fail(err)
 	}
 	return info.ID
+}
+
+// stayConnected dials a server again whenever it is lost, as a node does with its bootstrap peers.
+func stayConnected(h host.Host, server string) {
+	info := must(peer.AddrInfoFromString(server))
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		// Connected already, or tried again.
+		_ = h.Connect(ctx, *info)
+		cancel()
+		time.Sleep(5 * time.Second)
+	}
 }
 
 // ask makes one request. A client asks one server once in two minutes, and that can't be set: each request has a client

@@ -17,6 +17,9 @@ use crate::reachability::{
 pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// How many servers must agree before an address is left alone, where there are so many.
 const MARGIN: usize = 3;
+/// The score at which failures decide while others are still to be heard, if all are by servers of unknown ability. These
+/// fail together, where many have the same reason to be unable to dial: four in a row prove less than their weights.
+const HEARSAY: f64 = -6.0;
 /// The score at which failures alone are margin enough.
 const SURE: f64 = 2.0 * THRESHOLD;
 
@@ -241,9 +244,10 @@ impl Standing {
         if whole.is_filtered() && filtered {
             return Verdict::Filtered;
         }
+        let fresh_proof = evidence.fresh_until().is_some_and(|until| now < until);
         match self.challenge {
             None if self.is_decided() => self.verdict,
-            None => decide(whole, outlook, true, now).unwrap_or(self.verdict),
+            None => decide(whole, outlook, true, fresh_proof).unwrap_or(self.verdict),
             Some(challenge) if challenge.contradictions < 2 => self.verdict,
             Some(challenge) => {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
@@ -253,7 +257,7 @@ impl Standing {
                 if !few_suffice && outlook.able_left && tally.score > -SURE {
                     return self.verdict;
                 }
-                decide(tally, outlook, few_suffice, now).unwrap_or(self.verdict)
+                decide(tally, outlook, few_suffice, fresh_proof).unwrap_or(self.verdict)
             }
         }
     }
@@ -284,9 +288,8 @@ impl Standing {
     }
 }
 
-fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Option<Verdict> {
+fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, fresh_proof: bool) -> Option<Verdict> {
     let exhausted = !outlook.servers_left;
-    let fresh_proof = tally.has_fresh_proof(now);
     if tally.proofs > 0
         && (tally.score >= THRESHOLD || exhausted && (tally.score > 0.0 || fresh_proof))
     {
@@ -302,7 +305,12 @@ fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Op
         && tally.proofs == 0
         && tally.failures > 0
         && tally.score < 0.0;
-    (tally.score <= -THRESHOLD || unanimous).then_some(Verdict::Unreachable)
+    let enough = if tally.able_failures > 0 {
+        -THRESHOLD
+    } else {
+        HEARSAY
+    };
+    (tally.score <= enough || unanimous).then_some(Verdict::Unreachable)
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub enum Event {
 }
 
 /// One request, from the stream's opening to its end.
+///
+/// The `tracing` span `autonat_v2_dial_request` (level `DEBUG`) around each request has the same fields by the same
+/// names.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Served {
@@ -63,7 +66,7 @@ pub struct Served {
 }
 
 impl Served {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         client: PeerId,
         connection_id: ConnectionId,
         observed_ip: Option<IpAddr>,
@@ -85,30 +88,6 @@ impl Served {
             end: End::ClientLeft,
             duration: Duration::ZERO,
         }
-    }
-
-    pub(super) fn record_in(&self, span: &tracing::Span) {
-        if span.is_disabled() {
-            return;
-        }
-        span.record("asked", self.asked_in_all);
-        if let Some((_, addr)) = &self.tested {
-            span.record("tested", tracing::field::display(addr));
-        }
-        span.record("dial_data", self.dial_data_received);
-        if let Some(outcome) = &self.dial_back {
-            span.record("dial_back", tracing::field::debug(outcome));
-        }
-        if let Some(status) = &self.status {
-            span.record("status", tracing::field::display(status));
-        }
-        if let Some(status) = &self.dial_status {
-            span.record("dial_status", tracing::field::display(status));
-        }
-        span.record("end", tracing::field::debug(self.end));
-        let millis = u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX);
-        span.record("millis", millis);
-        span.in_scope(|| tracing::debug!("a dial request is over"));
     }
 }
 

@@ -62,6 +62,27 @@ fn a_proof_among_failures_is_what_counts_at_first() {
     }
 }
 
+/// Found in the laboratory: five of seven servers whose packets their own network drops failed at once, before the two
+/// that can dial were through.
+#[test]
+fn five_of_seven_servers_that_cannot_dial_do_not_decide_before_the_others_are_heard() {
+    for first in 0..7 {
+        for second in 0..first {
+            let mut world = World::of(&tcp(), vec![Answer::DialError; 7]);
+            for able in [first, second] {
+                world.servers[able].otherwise = Answer::DialBack;
+            }
+            world.run(secs(60));
+            let verdicts: Vec<_> = world
+                .verdict_changes(&tcp())
+                .into_iter()
+                .map(|(_, v)| v)
+                .collect();
+            assert_eq!(verdicts, [Verdict::Reachable], "{first} and {second} can");
+        }
+    }
+}
+
 /// The wrong first verdict that servers without ability can bring about is not for ever.
 #[test]
 fn one_able_server_among_many_that_are_not_corrects_a_wrong_first_verdict() {

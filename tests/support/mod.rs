@@ -35,10 +35,10 @@ mod transport;
 
 pub use naked::{Face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
-pub use transport::{Dials, Scope, loopback, public, recording_swarm, swarm};
+pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, and panics with `what` if that takes too long.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
@@ -73,7 +73,15 @@ where
     B: NetworkBehaviour + Send,
     B::ToSwarm: Debug + Send,
 {
-    pub fn spawn(mut swarm: Swarm<B>) -> Self {
+    pub fn spawn(swarm: Swarm<B>) -> Self {
+        Self::spawn_observed(swarm, |_| {})
+    }
+
+    /// As [`Node::spawn`]; `observe` sees each event once, when it occurs.
+    pub fn spawn_observed(
+        mut swarm: Swarm<B>,
+        observe: impl Fn(&SwarmEvent<B::ToSwarm>) + Send + 'static,
+    ) -> Self {
         let peer_id = *swarm.local_peer_id();
         let (tasks, mut inbox) = mpsc::unbounded_channel::<Task<B>>();
         let (outbox, events) = mpsc::unbounded_channel();
@@ -86,6 +94,7 @@ where
                     },
                     event = swarm.select_next_some() => {
                         tracing::trace!(peer = %swarm.local_peer_id(), ?event);
+                        observe(&event);
                         // Nobody may be interested any more.
                         let _ = outbox.send(event);
                     }
