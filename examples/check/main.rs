@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     error::Error,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -312,9 +312,8 @@ impl Check {
             client::Event::NatMappingChanged { new, .. } => {
                 self.say(&format!("the NAT's port mapping is {}", new.as_str()));
             }
-            client::Event::ServersWanted { known, wanted } => self.say(&format!(
-                "{known} server{} to ask; {wanted} would make it surer",
-                if known == 1 { "" } else { "s" }
+            client::Event::ServersWanted { known, wanted } if known > 0 => self.say(&format!(
+                "servers to ask: {known}; with {wanted} the answer would be surer"
             )),
             _ => {}
         }
@@ -406,83 +405,76 @@ fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<(), Failure> {
         false => &args.bind,
     };
     let (tcp, quic) = args.ports();
+    let mut addrs = Vec::new();
     for ip in ips {
-        let tcp = tcp
-            .iter()
-            .map(|port| (Protocol::Tcp(*port), None, "TCP", port));
-        let quic = quic
-            .iter()
-            .map(|port| (Protocol::Udp(*port), Some(Protocol::QuicV1), "UDP", port));
-        for (port, above, kind, number) in tcp.chain(quic) {
-            let addr = Multiaddr::from(*ip).with(port);
-            let addr = above.into_iter().fold(addr, Multiaddr::with);
-            let Err(error) = swarm.listen_on(addr) else {
-                continue;
-            };
-            // Not every machine has IPv6.
-            if args.bind.is_empty() && ip.is_ipv6() {
-                continue;
-            }
-            return Err(Failure::new(listen_error(&error, *ip, kind, *number)));
+        let mut has_ip = true;
+        for port in &tcp {
+            let bound = TcpListener::bind((*ip, *port)).map(drop);
+            has_ip &= is_free(bound, *ip, "TCP", *port, args)?;
+            addrs.extend(has_ip.then(|| Multiaddr::from(*ip).with(Protocol::Tcp(*port))));
         }
+        for port in &quic {
+            let bound = UdpSocket::bind((*ip, *port)).map(drop);
+            has_ip &= is_free(bound, *ip, "UDP", *port, args)?;
+            let addr = Multiaddr::from(*ip).with(Protocol::Udp(*port));
+            addrs.extend(has_ip.then(|| addr.with(Protocol::QuicV1)));
+        }
+    }
+    for addr in addrs {
+        let listening = swarm.listen_on(addr.clone());
+        listening.map_err(|error| Failure::new(format!("can't listen on {addr}: {error}")))?;
     }
     Ok(())
 }
 
-fn listen_error(error: &TransportError<io::Error>, ip: IpAddr, kind: &str, port: u16) -> String {
-    let TransportError::Other(error) = error else {
-        return format!("can't listen on {ip}: {error}");
-    };
-    match root(error).map(io::Error::kind) {
-        Some(io::ErrorKind::AddrInUse) => format!(
+/// Whether the port could be bound. libp2p shares its TCP ports, so it would listen beside another program that does so
+/// too, and get only some of the dial-backs.
+fn is_free(
+    bound: io::Result<()>,
+    ip: IpAddr,
+    kind: &str,
+    port: u16,
+    args: &Args,
+) -> Result<bool, Failure> {
+    let Err(error) = bound else { return Ok(true) };
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
             "can't listen on {kind} port {port}: another program does. Stop it while you check, or give another port with \
              --port"
         ),
-        Some(io::ErrorKind::PermissionDenied) => format!(
+        io::ErrorKind::PermissionDenied => format!(
             "can't listen on {kind} port {port}: not allowed. Ports under 1024 need privileges; give another with --port"
         ),
-        Some(io::ErrorKind::AddrNotAvailable) => {
+        // Not every machine has IPv6.
+        _ if args.bind.is_empty() && ip.is_ipv6() => return Ok(false),
+        io::ErrorKind::AddrNotAvailable => {
             format!(
                 "can't listen on {ip}: this machine does not have that IP. Give one that it has with --bind"
             )
         }
         _ => format!("can't listen on {kind} port {port} of {ip}: {error}"),
-    }
-}
-
-/// The error of the operating system inside of `error`.
-fn root<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let mut found = None;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<io::Error>();
-        found = io.or(found);
-        // An `io::Error` passes over the error that it wraps when asked for its source.
-        next = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    found
+    };
+    Err(Failure::new(why))
 }
 
 /// Why a dial failed, in a person's words.
 fn dial_error(error: &DialError) -> String {
     match error {
-        DialError::Transport(errors) => match errors.first() {
-            Some((_, TransportError::Other(error))) => match root(error) {
-                Some(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
-                    "nobody listens there (connection refused)".to_owned()
-                }
-                Some(io) if io.kind() == io::ErrorKind::TimedOut => {
-                    "nobody answers there (timed out)".to_owned()
-                }
-                Some(io) => io.to_string(),
-                None => error.to_string(),
-            },
-            Some((_, error)) => error.to_string(),
-            None => "there is no address to dial".to_owned(),
-        },
+        DialError::Transport(errors) => {
+            let text = match errors.first() {
+                Some((_, TransportError::Other(error))) => error.to_string(),
+                Some((_, error)) => error.to_string(),
+                None => "there is no address to dial".to_owned(),
+            };
+            // The kind of the operating system's error is lost on the way up.
+            if text.contains("refused") {
+                "nobody listens there (connection refused)".to_owned()
+            } else if text.to_lowercase().contains("time") && text.contains("out") {
+                "nobody answers there (timed out)".to_owned()
+            } else {
+                text
+            }
+        }
         DialError::WrongPeerId { obtained, .. } => {
             format!("another peer is there: {obtained}. Was the server's key changed?")
         }

@@ -123,7 +123,7 @@ impl Report {
 
     fn to_text(&self) -> String {
         let mut text = format!("\n{}\n", self.headline());
-        if !self.addresses.is_empty() {
+        if !self.addresses.is_empty() && self.answer() != Answer::NoServer {
             text.push('\n');
             text.push_str(&self.table());
         }
@@ -139,11 +139,17 @@ impl Report {
         let all = self.addresses.len();
         let reachable = self.count(Verdict::Reachable);
         match self.answer() {
-            Answer::Reachable if reachable == all => {
-                format!("YES. Strangers can reach this machine on {}.", each(all))
-            }
             Answer::Reachable => {
-                format!("YES. Strangers can reach this machine on {reachable} of {all} addresses.")
+                let on = match reachable == all {
+                    true => each(all),
+                    false => format!("{reachable} of {all} addresses"),
+                };
+                match self.is_independent() {
+                    true => format!("YES. Strangers can reach this machine on {on}."),
+                    false => format!(
+                        "YES, most likely. The servers get through to this machine on {on}."
+                    ),
+                }
             }
             Answer::Unreachable if self.count(Verdict::Filtered) > 0 => {
                 "NO. Only hosts that this machine contacted first get through; strangers don't."
@@ -291,6 +297,7 @@ impl Report {
                         State::Useless(why) => *why,
                         _ => "it did not say what it speaks",
                     };
+                    let why = why.trim_end_matches('.');
                     advice.push(format!("Server {} ({}): {why}.", i + 1, server.addr));
                 }
             }

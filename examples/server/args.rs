@@ -75,6 +75,10 @@ pub(crate) struct Policy {
     #[arg(long)]
     allow_names: bool,
 
+    /// Don't dial addresses in this network, even if they are public: your own, for example
+    #[arg(long, value_name = "IP/BITS", value_parser = network)]
+    refuse_network: Vec<(IpAddr, u8)>,
+
     /// Addresses of a request that are looked at [default: 50]
     #[arg(long, value_name = "N")]
     max_addresses: Option<usize>,
@@ -171,6 +175,7 @@ impl Args {
         let config = Config::default()
             .with_private_addresses_allowed(policy.allow_private)
             .with_names_allowed(policy.allow_names)
+            .with_refused_networks(policy.refuse_network.iter().copied())
             .with_neighbourhood(
                 limits.v4_prefix.unwrap_or(24),
                 limits.v6_prefix.unwrap_or(56),
@@ -240,4 +245,13 @@ fn set<T>(config: Config, value: Option<T>, with: impl FnOnce(Config, T) -> Conf
         Some(value) => with(config, value),
         None => config,
     }
+}
+
+fn network(text: &str) -> Result<(IpAddr, u8), String> {
+    let mistake = || "not a network. One looks like 203.0.113.0/24 or 2001:db8::/32".to_owned();
+    let (ip, bits) = text.split_once('/').ok_or_else(mistake)?;
+    let ip: IpAddr = ip.parse().map_err(|_| mistake())?;
+    let bits: u8 = bits.parse().map_err(|_| mistake())?;
+    let longest = if ip.is_ipv4() { 32 } else { 128 };
+    (bits <= longest).then_some((ip, bits)).ok_or_else(mistake)
 }

@@ -10,7 +10,7 @@ mod identity;
 use std::{
     error::Error,
     io,
-    net::IpAddr,
+    net::{IpAddr, TcpListener, UdpSocket},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -30,7 +30,10 @@ use libp2p::{
 };
 #[cfg(feature = "metrics")]
 use libp2p_autonat_v2::metrics::{Metrics, Recorder, Registry};
-use libp2p_autonat_v2::server::{self, DialBack, Event};
+use libp2p_autonat_v2::{
+    address::{self, PortProtocol},
+    server::{self, DialBack, Event},
+};
 
 /// How long requests under way may take after the first signal to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -272,7 +275,13 @@ fn dialer(ips: &[IpAddr]) -> Result<Swarm<DialBack>, Box<dyn Error>> {
 
 fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<Vec<ListenerId>, String> {
     let mut listeners = Vec::new();
-    for (addr, must) in args.listen() {
+    let addrs = args.listen();
+    for (addr, _) in &addrs {
+        if is_taken(addr) {
+            return Err(format!("can't listen on {addr}: another program does"));
+        }
+    }
+    for (addr, must) in addrs {
         match swarm.listen_on(addr.clone()) {
             Ok(id) => listeners.push(id),
             Err(error) if must => return Err(format!("can't listen on {addr}: {error}")),
@@ -281,6 +290,15 @@ fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<Vec<ListenerId>, 
         }
     }
     Ok(listeners)
+}
+
+/// libp2p shares its TCP ports: a second server would listen beside the first and get some of its clients.
+fn is_taken(addr: &Multiaddr) -> bool {
+    let bound = address::thin_waist(addr).map(|at| match at.protocol {
+        PortProtocol::Tcp => TcpListener::bind((at.ip, at.port)).map(drop),
+        PortProtocol::Udp => UdpSocket::bind((at.ip, at.port)).map(drop),
+    });
+    matches!(bound, Some(Err(error)) if error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// SIGINT, and SIGTERM where there is one.
