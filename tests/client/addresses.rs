@@ -1,13 +1,13 @@
 //! Addresses come and go.
 
-use libp2p::{Multiaddr, swarm::SwarmEvent};
+use libp2p::Multiaddr;
 use libp2p_autonat_v2::client::{
     CandidateError, Config, NotTracked, ProbeOutcome, Summary, Verdict,
 };
 
 use crate::{
     scene::{brisk, external, honest, listen, over_both, probed_by, summary_becomes},
-    support::serving::{Client, QUIC, TCP, TestedEvent},
+    support::serving::{Client, QUIC, TCP},
 };
 
 #[tokio::test]
