@@ -161,7 +161,7 @@ async fn server() -> Observed<Server> {
         identify: identify(&keypair),
         autonat: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO)
                 .with_max_requests_per_minute_per_peer(3),
         ),
