@@ -1,11 +1,8 @@
 //! A node that adapts to its reachability: it serves the DHT while it is public, and keeps a slot on a relay while it is
 //! private, so that others reach it by hole punching or through the relay.
 //!
-//! `cargo run --example full_node -- /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...` joins at these peers, and reserves on the
-//! first of them that lets it. `LISTEN` is a multiaddr to listen on, by default a random TCP port. `ALLOW_PRIVATE=1`
-//! tests private addresses too, for a network of one's own.
-
-use std::{env, error::Error, iter::Cycle, time::Duration, vec::IntoIter};
+//! `cargo run --example full_node -- /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...` joins at these peers and reserves on one
+//! that lets it. `LISTEN` is a multiaddr (by default a random TCP port); `ALLOW_PRIVATE=1` is for a network of one's own.
 
 use futures::StreamExt;
 use libp2p::{
@@ -22,6 +19,7 @@ use libp2p::{
     upnp, yamux,
 };
 use libp2p_autonat_v2::{client, client::Event, client::Summary, server};
+use std::{env, error::Error, iter::Cycle, time::Duration, vec::IntoIter};
 
 #[derive(NetworkBehaviour)]
 struct Node {
@@ -61,16 +59,13 @@ impl Node {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let peers = env::args().skip(1).map(|peer| peer.parse());
-    let peers = peers.collect::<Result<Vec<Multiaddr>, _>>()?;
+    let peers: Vec<Multiaddr> = peers.collect::<Result<_, _>>()?;
+    let (noise, yamux) = (noise::Config::new, yamux::Config::default);
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(
-            Default::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )?
+        .with_tcp(Default::default(), noise, yamux)?
         .with_quic()
-        .with_relay_client(noise::Config::new, yamux::Config::default)?
+        .with_relay_client(noise, yamux)?
         .with_behaviour(Node::new)?
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(300)))
         .build();
@@ -79,10 +74,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for peer in &peers {
         swarm.dial(peer.clone())?;
     }
-    let mut relay = RelaySlot {
-        relays: peers.into_iter().cycle(),
-        listener: None,
-    };
+    let (relays, listener) = (peers.into_iter().cycle(), None);
+    let mut relay = RelaySlot { relays, listener };
     let mut retry = tokio::time::interval(Duration::from_secs(10));
     loop {
         tokio::select! {
@@ -145,11 +138,10 @@ impl RelaySlot {
         match (swarm.behaviour().autonat.summary(), self.listener) {
             (Summary::Public, Some(slot)) => _ = swarm.remove_listener(slot),
             (Summary::Private, None) => {
-                let relay = self
-                    .relays
-                    .next()
-                    .map(|relay| relay.with(Protocol::P2pCircuit));
-                self.listener = relay.and_then(|relay| swarm.listen_on(relay).ok());
+                let Some(relay) = self.relays.next() else {
+                    return;
+                };
+                self.listener = swarm.listen_on(relay.with(Protocol::P2pCircuit)).ok();
             }
             _ => {}
         }

@@ -15,10 +15,10 @@ use tokio::{
 };
 
 /// How long a test waits for what must happen. Generous, as it is only spent on failure.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary of an example, which cargo builds together with the tests.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let target = test
         .ancestors()
@@ -36,7 +36,7 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// A running example. Killed when it is dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
     /// All that was printed, for the message of a failing test.
@@ -44,7 +44,7 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(example(name))
             .args(args)
             .envs(env.iter().copied())
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// The rest of the first line that contains `marker`, from there on.
-    pub async fn line(&mut self, marker: &str) -> String {
+    pub(crate) async fn line(&mut self, marker: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match tokio::time::timeout_at(deadline, self.lines.recv()).await {
@@ -80,7 +80,7 @@ impl Process {
         }
     }
 
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.expect("it can be waited for"),
             Err(_) => panic!("it did not end in time:\n{}", self.log()),
@@ -88,7 +88,7 @@ impl Process {
     }
 
     #[cfg(unix)]
-    pub async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it runs").to_string();
         let sent = Command::new("kill")
             .args(["-s", name, &id])
@@ -120,14 +120,14 @@ fn forward(
 
 /// What a tool printed and how it ended.
 #[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs an example to its end.
-pub async fn run(name: &str, args: &[&str]) -> Run {
+pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
     let output = Command::new(example(name))
         .args(args)
         .env_remove("RUST_LOG")
@@ -146,16 +146,16 @@ pub async fn run(name: &str, args: &[&str]) -> Run {
 }
 
 /// A directory that is removed when it is dropped.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("autonat-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("the temporary directory can be written");
         Self(path)
     }
 
-    pub fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 }
@@ -167,7 +167,7 @@ impl Drop for Scratch {
 }
 
 /// The server on loopback, and the addresses that it listens on over TCP and QUIC.
-pub async fn server(scratch: &Scratch, more: &[&str]) -> (Process, String, String) {
+pub(crate) async fn server(scratch: &Scratch, more: &[&str]) -> (Process, String, String) {
     let key = scratch.file("key");
     let mut args = vec!["--key", &key, "--allow-private"];
     args.extend(["--listen", "/ip4/127.0.0.1/tcp/0"]);
