@@ -312,7 +312,7 @@ impl Check {
             client::Event::NatMappingChanged { new, .. } => {
                 self.say(&format!("the NAT's port mapping is {}", new.as_str()));
             }
-            client::Event::ServersWanted { known, wanted } if known > 0 => self.say(&format!(
+            client::Event::ServersWanted { known, wanted, .. } if known > 0 => self.say(&format!(
                 "servers to ask: {known}; with {wanted} the answer would be surer"
             )),
             _ => {}
