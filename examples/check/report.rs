@@ -272,11 +272,20 @@ impl Report {
                             .to_owned(),
                     );
                 }
-                if self
+                let mut refused = self
                     .addresses
                     .iter()
-                    .any(|report| self.nobody_dials(report))
+                    .filter(|report| self.nobody_dials(report));
+                if refused
+                    .clone()
+                    .any(|report| !address::is_public(&report.address))
                 {
+                    advice.push(
+                        "Servers turned private addresses down. Most never dial them; a server of your own does with \
+                         --allow-private."
+                            .to_owned(),
+                    );
+                } else if refused.next().is_some() {
                     advice.push(
                         "No server dials some of the addresses: ask one that speaks that transport and IP version."
                             .to_owned(),

@@ -173,15 +173,15 @@ impl Args {
     pub(crate) fn config(&self) -> Config {
         let (policy, limits) = (&self.policy, &self.limits);
         let config = Config::default()
-            .with_private_addresses_allowed(policy.allow_private)
-            .with_names_allowed(policy.allow_names)
+            .with_private_addresses(policy.allow_private)
+            .with_names(policy.allow_names)
             .with_refused_networks(policy.refuse_network.iter().copied())
             .with_neighbourhood(
                 limits.v4_prefix.unwrap_or(24),
                 limits.v6_prefix.unwrap_or(56),
             );
         let config = set(config, policy.max_addresses, Config::with_max_addresses);
-        let counts: [(Option<u32>, fn(Config, u32) -> Config); 9] = [
+        let counts: [(Option<u32>, With<u32>); 9] = [
             (limits.requests, Config::with_max_requests_per_minute),
             (
                 limits.requests_per_peer,
@@ -222,7 +222,7 @@ impl Args {
             Config::with_max_streams_per_connection,
         );
         let config = set(config, limits.message_len, Config::with_max_message_len);
-        let times: [(Option<u64>, fn(Config, Duration) -> Config); 6] = [
+        let times: [(Option<u64>, With<Duration>); 6] = [
             (limits.request_timeout, Config::with_request_timeout),
             (limits.read_timeout, Config::with_read_timeout),
             (limits.dial_data_timeout, Config::with_dial_data_timeout),
@@ -238,6 +238,9 @@ impl Args {
         })
     }
 }
+
+/// An option of the configuration.
+type With<T> = fn(Config, T) -> Config;
 
 /// Sets what was given, and leaves the default otherwise.
 fn set<T>(config: Config, value: Option<T>, with: impl FnOnce(Config, T) -> Config) -> Config {

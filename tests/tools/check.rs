@@ -5,7 +5,10 @@ use std::net::TcpListener;
 use libp2p::{PeerId, identify, swarm::NetworkBehaviour};
 use serde_json::Value;
 
-use crate::process::{Run, Scratch, run, server};
+use crate::{
+    full_node::{EVERY_PORT, Firewall, host},
+    process::{Run, Scratch, run, server},
+};
 
 const LOCAL: [&str; 5] = ["--allow-private", "--bind", "127.0.0.1", "--port", "0"];
 
@@ -168,29 +171,26 @@ async fn the_json_says_all_that_the_table_says() {
 
 #[tokio::test]
 async fn an_unreachable_machine_ends_with_1() {
-    // The server sees 127.0.0.1 and no address of this machine but the one that is named, which is closed.
-    let scratch = Scratch::new("check-1");
-    let (_server, tcp, _) = server(&scratch, &[]).await;
-    let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
-    let args = [
-        "--allow-private",
-        "--bind",
-        "::1",
-        "--quic",
-        "0",
-        "--external",
-        &closed,
-    ];
-    let run = run("check", &[&args[..], &["--json", &tcp]].concat()).await;
-    let json = json(&run);
-    let verdict = |json: &Value| {
-        let all = json["addresses"].as_array().expect("a list").clone();
-        let named = all.into_iter().find(|entry| entry["address"] == closed);
-        named.expect("it is tracked")["verdict"].clone()
-    };
-    assert_eq!(verdict(&json), "unreachable", "{json}");
-    // An IPv4 server can't dial the IPv6 listener: not all is known, so the machine is not called unreachable for it.
-    assert!(matches!(run.code, 1 | 3), "{run:?}");
+    let closed = Firewall::default();
+    closed.lock().expect("not poisoned").insert(EVERY_PORT);
+    let (one, other) = (host(&closed).await, host(&closed).await);
+    let args = ["--allow-private", "--bind", "127.0.0.1", "--tcp", "0"];
+    let run = run(
+        "check",
+        &[&args[..], &[&one.to_string(), &other.to_string()]].concat(),
+    )
+    .await;
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(
+        run.stdout
+            .contains("NO. Strangers cannot reach this machine on its one address"),
+        "{run:?}"
+    );
+    assert!(
+        run.stdout.contains("firewall"),
+        "there is no NAT to forward a port on: {run:?}"
+    );
+    assert!(run.stdout.contains("relay"), "{run:?}");
 }
 
 #[tokio::test]

@@ -29,8 +29,11 @@ use libp2p_autonat_v2::{
 
 use crate::process::{PATIENCE, Process};
 
+/// Stands for all ports in a [`Firewall`].
+pub(crate) const EVERY_PORT: u16 = 0;
+
 /// The ports that no dial gets through to.
-type Firewall = Arc<Mutex<BTreeSet<u16>>>;
+pub(crate) type Firewall = Arc<Mutex<BTreeSet<u16>>>;
 type Inner = Boxed<(PeerId, StreamMuxerBox)>;
 
 struct Firewalled {
@@ -62,7 +65,8 @@ impl Transport for Firewalled {
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
         let port = address::thin_waist(&addr).map_or(0, |waist| waist.port);
-        if self.closed.lock().expect("not poisoned").contains(&port) {
+        let closed = self.closed.lock().expect("not poisoned");
+        if closed.contains(&EVERY_PORT) || closed.contains(&port) {
             let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
             return Ok(std::future::ready(Err(refused)).boxed());
         }
@@ -93,7 +97,7 @@ struct Host {
 }
 
 /// A relay that serves AutoNAT v2 too, and dials through a firewall. Runs until the test ends.
-async fn host(closed: &Firewall) -> Multiaddr {
+pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
     let dialer = Keypair::generate_ed25519();
@@ -104,7 +108,7 @@ async fn host(closed: &Firewall) -> Multiaddr {
     };
     let peer = dialer.public().to_peer_id();
     let dialer = Swarm::new(firewalled.boxed(), DialBack::default(), peer, config());
-    let allowed = server::Config::default().with_private_addresses_allowed(true);
+    let allowed = server::Config::default().with_private_addresses(true);
     let behaviour = Host {
         identify: identify::Behaviour::new(identify::Config::new("/test/1".into(), key.public())),
         relay: relay::Behaviour::new(me, relay::Config::default()),
