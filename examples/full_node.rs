@@ -101,7 +101,7 @@ fn on_event(swarm: &mut Swarm<Node>, relay: &mut RelaySlot, event: SwarmEvent<No
                 let public = new == Summary::Public;
                 let mode = if public { Mode::Server } else { Mode::Client };
                 node.kad.set_mode(Some(mode));
-                println!("{}: the DHT is in {mode} mode", new.as_str());
+                println!("{}: the DHT is in {} mode", new.as_str(), node.kad.mode());
                 relay.adapt(swarm);
             }
             Event::VerdictChanged { address, new, .. } => println!("{address} is {}", new.as_str()),
