@@ -54,16 +54,6 @@ impl Scene {
         Self::with_config(transport, unhurried()).await
     }
 
-    /// A client that waits for longer than any number of streams takes.
-    async fn patient(transport: &str) -> Self {
-        let forever = Duration::from_secs(600);
-        Self::with_config(
-            transport,
-            Config::default().with_request_timeouts(forever, forever),
-        )
-        .await
-    }
-
     async fn with_config(transport: &str, config: Config) -> Self {
         let mut server = RawServer::new();
         let served_at = server.node.listen(transport).await;
@@ -672,7 +662,7 @@ async fn answers_a_byte_at_a_time() {
 #[tokio::test]
 async fn a_thousand_dial_back_streams() {
     over_both(async |transport| {
-        let mut scene = Scene::patient(transport).await;
+        let mut scene = Scene::new(transport).await;
         let asked = scene.asked().await;
         let connection = scene.server.dial(asked.client, &scene.address).await;
         // Two may be silent for a while; there is no room for a third one.
@@ -704,7 +694,7 @@ async fn a_thousand_dial_back_streams() {
 #[tokio::test]
 async fn a_thousand_wrong_nonces() {
     over_both(async |transport| {
-        let mut scene = Scene::patient(transport).await;
+        let mut scene = Scene::new(transport).await;
         let asked = scene.asked().await;
         let connection = scene.server.dial(asked.client, &scene.address).await;
         for wrong in 0..1_000 {

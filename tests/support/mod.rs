@@ -15,6 +15,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     future::Future,
+    net::SocketAddr,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Stream, Swarm,
     identity::Keypair,
+    multiaddr::Protocol,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -275,6 +277,17 @@ pub fn from_new_port(addr: Multiaddr) -> DialOpts {
         .address(addr)
         .allocate_new_port()
         .build()
+}
+
+/// The socket address of an IP and a port.
+pub fn address_of(addr: &Multiaddr) -> SocketAddr {
+    let mut parts = addr.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port) | Protocol::Udp(port))) => {
+            (ip, port).into()
+        }
+        other => panic!("not an IPv4 address and a port: {other:?}"),
+    }
 }
 
 /// A peer that speaks raw bytes.
