@@ -49,7 +49,7 @@ mod dispatch;
 mod event;
 pub use event::{
     AddressReport, CandidateError, Event, NotTracked, Output, ProbeEnd, ProbeOutcome, ProbeRequest,
-    Probed, Summary, Violation,
+    Probed, RequestCompleted, Summary, Violation,
 };
 
 mod evidence;
@@ -369,6 +369,7 @@ impl Reachability {
                 new: Verdict::Unknown,
                 vantage: None,
                 confidence: 0.5,
+                time_to_verdict: None,
             }));
         }
         self.withdraw(id, |sources| sources.confirmed = false, now);

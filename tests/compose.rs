@@ -70,7 +70,7 @@ fn behaviour(keypair: &Keypair, relay: relay::client::Behaviour) -> Whole {
         ),
         autonat_server: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO),
         ),
     }

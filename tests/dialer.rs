@@ -201,7 +201,7 @@ async fn requests_on_the_dial_back(autonat: server::Behaviour) -> usize {
 }
 
 fn config() -> Config {
-    Config::default().with_private_addresses_allowed(true)
+    Config::default().with_private_addresses(true)
 }
 
 #[tokio::test]

@@ -338,7 +338,7 @@ async fn a_dial_that_another_behaviour_forbids_is_a_rejection_and_says_nothing_a
     let limits = libp2p::connection_limits::ConnectionLimits::default()
         .with_max_established_outgoing(Some(0));
     let behaviour = Limited {
-        server: server::Behaviour::new(Config::default().with_private_addresses_allowed(true)),
+        server: server::Behaviour::new(Config::default().with_private_addresses(true)),
         limits: libp2p::connection_limits::Behaviour::new(limits),
     };
     let (swarm, _) = recording_swarm(Keypair::generate_ed25519(), behaviour, Scope::Loopback);
@@ -575,7 +575,7 @@ async fn a_dialer_of_its_own_dials_under_another_peer_id() {
         Scope::Loopback,
     );
     let dialer_id = *dialer.local_peer_id();
-    let config = Config::default().with_private_addresses_allowed(true);
+    let config = Config::default().with_private_addresses(true);
     let behaviour = server::Behaviour::with_dialer(config, dialer);
     let mut server = Server::with_behaviour(behaviour, Scope::Loopback);
 
@@ -618,7 +618,7 @@ async fn a_dialer_of_its_own_takes_no_connection() {
             break address;
         }
     };
-    let config = prompt().with_private_addresses_allowed(true);
+    let config = prompt().with_private_addresses(true);
     let behaviour = server::Behaviour::with_dialer(config, dialer);
     let mut server = Server::with_behaviour(behaviour, Scope::Loopback);
     let server_at = server.listen(QUIC).await;

@@ -136,12 +136,15 @@ impl Reachability {
             return;
         };
         let report = self.report(candidate);
+        let first = old == Verdict::Unknown
+            && candidate.standing.decided_at() == Some(candidate.standing.since());
         self.outputs.push_back(Output::Event(Event::VerdictChanged {
             address: report.address,
             old,
             new: report.verdict,
             vantage: report.vantage,
             confidence: report.confidence,
+            time_to_verdict: report.time_to_verdict.filter(|_| first),
         }));
     }
 

@@ -93,15 +93,15 @@ impl Reachability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sizes {
-    /// Tracked addresses, bounded by [`Config::with_max_addresses`].
+    /// Tracked addresses, bounded by [`Config::with_max_addresses`](crate::client::Config::with_max_addresses).
     pub addresses: usize,
     /// Outcomes that count, at most 8 an address.
     pub outcomes: usize,
-    /// Connected servers, bounded by [`Config::with_max_servers`].
+    /// Connected servers, bounded by [`Config::with_max_servers`](crate::client::Config::with_max_servers).
     pub servers: usize,
     /// Servers that have left and are remembered, bounded likewise.
     pub remembered_servers: usize,
-    /// Contacted IPs, bounded by [`Config::with_max_contacted_ips`].
+    /// Contacted IPs, bounded by [`Config::with_max_contacted_ips`](crate::client::Config::with_max_contacted_ips).
     pub contacted_ips: usize,
     /// Probes under way or waiting for a nonce.
     pub probes: usize,

@@ -42,7 +42,7 @@ pub enum Verdict {
 impl Verdict {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Reachable => "reachable",

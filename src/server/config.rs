@@ -83,7 +83,7 @@ impl Config {
     /// node connect to any port of this host and of the networks that it is on. Multicast,
     /// unspecified and reserved addresses are not dialed in any case.
     #[must_use]
-    pub const fn with_private_addresses_allowed(mut self, allowed: bool) -> Self {
+    pub const fn with_private_addresses(mut self, allowed: bool) -> Self {
         self.rules.private_addresses = allowed;
         self
     }
@@ -97,7 +97,7 @@ impl Config {
     /// dials per target. One name may stand for many hosts, of which `libp2p-dns` dials up to 16. `/dnsaddr` is never
     /// dialed.
     #[must_use]
-    pub const fn with_names_allowed(mut self, allowed: bool) -> Self {
+    pub const fn with_names(mut self, allowed: bool) -> Self {
         self.rules.names = allowed;
         self
     }

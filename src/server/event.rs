@@ -15,7 +15,7 @@ use super::{DialBackOutcome, Limit, PassedOver};
 use crate::protocol::{DialStatus, ResponseStatus};
 
 /// An event of the [`Behaviour`](super::Behaviour).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A request that was admitted has ended, whichever way. One per request.
@@ -30,7 +30,7 @@ pub enum Event {
 ///
 /// The `tracing` span `autonat_v2_dial_request` (level `DEBUG`) around each request has the same fields by the same
 /// names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
     /// Who asked.
@@ -66,7 +66,7 @@ pub struct Served {
 }
 
 impl Served {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         client: PeerId,
         connection_id: ConnectionId,
         observed_ip: Option<IpAddr>,
@@ -107,7 +107,7 @@ pub enum End {
 }
 
 /// Requests that were turned away unread, summed up. At most one event per second and limit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
     /// The limit that they were over.
@@ -121,7 +121,7 @@ pub struct Rejected {
 }
 
 /// Violations of the protocol, summed up. At most one event per second and cause.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Misbehaved {
     /// What the clients did.

@@ -54,6 +54,29 @@ pub enum PassedOver {
     CannotDial(Transport),
 }
 
+impl PassedOver {
+    /// The reason in a few fixed words, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unparsable => "unparsable",
+            Self::Relayed => "relayed",
+            Self::Name => "name",
+            Self::NoIp => "no ip",
+            Self::SeveralIps => "several ips",
+            Self::OtherPeer => "other peer",
+            Self::NotPublic(_) => "not public",
+            Self::RefusedNetwork => "refused network",
+            Self::NoPort => "no port",
+            Self::BadPort(_) => "bad port",
+            Self::Path => "path",
+            Self::OwnIp => "own ip",
+            Self::UnknownTransport => "unknown transport",
+            Self::CannotDial(_) => "cannot dial",
+        }
+    }
+}
+
 /// What the client is, as seen by the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {

@@ -201,7 +201,7 @@ async fn a_server_with_two_connections_is_asked_on_the_one_that_is_left() {
 
 async fn servers_wanted(client: &mut Client) -> (usize, usize) {
     event(client, "more servers are wanted", |event| match event {
-        Event::ServersWanted { known, wanted } => Some((*known, *wanted)),
+        Event::ServersWanted { known, wanted, .. } => Some((*known, *wanted)),
         _ => None,
     })
     .await

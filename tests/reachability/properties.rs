@@ -413,7 +413,7 @@ impl Chaos {
                     assert!((0.0..=1.0).contains(&confidence));
                     self.reachable_seen |= new == Verdict::Reachable;
                 }
-                Output::Event(Event::SummaryChanged { old, new }) => assert_ne!(old, new),
+                Output::Event(Event::SummaryChanged { old, new, .. }) => assert_ne!(old, new),
                 _ => {}
             }
         }

@@ -62,7 +62,7 @@ impl Relayed {
             .with(move |swarm| swarm.add_external_address(external))
             .await;
 
-        let autonat = server::Behaviour::new(config.with_private_addresses_allowed(true));
+        let autonat = server::Behaviour::new(config.with_private_addresses(true));
         let (server, dials) = relayed_swarm(&Keypair::generate_ed25519(), |relay| ServerNode {
             autonat,
             relay,

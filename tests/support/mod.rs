@@ -75,7 +75,15 @@ where
     B: NetworkBehaviour + Send,
     B::ToSwarm: Debug + Send,
 {
-    pub fn spawn(mut swarm: Swarm<B>) -> Self {
+    pub fn spawn(swarm: Swarm<B>) -> Self {
+        Self::spawn_observed(swarm, |_| {})
+    }
+
+    /// As [`Node::spawn`]; `observe` sees each event once, when it occurs.
+    pub fn spawn_observed(
+        mut swarm: Swarm<B>,
+        observe: impl Fn(&SwarmEvent<B::ToSwarm>) + Send + 'static,
+    ) -> Self {
         let peer_id = *swarm.local_peer_id();
         let (tasks, mut inbox) = mpsc::unbounded_channel::<Task<B>>();
         let (outbox, events) = mpsc::unbounded_channel();
@@ -88,6 +96,7 @@ where
                     },
                     event = swarm.select_next_some() => {
                         tracing::trace!(peer = %swarm.local_peer_id(), ?event);
+                        observe(&event);
                         // Nobody may be interested any more.
                         let _ = outbox.send(event);
                     }

@@ -400,7 +400,7 @@ pub fn honest_server() -> HonestServer {
         identify: identify(&keypair),
         autonat: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO),
         ),
     };

@@ -75,6 +75,30 @@ pub enum NotDialed {
 }
 
 impl DialBackOutcome {
+    /// The outcome in a few fixed words, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::NotDelivered(NotDelivered::ProtocolNotSupported) => "protocol not supported",
+            Self::NotDelivered(NotDelivered::Reset) => "reset",
+            Self::NotDelivered(NotDelivered::StreamClosed) => "stream closed",
+            Self::NotDelivered(NotDelivered::WrongAnswer) => "wrong answer",
+            Self::NotDelivered(NotDelivered::TimedOut) => "nonce timed out",
+            Self::NotDelivered(NotDelivered::ConnectionLost) => "connection lost",
+            Self::DialFailed(_) => "dial failed",
+            Self::DialTimedOut => "dial timed out",
+            Self::DialGivenUp => "dial given up",
+            Self::WrongPeer(_) => "wrong peer",
+            Self::NotDialed(NotDialed::Denied) => "denied",
+            Self::NotDialed(NotDialed::NotSupported) => "not supported",
+            Self::NotDialed(NotDialed::OwnAddress) => "own address",
+            Self::NotDialed(NotDialed::NoRoute) => "no route",
+            Self::NotDialed(NotDialed::LocalFailure) => "local failure",
+            Self::NotDialed(NotDialed::Aborted) => "aborted",
+        }
+    }
+
     /// The statuses that the client reads.
     pub const fn statuses(&self) -> (ResponseStatus, DialStatus) {
         match self {
