@@ -115,7 +115,7 @@ struct TheirServer {
 
 async fn our_requests(server_listens: &str, client_listens: &str) -> Duration {
     let config = server::Config::default()
-        .with_private_addresses_allowed(true)
+        .with_private_addresses(true)
         .with_max_delay_after_dial_data(Duration::ZERO)
         .with_max_requests_per_minute(100_000)
         .with_max_requests_per_minute_per_neighbourhood(100_000)

@@ -379,6 +379,7 @@ fn tell_ours(swarm: &Swarm<Node>, clock: &Clock, event: client::Event) {
             new,
             vantage,
             confidence,
+            ..
         } => {
             let report = swarm
                 .behaviour()
@@ -418,7 +419,7 @@ fn tell_ours(swarm: &Swarm<Node>, clock: &Clock, event: client::Event) {
         client::Event::NatMappingChanged { new, .. } => {
             clock.tell("mapping", json!({ "mapping": format!("{new:?}") }));
         }
-        client::Event::ServersWanted { known, wanted } => {
+        client::Event::ServersWanted { known, wanted, .. } => {
             clock.tell("wanted", json!({ "known": known, "wanted": wanted }));
         }
         _ => {}

@@ -305,7 +305,7 @@ fn server_swarm() -> Result<Swarm<Server>, Box<dyn Error>> {
             identify: identify(key),
             autonat: server::Behaviour::new(
                 server::Config::default()
-                    .with_private_addresses_allowed(true)
+                    .with_private_addresses(true)
                     .with_max_delay_after_dial_data(Duration::ZERO),
             ),
         })?

@@ -33,15 +33,15 @@ use web_time::Instant;
 
 use crate::{
     address,
-    reachability::{ConnectionInfo, Output, ProbeEnd, ProbeId, Reachability},
+    reachability::{ConnectionInfo, Output, Reachability},
 };
 
 mod exchange;
 mod handler;
 
 pub use crate::reachability::{
-    AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeOutcome, Probed,
-    Sizes, Sources, Summary, Vantage, Verdict, Violation,
+    AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeEnd, ProbeId,
+    ProbeOutcome, Probed, RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict, Violation,
 };
 use handler::{Command, Do, Handler, Report, Said};
 

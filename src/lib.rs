@@ -63,11 +63,14 @@
 //! * [`reachability`]: the core of the client, without I/O and without a clock.
 //! * [`protocol`]: the messages and their codecs.
 //! * [`address`]: what a multiaddr is: public or not, of which transport and family.
+//! * `metrics`, with the feature of that name: Prometheus metrics of both roles, under go-libp2p's names.
 //!
 //! Follows the AutoNAT v2 specification (`libp2p/specs`, `autonat/autonat-v2.md`, r2).
 
 pub mod address;
 pub mod client;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod protocol;
 pub mod reachability;
 pub mod server;
@@ -77,3 +80,26 @@ pub mod server;
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/migration.md")]
 pub struct Guides;
+
+/// Compiles the blocks of the guide that needs the metrics.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../docs/server.md")]
+pub struct OperatingGuide;
+
+#[cfg(test)]
+mod tests {
+    use super::{client, reachability::Reachability, server};
+
+    /// Swarms and their events are moved between threads.
+    #[test]
+    fn what_an_application_holds_is_send() {
+        const fn send<T: Send>() {}
+        send::<client::Behaviour>();
+        send::<client::Event>();
+        send::<Reachability>();
+        send::<server::Behaviour>();
+        send::<server::Event>();
+        #[cfg(feature = "metrics")]
+        send::<crate::metrics::Metrics>();
+    }
+}

@@ -49,7 +49,7 @@ mod dispatch;
 mod event;
 pub use event::{
     AddressReport, CandidateError, Event, NotTracked, Output, ProbeEnd, ProbeOutcome, ProbeRequest,
-    Probed, Summary, Violation,
+    Probed, RequestCompleted, Summary, Violation,
 };
 
 mod evidence;
@@ -66,6 +66,9 @@ mod outcome;
 mod probe;
 use probe::Probe;
 pub use probe::ProbeId;
+
+mod query;
+pub use query::Sizes;
 
 mod schedule;
 
@@ -366,6 +369,7 @@ impl Reachability {
                 new: Verdict::Unknown,
                 vantage: None,
                 confidence: 0.5,
+                time_to_verdict: None,
             }));
         }
         self.withdraw(id, |sources| sources.confirmed = false, now);
@@ -498,107 +502,6 @@ impl Reachability {
             self.decide(now);
         }
     }
-}
-
-/// Commands and queries.
-impl Reachability {
-    /// Has `addr` tested, now and from time to time. It is kept until it is expired by
-    /// [`Reachability::on_external_expired`]. Its verdict comes as an event.
-    ///
-    /// # Errors
-    /// If it can't be tested, see [`CandidateError`].
-    pub fn add_candidate(&mut self, now: Instant, addr: &Multiaddr) -> Result<(), CandidateError> {
-        let now = self.advance(now);
-        let addr = self.canonical(addr).ok_or(CandidateError::OtherPeer)?;
-        self.is_testable(&addr)?;
-        let id = self
-            .track(addr, |sources| sources.added = true, now)
-            .ok_or(CandidateError::TooMany)?;
-        self.restart(id, now);
-        Ok(())
-    }
-
-    /// Has a tracked address checked at once, whatever its verdict, by the next server that is free.
-    ///
-    /// # Errors
-    /// If the address is not tracked.
-    pub fn check_now(&mut self, now: Instant, addr: &Multiaddr) -> Result<(), NotTracked> {
-        let now = self.advance(now);
-        let id = self
-            .canonical(addr)
-            .and_then(|addr| self.candidates.find(&addr))
-            .ok_or(NotTracked)?;
-        self.restart(id, now);
-        Ok(())
-    }
-
-    /// Puts a summary in place of the one that the verdicts amount to, or takes it away again.
-    pub fn pin_summary(&mut self, now: Instant, summary: Option<Summary>) {
-        self.advance(now);
-        self.pinned = summary;
-        self.update_summary();
-    }
-
-    /// What all verdicts amount to, or what it was pinned to.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        self.summary
-    }
-
-    /// How the NAT maps ports, as far as [`Reachability::on_observed`] has told.
-    #[must_use]
-    pub fn nat_mapping(&self) -> NatMapping {
-        self.nat_mapping
-    }
-
-    /// All tracked addresses, in the order in which they were found.
-    pub fn addresses(&self) -> impl Iterator<Item = AddressReport> + '_ {
-        self.candidates.iter().map(|(_, c)| self.report(c))
-    }
-
-    /// One tracked address.
-    #[must_use]
-    pub fn address(&self, addr: &Multiaddr) -> Option<AddressReport> {
-        let id = self.candidates.find(&self.canonical(addr)?)?;
-        self.candidates.get(id).map(|c| self.report(c))
-    }
-
-    /// How many servers are connected, and how many of them are not backed off.
-    #[must_use]
-    pub fn servers(&self) -> (usize, usize) {
-        (self.servers.len(), self.servers.usable(self.now))
-    }
-
-    /// How many entries each bounded collection holds.
-    #[must_use]
-    pub fn sizes(&self) -> Sizes {
-        Sizes {
-            addresses: self.candidates.len(),
-            outcomes: self.candidates.iter().map(|(_, c)| c.evidence.len()).sum(),
-            servers: self.servers.len(),
-            remembered_servers: self.servers.remembered(),
-            contacted_ips: self.contacts.len(),
-            probes: self.probes.len(),
-        }
-    }
-}
-
-/// The sizes of the core's collections, for metrics and tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Sizes {
-    /// Tracked addresses, bounded by [`Config::with_max_addresses`].
-    pub addresses: usize,
-    /// Outcomes that count, at most 8 an address.
-    pub outcomes: usize,
-    /// Connected servers, bounded by [`Config::with_max_servers`].
-    pub servers: usize,
-    /// Servers that have left and are remembered, bounded likewise.
-    pub remembered_servers: usize,
-    /// Contacted IPs, bounded by [`Config::with_max_contacted_ips`].
-    pub contacted_ips: usize,
-    /// Probes under way or waiting for a nonce.
-    pub probes: usize,
 }
 
 /// Keeping the facts.

@@ -16,8 +16,9 @@
 //! that is opened while the client is being dialed back may be put on the dial-back connection, and is lost
 //! when that is closed. It is also for nodes whose other behaviours should not see a connection for
 //! each test, and for a server that dials from a second IP, which the client has never contacted, as the
-//! strictest test there is. It costs a second identity and a second set of sockets. Without such
-//! needs, the node's own swarm is simpler.
+//! strictest test there is. And only there a dial that takes too long can be called back; elsewhere it keeps
+//! its socket until the transport gives it up. It costs a second identity and a second set of sockets.
+//! Without such needs, the node's own swarm is simpler.
 //!
 //! # Inside
 //!
@@ -45,10 +46,7 @@ use libp2p_swarm::{
 use rand::RngExt;
 use web_time::Instant;
 
-use crate::{
-    address::{self, Neighbourhood},
-    protocol::{self, DialDataRequest, DialRequest},
-};
+use crate::protocol::{self, DialDataRequest, DialRequest};
 
 mod capabilities;
 mod config;
@@ -60,6 +58,7 @@ mod job;
 mod limits;
 mod own;
 mod policy;
+mod span;
 mod tally;
 
 pub use config::Config;
@@ -125,7 +124,6 @@ type Key = (ConnectionId, StreamId);
 struct Request {
     job: Job,
     client: Client,
-    neighbourhood: Option<Neighbourhood>,
     nonce: u64,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
@@ -177,6 +175,15 @@ impl Dialer {
         };
         dialer.or_else(node).unwrap_or(false)
     }
+
+    /// Told to the node's side, which also hears whether anything comes in.
+    fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
+        let capabilities = match self {
+            Self::Node(dial_back) => &mut dial_back.capabilities,
+            Self::Apart { node, .. } => node,
+        };
+        capabilities.dialed(now, addr, outcome);
+    }
 }
 
 /// What a server holds at a moment. All of it is bounded by [`Config`], whatever clients do.
@@ -190,7 +197,7 @@ pub struct Load {
     /// [`with_max_concurrent_dials`](Config::with_max_concurrent_dials).
     pub dials: usize,
     /// Peers, neighbourhoods and targets that the rate limits remember, of at most 200 bytes each. At most
-    /// five times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
+    /// six times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
     /// request.
     pub rate_entries: usize,
     /// Commands and events that wait for the swarm.
@@ -281,30 +288,15 @@ impl Behaviour {
 
     fn on_incoming(&mut self, peer: PeerId, key: Key, observed_ip: Option<IpAddr>) {
         let now = Instant::now();
-        let neighbourhood = observed_ip
-            .map(|ip| address::neighbourhood(ip, self.config.v4_prefix, self.config.v6_prefix));
         let dials = self.dialer.dial_back().in_flight();
-        if let Err(limit) = self.limiter.admit(now, peer, neighbourhood, dials) {
+        if let Err(limit) = self.limiter.admit(now, peer, observed_ip, dials) {
             tracing::debug!(client = %peer, limit = limit.as_str(), "rejected a dial request");
             self.rejected.add(now, limit, 1, peer, key.0);
             self.command(peer, key, Order::Reject);
             return;
         }
-        let span = tracing::debug_span!(
-            "autonat_v2_dial_request",
-            client = %peer,
-            connection = %key.0,
-            observed_ip = observed_ip.map(tracing::field::display),
-            asked = tracing::field::Empty,
-            tested = tracing::field::Empty,
-            dial_data = tracing::field::Empty,
-            dial_back = tracing::field::Empty,
-            status = tracing::field::Empty,
-            dial_status = tracing::field::Empty,
-            end = tracing::field::Empty,
-            millis = tracing::field::Empty,
-        );
         let record = Served::new(peer, key.0, observed_ip);
+        let span = span::open(&record);
         self.requests.insert(
             key,
             Request {
@@ -313,7 +305,6 @@ impl Behaviour {
                     peer,
                     ip: observed_ip,
                 },
-                neighbourhood,
                 nonce: 0,
                 dial: None,
                 span,
@@ -330,12 +321,12 @@ impl Behaviour {
         let selection = policy::choose(
             &asked.addrs,
             request.client,
-            self.config.rules,
+            &self.config.rules,
             |ip| self.dialer.is_own_ip(ip),
             |addr| self.dialer.can_dial(now, addr),
         );
         request.nonce = asked.nonce;
-        request.log_passed_over(&selection.passed_over, &asked.addrs);
+        span::log_passed_over(&request.span, &selection.passed_over, &asked.addrs);
 
         let record = &mut request.job.record;
         record.asked_in_all = asked.addrs.len().saturating_add(asked.unread);
@@ -347,7 +338,7 @@ impl Behaviour {
                 record.tested = Some((chosen.index, chosen.addr.clone()));
                 let admitted = self.limiter.admit_target(
                     now,
-                    request.neighbourhood,
+                    request.client.ip,
                     chosen.ip,
                     chosen.own,
                     !chosen.own,
@@ -483,7 +474,10 @@ impl Behaviour {
                 .add(now, cause, 1, request.client.peer, key.0);
         }
         let served = request.job.into_event(now, end);
-        served.record_in(&request.span);
+        if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
+            self.dialer.dialed(now, addr, outcome);
+        }
+        span::close(&request.span, &served);
         self.event(Event::Served(served));
     }
 
@@ -598,21 +592,6 @@ impl Behaviour {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Request {
-    fn log_passed_over(&self, passed_over: &[(u32, PassedOver)], addrs: &[Option<Multiaddr>]) {
-        for (index, reason) in passed_over {
-            let addr = addrs.get(*index as usize).and_then(Option::as_ref);
-            tracing::debug!(
-                parent: &self.span,
-                index,
-                addr = addr.map(tracing::field::display),
-                ?reason,
-                "passed over an address"
-            );
-        }
     }
 }
 

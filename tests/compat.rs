@@ -71,7 +71,7 @@ fn our_server() -> Node<OurServer> {
         identify: identify(&keypair),
         autonat: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO),
         ),
     };

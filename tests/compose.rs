@@ -70,7 +70,7 @@ fn behaviour(keypair: &Keypair, relay: relay::client::Behaviour) -> Whole {
         ),
         autonat_server: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO),
         ),
     }
@@ -136,4 +136,39 @@ async fn the_dial_back_connection_closes_and_the_first_one_stays() {
         .with(move |swarm| swarm.close_connection(first))
         .await;
     assert!(open, "the connection that the request went out on is open");
+}
+
+#[derive(NetworkBehaviour)]
+struct Roles {
+    client: client::Behaviour,
+    server: server::Behaviour,
+}
+
+#[tokio::test]
+async fn both_roles_let_an_idle_connection_close() {
+    let roles = || {
+        let swarm = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default(),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .expect("TCP can be set up")
+            .with_behaviour(|keypair| Roles {
+                client: client::Behaviour::new(
+                    keypair.public().to_peer_id(),
+                    client::Config::default(),
+                ),
+                server: server::Behaviour::default(),
+            })
+            .expect("the behaviours can be set up")
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::ZERO))
+            .build();
+        Node::spawn(swarm)
+    };
+    let (mut one, mut other) = (roles(), roles());
+    let at = one.listen("/ip4/127.0.0.1/tcp/0").await;
+    let connection = other.connect(from_new_port(at)).await;
+    other.closed(connection).await;
 }

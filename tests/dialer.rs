@@ -2,22 +2,23 @@
 
 mod support;
 
-use std::{io, iter};
+use std::{io, iter, time::Duration};
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use asynchronous_codec::Framed;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, SinkExt, StreamExt};
 use libp2p::{
-    StreamProtocol,
+    Multiaddr, StreamProtocol,
     identity::Keypair,
     request_response::{self, ProtocolSupport},
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
 use libp2p_autonat_v2::{
-    protocol::{DIAL_BACK_PROTOCOL, DialStatus},
+    protocol::{DIAL_BACK_PROTOCOL, DialBackClientCodec, DialStatus},
     server::{self, Config},
 };
 use support::{
-    Node, Raw, RawEvent, Scope,
-    autonat::{answer, ask_on, dialed},
+    Node, PATIENCE, Raw, RawEvent, RawPeer, Scope,
+    autonat::{Server, answer, ask, ask_on, dialed},
     recording_swarm, swarm, within,
 };
 
@@ -186,7 +187,7 @@ async fn requests_on_the_dial_back(autonat: server::Behaviour) -> usize {
     }
 
     // Then the client acknowledges the nonce, and all ends well.
-    within(support::PATIENCE, "the nonce", async {
+    within(PATIENCE, "the nonce", async {
         let mut nonce = [0; 10];
         dial_back_stream.read_exact(&mut nonce).await
     })
@@ -200,7 +201,7 @@ async fn requests_on_the_dial_back(autonat: server::Behaviour) -> usize {
 }
 
 fn config() -> Config {
-    Config::default().with_private_addresses_allowed(true)
+    Config::default().with_private_addresses(true)
 }
 
 #[tokio::test]
@@ -215,4 +216,38 @@ async fn without_one_application_requests_do_travel_on_dial_backs() {
     let server = server::Behaviour::new(config());
     let astray = requests_on_the_dial_back(server).await;
     assert!(astray > 0, "the reason to have a dialer of its own");
+}
+
+#[tokio::test]
+async fn with_a_dialer_of_its_own_a_dial_that_takes_too_long_is_called_back() {
+    // Transports of tests give no dial up.
+    let dialer = swarm(Keypair::generate_ed25519(), server::DialBack::default());
+    let config = config()
+        .with_dial_timeout(Duration::from_secs(2))
+        .with_dial_back_timeout(2 * PATIENCE)
+        .with_request_timeout(2 * PATIENCE);
+    let behaviour = server::Behaviour::with_dialer(config, dialer);
+    let mut server = Server::with_behaviour(behaviour, Scope::Loopback);
+    let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("bound").port();
+    let silent_at: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("valid");
+
+    let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let addr = client.listen("/ip4/127.0.0.1/tcp/0").await;
+    let connection = client.connect(at).await;
+    let mut to_silent = ask(&mut client, connection, &[silent_at], 1).await;
+    // At the same time as one of the same client that is not to be disturbed.
+    let mut request = ask(&mut client, connection, &[addr], 2).await;
+    let (_, _, dial_back) = client.accept().await;
+    let mut dial_back = Framed::new(dial_back, DialBackClientCodec::new());
+    dial_back.next().await.expect("a message").expect("a nonce");
+    assert_eq!(
+        answer(&mut to_silent).await,
+        dialed(0, DialStatus::DialError)
+    );
+    dial_back.send(Default::default()).await.expect("sent");
+    assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    server.is_idle().await;
+    drop(silent);
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt, future};
+use futures::{AsyncWriteExt, SinkExt, StreamExt, future};
 use libp2p::{
     Multiaddr,
     swarm::{ConnectionId, SwarmEvent},
@@ -33,23 +33,25 @@ struct Scene {
     connection: ConnectionId,
 }
 
+/// No request runs out of time however slow the machine is, so that it ends as the server makes it end.
+fn unhurried() -> Config {
+    let long = Duration::from_secs(600);
+    Config::default().with_request_timeouts(long, long)
+}
+
+/// A request runs out of time while the test waits for it, and an honest server on a slow machine is still in time.
+fn hurried() -> Config {
+    let short = Duration::from_secs(4);
+    Config::default().with_request_timeouts(short, short)
+}
+
 fn violation(violation: Violation) -> ProbeOutcome {
     ProbeOutcome::NoAnswer(ProbeEnd::ProtocolViolation(violation))
 }
 
 impl Scene {
     async fn new(transport: &str) -> Self {
-        Self::with_config(transport, Config::default()).await
-    }
-
-    /// A client that waits for longer than any number of streams takes.
-    async fn patient(transport: &str) -> Self {
-        let forever = Duration::from_secs(600);
-        Self::with_config(
-            transport,
-            Config::default().with_request_timeouts(forever, forever),
-        )
-        .await
+        Self::with_config(transport, unhurried()).await
     }
 
     async fn with_config(transport: &str, config: Config) -> Self {
@@ -249,7 +251,7 @@ async fn endless_responses_for_several_addresses() {
     over_both(async |transport| {
         let mut server = RawServer::new();
         let served_at = server.node.listen(transport).await;
-        let mut client = Client::new(Config::default());
+        let mut client = Client::new(unhurried());
         let address = client.node.listen(transport).await;
         for _ in 0..3 {
             client.node.listen(transport).await;
@@ -368,7 +370,7 @@ async fn nonce_on_another_outbound_connection() {
 async fn nonce_on_an_inbound_connection_older_than_the_request() {
     over_both(async |transport| {
         let mut server = RawServer::new();
-        let mut client = Client::new(Config::default().with_addresses_per_request(1));
+        let mut client = Client::new(unhurried().with_addresses_per_request(1));
         let address = client.node.listen(transport).await;
         let connection = server.dial(client.node.peer_id, &address).await;
         let mut asked = server.asked().await;
@@ -426,7 +428,7 @@ async fn nonce_through_a_relay() {
 
     let mut server = RawServer::with_relay_client();
     let served_at = server.node.listen(TCP).await;
-    let mut client = Client::with_relay_client(Config::default().with_addresses_per_request(1));
+    let mut client = Client::with_relay_client(unhurried().with_addresses_per_request(1));
     let address = client.node.listen(TCP).await;
     let circuit = relayed_at.with(Protocol::P2pCircuit);
     let listen_on = circuit.clone();
@@ -501,7 +503,7 @@ async fn repeated_nonce_on_one_connection() {
 async fn unsolicited_nonce() {
     over_both(async |transport| {
         let mut server = RawServer::new();
-        let mut client = Client::new(Config::default());
+        let mut client = Client::new(unhurried());
         let address = client.node.listen(transport).await;
         // Without a request of this client.
         let mut stranger = RawServer::new();
@@ -608,9 +610,7 @@ async fn closed_during_a_dial_back() {
 #[tokio::test]
 async fn never_answers() {
     over_both(async |transport| {
-        let limit = Duration::from_millis(500);
-        let config = Config::default().with_request_timeouts(limit, limit);
-        let mut scene = Scene::with_config(transport, config).await;
+        let mut scene = Scene::with_config(transport, hurried()).await;
         let mut asked = scene.asked().await;
         asked.ended().await;
         scene
@@ -623,9 +623,7 @@ async fn never_answers() {
 #[tokio::test]
 async fn never_reads_dial_data() {
     over_both(async |transport| {
-        let limit = Duration::from_millis(500);
-        let config = Config::default().with_request_timeouts(limit, limit);
-        let mut scene = Scene::with_config(transport, config).await;
+        let mut scene = Scene::with_config(transport, hurried()).await;
         let mut asked = scene.asked().await;
         let request = DialDataRequest {
             addr_idx: 0,
@@ -642,9 +640,7 @@ async fn never_reads_dial_data() {
 #[tokio::test]
 async fn answers_a_byte_at_a_time() {
     over_both(async |transport| {
-        let limit = Duration::from_millis(500);
-        let config = Config::default().with_request_timeouts(limit, limit);
-        let mut scene = Scene::with_config(transport, config).await;
+        let mut scene = Scene::with_config(transport, hurried()).await;
         let mut asked = scene.asked().await;
         // The start of a long message, and no end of it.
         let mut drip = async |byte: u8| send(&mut asked.stream, &[byte]).await;
@@ -666,7 +662,7 @@ async fn answers_a_byte_at_a_time() {
 #[tokio::test]
 async fn a_thousand_dial_back_streams() {
     over_both(async |transport| {
-        let mut scene = Scene::patient(transport).await;
+        let mut scene = Scene::new(transport).await;
         let asked = scene.asked().await;
         let connection = scene.server.dial(asked.client, &scene.address).await;
         // Two may be silent for a while; there is no room for a third one.
@@ -674,8 +670,12 @@ async fn a_thousand_dial_back_streams() {
             scene.server.open_dial_back(connection).await,
             scene.server.open_dial_back(connection).await,
         ];
+        let mut third = scene.server.open_dial_back(connection).await;
+        assert!(read_to_end(&mut third).await.is_empty());
         for _ in 0..1_000 {
             let mut stream = scene.server.open_dial_back(connection).await;
+            // Should this take so long that the two have been given up: an end of the stream is no nonce either.
+            let _ = stream.close().await;
             assert!(read_to_end(&mut stream).await.is_empty());
         }
         for mut stream in silent {
@@ -694,7 +694,7 @@ async fn a_thousand_dial_back_streams() {
 #[tokio::test]
 async fn a_thousand_wrong_nonces() {
     over_both(async |transport| {
-        let mut scene = Scene::patient(transport).await;
+        let mut scene = Scene::new(transport).await;
         let asked = scene.asked().await;
         let connection = scene.server.dial(asked.client, &scene.address).await;
         for wrong in 0..1_000 {

@@ -1,9 +1,13 @@
 //! What the core of the client claims, in virtual time against scripted servers.
 
+#[path = "reachability/attacks.rs"]
+mod attacks;
 #[path = "reachability/candidates.rs"]
 mod candidates;
 #[path = "reachability/nonces.rs"]
 mod nonces;
+#[path = "reachability/properties.rs"]
+mod properties;
 #[path = "reachability/schedule.rs"]
 mod schedule;
 #[path = "reachability/servers.rs"]

@@ -1,5 +1,7 @@
 //! The server over real TCP and QUIC connections, against clients that speak raw bytes.
 
+#[path = "server/relayed.rs"]
+mod relayed;
 mod support;
 
 use std::time::Duration;
@@ -336,7 +338,7 @@ async fn a_dial_that_another_behaviour_forbids_is_a_rejection_and_says_nothing_a
     let limits = libp2p::connection_limits::ConnectionLimits::default()
         .with_max_established_outgoing(Some(0));
     let behaviour = Limited {
-        server: server::Behaviour::new(Config::default().with_private_addresses_allowed(true)),
+        server: server::Behaviour::new(Config::default().with_private_addresses(true)),
         limits: libp2p::connection_limits::Behaviour::new(limits),
     };
     let (swarm, _) = recording_swarm(Keypair::generate_ed25519(), behaviour, Scope::Loopback);
@@ -385,6 +387,34 @@ async fn a_transport_that_the_node_lacks_is_refused_and_remembered() {
 }
 
 #[tokio::test]
+async fn a_firewall_before_the_server_is_not_blamed_on_clients_for_long() {
+    let config = prompt()
+        .with_dial_timeout(Duration::from_millis(300))
+        .with_max_dial_data_requests_per_minute_per_neighbourhood(12);
+    let mut server = Server::in_public(config);
+    server.listen(TCP).await;
+    server.listen(QUIC).await;
+    let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let connection = server.connects_to(&mut client, "127.66.0.1").await;
+    for n in 0..9 {
+        let silent = std::net::UdpSocket::bind((format!("127.{}.0.1", 100 + n), 0));
+        let silent = silent.expect("a free port");
+        let port = silent.local_addr().expect("bound").port();
+        let addr = format!("/ip4/20.{}.0.1/udp/{port}/quic-v1", 100 + n);
+        let addr = addr.parse().expect("valid");
+        let mut request = ask(&mut client, connection, &[addr], 1).await;
+        if n < 8 {
+            let data = dial_data_request(&mut request).await;
+            pay(&mut request, data.num_bytes).await;
+            assert_eq!(answer(&mut request).await, dialed(0, DialStatus::DialError));
+        } else {
+            let refused = not_dialed(ResponseStatus::DialRefused);
+            assert_eq!(answer(&mut request).await, refused);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_may_half_close_after_its_request() {
     let (_server, mut client, connection) = pair(TCP, Config::default()).await;
     let addr = client.listen(TCP).await;
@@ -412,6 +442,11 @@ async fn a_reset_cancels_the_request(listen: &str) {
 #[tokio::test]
 async fn a_reset_request_is_cancelled_and_its_dial_back_closed_over_tcp() {
     a_reset_cancels_the_request(TCP).await;
+}
+
+#[tokio::test]
+async fn a_reset_request_is_cancelled_and_its_dial_back_closed_over_quic() {
+    a_reset_cancels_the_request(QUIC).await;
 }
 
 #[tokio::test]
@@ -540,7 +575,7 @@ async fn a_dialer_of_its_own_dials_under_another_peer_id() {
         Scope::Loopback,
     );
     let dialer_id = *dialer.local_peer_id();
-    let config = Config::default().with_private_addresses_allowed(true);
+    let config = Config::default().with_private_addresses(true);
     let behaviour = server::Behaviour::with_dialer(config, dialer);
     let mut server = Server::with_behaviour(behaviour, Scope::Loopback);
 
@@ -583,7 +618,7 @@ async fn a_dialer_of_its_own_takes_no_connection() {
             break address;
         }
     };
-    let config = prompt().with_private_addresses_allowed(true);
+    let config = prompt().with_private_addresses(true);
     let behaviour = server::Behaviour::with_dialer(config, dialer);
     let mut server = Server::with_behaviour(behaviour, Scope::Loopback);
     let server_at = server.listen(QUIC).await;

@@ -44,7 +44,11 @@ async fn scene(transport: &str, addresses: usize) -> (Client, RawServer, Vec<Mul
     let mut server = RawServer::new();
     let served_at = server.node.listen(transport).await;
     // Time enough for all addresses to be there before the first request.
-    let mut client = Client::new(Config::default().with_gather_delay(Duration::from_millis(250)));
+    let long = Duration::from_secs(600);
+    let config = Config::default()
+        .with_gather_delay(Duration::from_millis(250))
+        .with_request_timeouts(long, long);
+    let mut client = Client::new(config);
     let mut listening = Vec::new();
     for _ in 0..addresses {
         listening.push(client.node.listen(transport).await);

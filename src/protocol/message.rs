@@ -121,6 +121,17 @@ pub enum ResponseStatus {
 }
 
 impl ResponseStatus {
+    /// The name in the specification's protobuf.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InternalError => "E_INTERNAL_ERROR",
+            Self::RequestRejected => "E_REQUEST_REJECTED",
+            Self::DialRefused => "E_DIAL_REFUSED",
+            Self::Ok => "OK",
+        }
+    }
+
     /// The number on the wire.
     pub const fn code(self) -> i32 {
         match self {
@@ -146,12 +157,7 @@ impl ResponseStatus {
 /// The name in the specification.
 impl fmt::Display for ResponseStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InternalError => "E_INTERNAL_ERROR",
-            Self::RequestRejected => "E_REQUEST_REJECTED",
-            Self::DialRefused => "E_DIAL_REFUSED",
-            Self::Ok => "OK",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -170,6 +176,17 @@ pub enum DialStatus {
 }
 
 impl DialStatus {
+    /// The name in the specification's protobuf.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unused => "UNUSED",
+            Self::DialError => "E_DIAL_ERROR",
+            Self::DialBackError => "E_DIAL_BACK_ERROR",
+            Self::Ok => "OK",
+        }
+    }
+
     /// The number on the wire.
     pub const fn code(self) -> i32 {
         match self {
@@ -195,12 +212,7 @@ impl DialStatus {
 /// The name in the specification.
 impl fmt::Display for DialStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unused => "UNUSED",
-            Self::DialError => "E_DIAL_ERROR",
-            Self::DialBackError => "E_DIAL_BACK_ERROR",
-            Self::Ok => "OK",
-        })
+        f.write_str(self.as_str())
     }
 }
 

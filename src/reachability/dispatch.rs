@@ -107,7 +107,8 @@ impl Reachability {
     }
 
     fn probes_under_way(&self) -> usize {
-        self.probes.values().filter(|probe| !probe.ended).count()
+        // Those that await a nonce count too: else the number of peers alone would bound them.
+        self.probes.len()
     }
 
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {

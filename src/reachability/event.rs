@@ -68,7 +68,7 @@ pub enum ProbeEnd {
 impl ProbeEnd {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Reset => "reset",
@@ -128,7 +128,7 @@ pub enum ProbeOutcome {
 impl ProbeOutcome {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reachable(_) => "reachable",
             Self::DialError => "dial-error",
@@ -139,6 +139,33 @@ impl ProbeOutcome {
             Self::Rejected => "rejected",
             Self::InternalError => "internal-error",
             Self::NoAnswer(end) => end.as_str(),
+        }
+    }
+
+    /// Whether it says that the server dialed the address.
+    pub(crate) const fn is_of_a_dial(self) -> bool {
+        matches!(
+            self,
+            Self::Reachable(_)
+                | Self::DialError
+                | Self::LateDialError
+                | Self::DialBackError
+                | Self::NonceMissing
+        )
+    }
+
+    /// What counts most among the outcomes of one request: proof, then evidence, then failures, then refusals.
+    pub(crate) const fn weight(self) -> u8 {
+        match self {
+            Self::Reachable(_) => 3,
+            Self::DialError => 2,
+            Self::LateDialError
+            | Self::DialBackError
+            | Self::NonceMissing
+            | Self::Rejected
+            | Self::InternalError
+            | Self::NoAnswer(_) => 1,
+            Self::Refused => 0,
         }
     }
 }
@@ -159,7 +186,7 @@ pub enum Summary {
 impl Summary {
     /// A fixed word for logs and metrics; the words of go-libp2p's `network.Reachability`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Public => "public",
@@ -174,7 +201,11 @@ impl Summary {
 pub enum Event {
     /// A server was asked about an address, and this came of it.
     Probed(Probed),
+    /// A request is over: no answer and no nonce of it can count any more. One per request, after its
+    /// [`Event::Probed`].
+    RequestCompleted(RequestCompleted),
     /// The verdict on an address, or the vantage of it, changed.
+    #[non_exhaustive]
     VerdictChanged {
         /// The address, without this node's own `/p2p`.
         address: Multiaddr,
@@ -186,8 +217,11 @@ pub enum Event {
         vantage: Option<Vantage>,
         /// The probability that the verdict is right, from 0 to 1.
         confidence: f64,
+        /// The time from hearing of the address to its first verdict, in the event of that verdict; `None` in others.
+        time_to_verdict: Option<Duration>,
     },
     /// Whether the node is reachable at all changed.
+    #[non_exhaustive]
     SummaryChanged {
         /// The summary before.
         old: Summary,
@@ -196,6 +230,7 @@ pub enum Event {
     },
     /// There are too few servers to decide about an address. Connecting to more peers that speak the protocol helps.
     /// At most once a minute.
+    #[non_exhaustive]
     ServersWanted {
         /// How many can be asked now.
         known: usize,
@@ -203,6 +238,7 @@ pub enum Event {
         wanted: usize,
     },
     /// How the NAT maps ports is known, or is another.
+    #[non_exhaustive]
     NatMappingChanged {
         /// The mapping before.
         old: NatMapping,
@@ -229,6 +265,26 @@ pub struct Probed {
     pub took: Duration,
     /// How many addresses the request named.
     pub addresses: usize,
+}
+
+/// One request, from its first byte to the last thing that could come of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestCompleted {
+    /// Which request.
+    pub probe: ProbeId,
+    /// Who was asked.
+    pub server: PeerId,
+    /// How many addresses the request named, from 1 to 10.
+    pub addresses: usize,
+    /// The address that the server dialed, or says that it dialed. `None` if it dialed none or did not say.
+    pub dialed: Option<Multiaddr>,
+    /// The weightiest outcome. A request has several where a server answers for each address or passes over some.
+    pub outcome: ProbeOutcome,
+    /// Bytes of dial data paid.
+    pub dial_data: u64,
+    /// Time from the request's departure to that outcome.
+    pub took: Duration,
 }
 
 /// All that is known about one address.

@@ -25,8 +25,10 @@ pub(crate) const INFERRED: f64 = 2.0;
 pub(crate) const THRESHOLD: f64 = 4.0;
 /// How many outcomes are kept for one address.
 pub(crate) const WINDOW: usize = 8;
+/// How many proofs from contacted IPs stay when there is no room.
+const KEPT_PROOFS: usize = 3;
 /// For how long hearsay alone can't decide against a proof.
-pub(crate) const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(5);
 /// Weight of failures seen from independent vantages at which successes from contacted ones are put down to filtering.
 const FILTERED: f64 = -2.0;
 
@@ -64,10 +66,6 @@ impl Finding {
         }
     }
 
-    fn is_weak(self) -> bool {
-        matches!(self, Self::Failure { able: false, .. })
-    }
-
     pub(crate) fn is_failure(self) -> bool {
         matches!(self, Self::Failure { .. })
     }
@@ -85,6 +83,8 @@ struct Outcome {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
+    /// When the newest proof came in, whatever its witness found since.
+    newest_proof: Option<Instant>,
 }
 
 /// The sum of a window of evidence.
@@ -98,7 +98,6 @@ pub(crate) struct Tally {
     pub(crate) able_failures: usize,
     pub(crate) independent_failures: usize,
     independent_score: f64,
-    newest_proof: Option<Instant>,
 }
 
 impl Tally {
@@ -110,11 +109,6 @@ impl Tally {
     /// The score of the failures seen from independent vantages alone.
     pub(crate) fn independent_score(&self) -> f64 {
         self.independent_score
-    }
-
-    pub(crate) fn has_fresh_proof(&self, now: Instant) -> bool {
-        self.newest_proof
-            .is_some_and(|at| now.saturating_duration_since(at) < FRESH)
     }
 }
 
@@ -135,11 +129,12 @@ impl Evidence {
             }
             _ => finding,
         };
+        if matches!(finding, Finding::Proof(_)) {
+            self.newest_proof = self.newest_proof.max(Some(at));
+        }
         self.outcomes.retain(|o| o.witness != witness);
         if self.outcomes.len() >= WINDOW {
-            // Hearsay gives way first: any number of servers that can't dial may not push a proof out.
-            let first = self.outcomes.iter().position(|o| o.finding.is_weak());
-            self.outcomes.remove(first.unwrap_or(0));
+            self.outcomes.remove(self.least());
         }
         self.outcomes.push(Outcome {
             witness,
@@ -149,9 +144,45 @@ impl Evidence {
         });
     }
 
+    /// Which outcome gives way to a new one: the oldest of the kind that says least. Hearsay goes first, so that no
+    /// number of servers that can't dial pushes a proof out; but hearsay that shows a filter stays while there are
+    /// proofs to spare.
+    fn least(&self) -> usize {
+        let contacted = Finding::Proof(Vantage::Contacted);
+        let spare = self
+            .outcomes
+            .iter()
+            .filter(|o| o.finding == contacted)
+            .count()
+            > KEPT_PROOFS;
+        let worth = |finding| match finding {
+            Finding::Failure {
+                able: false,
+                independent: false,
+            } => 0,
+            Finding::Proof(Vantage::Contacted) if spare => 1,
+            Finding::Failure {
+                able: false,
+                independent: true,
+            } => 2,
+            _ => 3,
+        };
+        let least = self
+            .outcomes
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, o)| worth(o.finding));
+        least.map_or(0, |(at, _)| at)
+    }
+
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
         self.outcomes
             .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+    }
+
+    /// Until when failures can't decide against the newest proof.
+    pub(crate) fn fresh_until(&self) -> Option<Instant> {
+        self.newest_proof.map(|at| at + FRESH)
     }
 
     /// When the oldest outcome came in.
@@ -160,7 +191,7 @@ impl Evidence {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.outcomes.clear();
+        *self = Self::default();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -232,7 +263,6 @@ impl Evidence {
             match outcome.finding {
                 Finding::Proof(vantage) => {
                     tally.proofs += 1;
-                    tally.newest_proof = tally.newest_proof.max(Some(outcome.at));
                     if vantage == Vantage::Independent {
                         tally.independent_proofs += 1;
                     }
@@ -274,3 +304,6 @@ impl Evidence {
 pub(crate) fn posterior(score: f64) -> f64 {
     1.0 / (1.0 + (-score).exp())
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,8 +45,11 @@ impl Reachability {
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
-        if let Some(at) = patience_over_at.filter(|at| now < *at) {
-            self.wake_by(at);
+        let fresh_until = candidate.evidence.fresh_until();
+        for at in patience_over_at.into_iter().chain(fresh_until) {
+            if now < at {
+                self.wake_by(at);
+            }
         }
         self.set_verdict(id, verdict, now);
         self.settle(id, census, outlook, now);
@@ -133,12 +136,15 @@ impl Reachability {
             return;
         };
         let report = self.report(candidate);
+        let first = old == Verdict::Unknown
+            && candidate.standing.decided_at() == Some(candidate.standing.since());
         self.outputs.push_back(Output::Event(Event::VerdictChanged {
             address: report.address,
             old,
             new: report.verdict,
             vantage: report.vantage,
             confidence: report.confidence,
+            time_to_verdict: report.time_to_verdict.filter(|_| first),
         }));
     }
 

@@ -29,7 +29,7 @@ pub enum NatMapping {
 impl NatMapping {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::EndpointIndependent => "endpoint-independent",

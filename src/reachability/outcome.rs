@@ -9,7 +9,7 @@ use crate::{
     protocol::DialResponse,
     reachability::{
         AddressId, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
-        Vantage, Violation, Witness,
+        RequestCompleted, Vantage, Violation, Witness,
         probe::{Answer, Carrier, Unusable},
         servers::Setback,
     },
@@ -323,13 +323,34 @@ impl Reachability {
             && let Some(probe) = self.probes.remove(&id)
         {
             self.servers.set_idle(&probe.server, id);
+            if let Some((index, outcome, took)) = probe.result {
+                let dialed = outcome.is_of_a_dial().then(|| probe.targets.get(index));
+                let completed = RequestCompleted {
+                    probe: id,
+                    server: probe.server,
+                    addresses: probe.targets.len(),
+                    dialed: dialed.flatten().map(|target| target.addr.clone()),
+                    outcome,
+                    dial_data: probe.dial_data,
+                    took,
+                };
+                self.outputs
+                    .push_back(Output::Event(Event::RequestCompleted(completed)));
+            }
         }
     }
 
     fn report_probe(&mut self, id: ProbeId, index: usize, outcome: ProbeOutcome, now: Instant) {
-        let Some(probe) = self.probes.get(&id) else {
+        let Some(probe) = self.probes.get_mut(&id) else {
             return;
         };
+        let took = now.saturating_duration_since(probe.sent_at);
+        if probe
+            .result
+            .is_none_or(|(_, best, _)| outcome.weight() > best.weight())
+        {
+            probe.result = Some((index, outcome, took));
+        }
         let Some(target) = probe.targets.get(index) else {
             return;
         };
@@ -339,7 +360,7 @@ impl Reachability {
             address: target.addr.clone(),
             outcome,
             dial_data: probe.dial_data,
-            took: now.saturating_duration_since(probe.sent_at),
+            took,
             addresses: probe.targets.len(),
         })));
     }

@@ -16,6 +16,7 @@ use crate::{
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
         candidate::{AddressId, Class},
+        event::ProbeOutcome,
         vantage::Vantage,
     },
 };
@@ -99,6 +100,8 @@ pub(crate) struct Probe {
     pub(crate) ended: bool,
     /// An answer for the request as a whole was reported.
     pub(crate) reported: bool,
+    /// The weightiest outcome so far, for which target, and after which time.
+    pub(crate) result: Option<(usize, ProbeOutcome, Duration)>,
     deliveries: Vec<Delivery>,
 }
 
@@ -132,6 +135,7 @@ impl Probe {
             dial_data: 0,
             ended: false,
             reported: false,
+            result: None,
             deliveries: Vec::new(),
         }
     }

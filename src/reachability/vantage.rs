@@ -26,7 +26,7 @@ pub enum Vantage {
 impl Vantage {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Contacted => "contacted",
             Self::Independent => "independent",

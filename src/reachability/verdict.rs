@@ -42,7 +42,7 @@ pub enum Verdict {
 impl Verdict {
     /// A fixed word for logs and metrics.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
             Self::Reachable => "reachable",
@@ -244,9 +244,10 @@ impl Standing {
         if whole.is_filtered() && filtered {
             return Verdict::Filtered;
         }
+        let fresh_proof = evidence.fresh_until().is_some_and(|until| now < until);
         match self.challenge {
             None if self.is_decided() => self.verdict,
-            None => decide(whole, outlook, true, now).unwrap_or(self.verdict),
+            None => decide(whole, outlook, true, fresh_proof).unwrap_or(self.verdict),
             Some(challenge) if challenge.contradictions < 2 => self.verdict,
             Some(challenge) => {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
@@ -257,7 +258,7 @@ impl Standing {
                 if !few_suffice && outlook.able_left && tally.able_failures < 2 {
                     return self.verdict;
                 }
-                decide(tally, outlook, few_suffice, now).unwrap_or(self.verdict)
+                decide(tally, outlook, few_suffice, fresh_proof).unwrap_or(self.verdict)
             }
         }
     }
@@ -288,9 +289,8 @@ impl Standing {
     }
 }
 
-fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, now: Instant) -> Option<Verdict> {
+fn decide(tally: Tally, outlook: Outlook, few_suffice: bool, fresh_proof: bool) -> Option<Verdict> {
     let exhausted = !outlook.servers_left;
-    let fresh_proof = tally.has_fresh_proof(now);
     if tally.proofs > 0
         && (tally.score >= THRESHOLD || exhausted && (tally.score > 0.0 || fresh_proof))
     {

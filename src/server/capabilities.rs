@@ -4,13 +4,15 @@
 //! condemns the client for the server's fault (AutoNAT v2 specification, "Implementation
 //! suggestions": refuse an IP family without connectivity). So nothing is dialed without evidence:
 //! a listener of that family and transport, a recent success, or the operator's word. The transport's
-//! `MultiaddrNotSupported` speaks against it.
+//! `MultiaddrNotSupported` speaks against it, and so does silence: where everything that was dialed timed out,
+//! all over the Internet, and nothing came in either, a firewall is the likely reason.
 //!
 //! Pure: swarm events and time come in, a judgement comes out. All sets are bounded by the number of
 //! families, transports and reaches.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::IpAddr,
     time::Duration,
 };
@@ -19,7 +21,8 @@ use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_swarm::{FromSwarm, behaviour::ConnectionEstablished};
 use web_time::Instant;
 
-use crate::address::{self, IpFamily, IpScope, Transport};
+use super::DialBackOutcome;
+use crate::address::{self, IpFamily, IpScope, Neighbourhood, Transport};
 
 /// How long a success vouches for a family and transport. Networks change under a running node.
 const SUCCESS_COUNTS_FOR: Duration = Duration::from_secs(60 * 60);
@@ -27,6 +30,12 @@ const SUCCESS_COUNTS_FOR: Duration = Duration::from_secs(60 * 60);
 /// How long `MultiaddrNotSupported` counts. Not for ever: the address that caused it was written by a
 /// stranger, and one odd address must not switch a transport off.
 const UNSUPPORTED_COUNTS_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// Dials that timed out in so many networks (/16 and /32), without a word from anywhere, make a black hole.
+const BLACK_HOLE_NETWORKS: usize = 8;
+
+/// How long a black hole counts. Then one dial is tried again.
+const BLACK_HOLE_COUNTS_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// How far away an IP is, as far as routing is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +65,18 @@ pub(crate) struct Capabilities {
     /// What `listeners` are evidence for.
     listening: BTreeSet<(Pair, Reach)>,
     succeeded: BTreeMap<(Pair, Reach), Instant>,
+    /// The latest connections that came in.
+    heard: BTreeMap<(Pair, Reach), Instant>,
+    silent: BTreeMap<(Pair, Reach), Silence>,
     unsupported: BTreeMap<Pair, Instant>,
+}
+
+/// Dials since the last that was answered.
+#[derive(Debug)]
+struct Silence {
+    /// Where they went, at most [`BLACK_HOLE_NETWORKS`].
+    networks: BTreeSet<Neighbourhood>,
+    last: Instant,
 }
 
 impl Capabilities {
@@ -75,6 +95,14 @@ impl Capabilities {
                 endpoint: ConnectedPoint::Dialer { address, .. },
                 ..
             }) => self.dial_succeeded(Instant::now(), address),
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                endpoint: ConnectedPoint::Listener { send_back_addr, .. },
+                ..
+            }) => {
+                if let Some(key) = key(send_back_addr) {
+                    self.heard.insert(key, Instant::now());
+                }
+            }
             _ => {}
         }
     }
@@ -97,16 +125,34 @@ impl Capabilities {
 
     /// An outbound connection to this address was established.
     fn dial_succeeded(&mut self, now: Instant, addr: &Multiaddr) {
-        let (Some(ip), Some(transport), false) = (
-            address::ip(addr),
-            address::transport(addr),
-            address::is_relayed(addr),
-        ) else {
+        if let Some(key) = key(addr) {
+            self.unsupported.remove(&key.0);
+            self.succeeded.insert(key, now);
+        }
+    }
+
+    /// A dial-back to this address went out, and this became of it.
+    pub(crate) fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
+        let (Some(key), Some(ip)) = (key(addr), address::ip(addr)) else {
             return;
         };
-        let pair = (IpFamily::of(ip), transport);
-        self.unsupported.remove(&pair);
-        self.succeeded.insert((pair, Reach::of(ip)), now);
+        match outcome {
+            DialBackOutcome::DialTimedOut => {}
+            DialBackOutcome::DialFailed(kind) if !is_an_answer(kind) => {}
+            DialBackOutcome::NotDialed(_) | DialBackOutcome::DialGivenUp => return,
+            _ => {
+                self.silent.remove(&key);
+                return;
+            }
+        }
+        let silence = self.silent.entry(key).or_insert(Silence {
+            networks: BTreeSet::new(),
+            last: now,
+        });
+        silence.last = now;
+        if silence.networks.len() < BLACK_HOLE_NETWORKS {
+            silence.networks.insert(address::neighbourhood(ip, 16, 32));
+        }
     }
 
     /// The transport answered `MultiaddrNotSupported` for this address. Call this only for addresses
@@ -148,13 +194,37 @@ impl Capabilities {
         if fresh(self.unsupported.get(&pair), UNSUPPORTED_COUNTS_FOR) {
             return Some(false);
         }
-        if self.listening.contains(&(pair, reach))
-            || fresh(self.succeeded.get(&(pair, reach)), SUCCESS_COUNTS_FOR)
-        {
+        let key = (pair, reach);
+        if fresh(self.succeeded.get(&key), SUCCESS_COUNTS_FOR) {
             return Some(true);
         }
-        None
+        let black_hole = self.silent.get(&key).is_some_and(|silence| {
+            silence.networks.len() >= BLACK_HOLE_NETWORKS
+                && fresh(Some(&silence.last), BLACK_HOLE_COUNTS_FOR)
+        });
+        if black_hole && !fresh(self.heard.get(&key), SUCCESS_COUNTS_FOR) {
+            return Some(false);
+        }
+        self.listening.contains(&key).then_some(true)
     }
+}
+
+/// What a connection to or from this address is evidence for.
+fn key(addr: &Multiaddr) -> Option<(Pair, Reach)> {
+    if address::is_relayed(addr) {
+        return None;
+    }
+    let ip = address::ip(addr)?;
+    let transport = address::transport(addr)?;
+    Some(((IpFamily::of(ip), transport), Reach::of(ip)))
+}
+
+/// Whether the error shows that packets go there and back.
+const fn is_an_answer(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// The families that a dial to this address may use: both, for a name that does not say.
@@ -318,6 +388,76 @@ mod tests {
             capabilities.judge(now, &addr("/ip4/20.1.0.1/udp/1/quic-v1")),
             Some(false)
         );
+    }
+
+    /// A server with a QUIC listener, after QUIC dials to so many networks timed out.
+    fn in_silence(now: Instant, networks: u8) -> Capabilities {
+        let mut capabilities = listening_on(&["/ip4/10.0.0.1/udp/1/quic-v1"]);
+        for n in 0..networks {
+            let addr = addr(&format!("/ip4/20.{n}.0.1/udp/1/quic-v1"));
+            assert_eq!(capabilities.judge(now, &addr), Some(true));
+            capabilities.dialed(now, &addr, DialBackOutcome::DialTimedOut);
+        }
+        capabilities
+    }
+
+    #[test]
+    fn what_is_silent_everywhere_cannot_be_dialed() {
+        let now = Instant::now();
+        let quic = addr("/ip4/20.99.0.1/udp/1/quic-v1");
+        let mut capabilities = in_silence(now, 8);
+        assert_eq!(capabilities.judge(now, &quic), Some(false));
+        // One is tried again after a while.
+        let later = now + BLACK_HOLE_COUNTS_FOR;
+        assert_eq!(capabilities.judge(later, &quic), Some(true));
+        capabilities.dialed(later, &quic, DialBackOutcome::DialTimedOut);
+        assert_eq!(capabilities.judge(later, &quic), Some(false));
+        // One network alone is not everywhere.
+        let mut capabilities = in_silence(now, 1);
+        for n in 0..100 {
+            let addr = addr(&format!("/ip4/20.0.{n}.1/udp/1/quic-v1"));
+            capabilities.dialed(now, &addr, DialBackOutcome::DialTimedOut);
+        }
+        assert_eq!(capabilities.judge(now, &quic), Some(true));
+    }
+
+    #[test]
+    fn any_sign_of_life_ends_the_silence() {
+        let now = Instant::now();
+        let quic = addr("/ip4/20.99.0.1/udp/1/quic-v1");
+        for outcome in [
+            DialBackOutcome::Delivered,
+            DialBackOutcome::WrongPeer(libp2p_identity::PeerId::random()),
+            DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused),
+        ] {
+            let mut capabilities = in_silence(now, 8);
+            capabilities.dialed(now, &quic, outcome);
+            assert_eq!(capabilities.judge(now, &quic), Some(true), "{outcome:?}");
+        }
+        let mut capabilities = in_silence(now, 8);
+        capabilities.dial_succeeded(now, &quic);
+        assert_eq!(capabilities.judge(now, &quic), Some(true));
+        // Whoever wants to make a server believe in a firewall must keep others from connecting to it.
+        let mut capabilities = in_silence(now, 8);
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: addr("/ip4/10.0.0.1/udp/1/quic-v1"),
+            send_back_addr: quic.clone(),
+        };
+        capabilities.on_swarm_event(&FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: libp2p_identity::PeerId::random(),
+            connection_id: libp2p_swarm::ConnectionId::new_unchecked(1),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        assert_eq!(capabilities.judge(now, &quic), Some(true));
+        // And what this node did not dial says nothing.
+        let mut capabilities = in_silence(now, 7);
+        let not_dialed = DialBackOutcome::NotDialed(super::super::NotDialed::Denied);
+        for outcome in [not_dialed, DialBackOutcome::DialGivenUp] {
+            capabilities.dialed(now, &quic, outcome);
+            assert_eq!(capabilities.judge(now, &quic), Some(true), "{outcome:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The options of the server, with their units, defaults, costs and risks.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     job::Timing,
@@ -20,7 +20,7 @@ use crate::protocol;
 /// | dials | 60 a minute, 32 at once |
 /// | dial data received | 12 times 100,000 bytes a minute, about 20 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
-/// | memory for rates | about 240 entries of at most 200 bytes |
+/// | memory for rates | about 420 entries of at most 200 bytes |
 /// | streams per connection | 8 |
 ///
 /// Whoever runs a public server far from its limits should leave them; a server for a private
@@ -31,8 +31,6 @@ pub struct Config {
     pub(super) timing: Timing,
     pub(super) max_delay: Duration,
     pub(super) limits: Limits,
-    pub(super) v4_prefix: u8,
-    pub(super) v6_prefix: u8,
     pub(super) rules: Rules,
     pub(super) max_streams: usize,
     pub(super) max_message_len: usize,
@@ -60,13 +58,14 @@ impl Default for Config {
                 concurrent: 64,
                 concurrent_of_peer: 2,
                 dials: 32,
+                v4_prefix: 24,
+                v6_prefix: 56,
             },
-            v4_prefix: 24,
-            v6_prefix: 56,
             rules: Rules {
                 private_addresses: false,
                 names: false,
                 max_addresses: protocol::MAX_ADDRESSES,
+                refused: Vec::new(),
             },
             max_streams: 8,
             max_message_len: protocol::MAX_MESSAGE_LEN,
@@ -75,7 +74,7 @@ impl Default for Config {
     }
 }
 
-/// What is dialed.
+/// What is dialed. [`PassedOver`](super::PassedOver) lists what is not, whatever is configured here.
 impl Config {
     /// Dial private addresses too: loopback, RFC 1918, unique local, shared and link-local ones. Default:
     /// `false`.
@@ -84,7 +83,7 @@ impl Config {
     /// node connect to any port of this host and of the networks that it is on. Multicast,
     /// unspecified and reserved addresses are not dialed in any case.
     #[must_use]
-    pub const fn with_private_addresses_allowed(mut self, allowed: bool) -> Self {
+    pub const fn with_private_addresses(mut self, allowed: bool) -> Self {
         self.rules.private_addresses = allowed;
         self
     }
@@ -95,10 +94,26 @@ impl Config {
     /// network after the request was accepted: with this on, the rules on private addresses and
     /// on the server's own addresses do not protect. Use it only where the node can reach nothing that
     /// strangers cannot. Dial data is asked for every name; all names together share one limit on
-    /// dials per target. `/dnsaddr` is never dialed.
+    /// dials per target. One name may stand for many hosts, of which `libp2p-dns` dials up to 16. `/dnsaddr` is never
+    /// dialed.
     #[must_use]
-    pub const fn with_names_allowed(mut self, allowed: bool) -> Self {
+    pub const fn with_names(mut self, allowed: bool) -> Self {
         self.rules.names = allowed;
+        self
+    }
+
+    /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
+    ///
+    /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. An IPv4 network also stands for the IPv6
+    /// addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4, Teredo). Costs one comparison per network and
+    /// address of a request.
+    #[must_use]
+    pub fn with_refused_networks(
+        mut self,
+        networks: impl IntoIterator<Item = (IpAddr, u8)>,
+    ) -> Self {
+        self.rules.refused = networks.into_iter().collect();
         self
     }
 
@@ -116,7 +131,9 @@ impl Config {
     ///
     /// By default, a family and transport is dialed if the node has a listener of that kind, or has
     /// dialed one successfully within the last hour, and its transport did not refuse one within
-    /// the last ten minutes. A pair that is listed here in error makes the server report
+    /// the last ten minutes. One that has only a listener to show for itself is not dialed for ten minutes after dials
+    /// timed out in eight networks, with no answer and no inbound connection within the hour: a firewall is likely. A pair
+    /// that is listed here in error makes the server report
     /// `E_DIAL_ERROR` to clients that are reachable; one that is missing is refused.
     #[must_use]
     pub fn with_dialable(
@@ -135,8 +152,13 @@ impl Config {
 impl Config {
     /// Requests per minute in all. Default: 60, as in go-libp2p. At most 65,536; more is taken for that.
     ///
-    /// This bounds the dials that strangers can cause, and the memory: about 1 kB for each request per
+    /// This bounds the dials that strangers can cause, and the memory: at most 1.5 kB for each request per
     /// minute. With 0 every request is rejected.
+    ///
+    /// Whoever asks from enough networks can use it up, and the others are rejected; they ask another server then. So
+    /// that this takes more than one provider's customer, no /16 of IPv4 and no /32 of IPv6 gets more than half, nor more
+    /// than half of the [dial data](Self::with_max_dial_data_requests_per_minute), unless the limit on a neighbourhood
+    /// is higher.
     #[must_use]
     pub const fn with_max_requests_per_minute(mut self, requests: u32) -> Self {
         self.limits.requests = if requests < MAX_REQUESTS_PER_MINUTE {
@@ -175,8 +197,8 @@ impl Config {
     /// Longer prefixes let one attacker be many; shorter ones let many clients share one limit.
     #[must_use]
     pub const fn with_neighbourhood(mut self, v4_prefix: u8, v6_prefix: u8) -> Self {
-        self.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
-        self.v6_prefix = if v6_prefix > 128 { 128 } else { v6_prefix };
+        self.limits.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
+        self.limits.v6_prefix = if v6_prefix > 128 { 128 } else { v6_prefix };
         self
     }
 
@@ -229,10 +251,11 @@ impl Config {
 
     /// Dial-backs at once. Default: 32.
     ///
-    /// Each holds a socket and a handshake. A dial that nobody waits for any more counts until the
-    /// transport gives it up, since it cannot be called back: give the transport a timeout (the
-    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of
-    /// 10 s), or else silent targets hold their places for the two minutes that an operating system tries.
+    /// Each holds a socket and a handshake. In the node's own swarm a dial that nobody waits for any more counts until the
+    /// transport gives it up, since it cannot be called back there. Give the transport a timeout (the
+    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
+    /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
+    /// [A swarm of its own](super::Behaviour::with_dialer) calls such dials back.
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;
@@ -265,8 +288,8 @@ impl Config {
     /// From the opening of the stream to the answer. Default: 9 s.
     ///
     /// The clients of `libp2p-autonat` 0.16 give up after 10 s, those of go-libp2p after 15 s, and take a
-    /// server that answers later for a lost one. With under 5 s, dials that need a second TCP
-    /// SYN are reported as failures.
+    /// server that answers later for a lost one. A dial that is left with less than 2 s, as with under 4 s here, and is not
+    /// established by then is answered `E_INTERNAL_ERROR`: that says nothing about the address.
     #[must_use]
     pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.timing.request = at_most_an_hour(timeout);
@@ -343,6 +366,9 @@ mod tests {
         let now = web_time::Instant::now();
         assert!(now + config.timing.request + config.max_delay > now);
         assert_eq!(config.limits.requests, MAX_REQUESTS_PER_MINUTE);
-        assert_eq!((config.v4_prefix, config.v6_prefix), (32, 128));
+        assert_eq!(
+            (config.limits.v4_prefix, config.limits.v6_prefix),
+            (32, 128)
+        );
     }
 }

@@ -60,12 +60,12 @@ pub struct DialBack {
     home: Home,
     port_use: PortUse,
     /// Dials under way, established ones until their outcome is known. Also abandoned ones that have
-    /// not failed yet: a dial cannot be called back, and it holds a socket. Bounded by the server,
-    /// which starts no dial beyond its limit.
+    /// not failed yet: in a swarm that others use too a dial cannot be called back, and it holds a socket. Bounded by
+    /// the server, which starts no dial beyond its limit.
     dials: BTreeMap<ConnectionId, Dial>,
     /// At most two per dial.
     facts: VecDeque<Fact>,
-    /// At most two per dial.
+    /// At most three per dial.
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
     pub(super) capabilities: Capabilities,
     pub(super) own_ips: OwnIps,
@@ -186,7 +186,8 @@ impl DialBack {
         id
     }
 
-    /// Nobody waits for this dial any more. Its connection is closed, or refused as soon as it comes.
+    /// Nobody waits for this dial any more. It is called back where that is possible; else its connection is closed, or
+    /// refused as soon as it comes.
     pub(super) fn abandon(&mut self, id: ConnectionId) {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
@@ -195,6 +196,22 @@ impl DialBack {
             self.close(id);
         } else {
             dial.state = DialState::Abandoned;
+            let peer = dial.peer;
+            self.call_back(peer);
+        }
+    }
+
+    /// Aborts the dials of this peer if all of them are abandoned. A swarm can only abort all at once, and closes the
+    /// peer's connections with them: nothing to do in a swarm that has connections of others.
+    fn call_back(&mut self, peer: PeerId) {
+        let mut dials = self.dials.values().filter(|dial| dial.peer == peer);
+        let unwanted = |dial: &Dial| dial.state == DialState::Abandoned;
+        let all_unwanted = dials.next().is_some_and(unwanted) && dials.all(unwanted);
+        if self.home == Home::Own && all_unwanted {
+            self.actions.push_back(ToSwarm::CloseConnection {
+                peer_id: peer,
+                connection: CloseConnection::All,
+            });
         }
     }
 
@@ -243,6 +260,7 @@ impl DialBack {
                 peer_id: dial.peer,
                 connection: CloseConnection::One(id),
             });
+            self.call_back(dial.peer);
         }
     }
 
@@ -255,9 +273,10 @@ impl DialBack {
     }
 
     fn on_closed(&mut self, id: ConnectionId) {
-        if self.dials.remove(&id).is_some() {
+        if let Some(dial) = self.dials.remove(&id) {
             let outcome = DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost);
             self.report(Fact::Ended(id, outcome));
+            self.call_back(dial.peer);
         }
     }
 
@@ -276,6 +295,7 @@ impl DialBack {
         }
         if dial.state != DialState::Abandoned {
             self.report(Fact::Ended(id, DialBackOutcome::of(failure.error)));
+            self.call_back(dial.peer);
         }
     }
 }

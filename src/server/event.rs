@@ -15,7 +15,7 @@ use super::{DialBackOutcome, Limit, PassedOver};
 use crate::protocol::{DialStatus, ResponseStatus};
 
 /// An event of the [`Behaviour`](super::Behaviour).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A request that was admitted has ended, whichever way. One per request.
@@ -27,7 +27,10 @@ pub enum Event {
 }
 
 /// One request, from the stream's opening to its end.
-#[derive(Debug, Clone)]
+///
+/// The `tracing` span `autonat_v2_dial_request` (level `DEBUG`) around each request has the same fields by the same
+/// names.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
     /// Who asked.
@@ -63,7 +66,7 @@ pub struct Served {
 }
 
 impl Served {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         client: PeerId,
         connection_id: ConnectionId,
         observed_ip: Option<IpAddr>,
@@ -86,30 +89,6 @@ impl Served {
             duration: Duration::ZERO,
         }
     }
-
-    pub(super) fn record_in(&self, span: &tracing::Span) {
-        if span.is_disabled() {
-            return;
-        }
-        span.record("asked", self.asked_in_all);
-        if let Some((_, addr)) = &self.tested {
-            span.record("tested", tracing::field::display(addr));
-        }
-        span.record("dial_data", self.dial_data_received);
-        if let Some(outcome) = &self.dial_back {
-            span.record("dial_back", tracing::field::debug(outcome));
-        }
-        if let Some(status) = &self.status {
-            span.record("status", tracing::field::display(status));
-        }
-        if let Some(status) = &self.dial_status {
-            span.record("dial_status", tracing::field::display(status));
-        }
-        span.record("end", tracing::field::debug(self.end));
-        let millis = u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX);
-        span.record("millis", millis);
-        span.in_scope(|| tracing::debug!("a dial request is over"));
-    }
 }
 
 /// How a request ended.
@@ -128,7 +107,7 @@ pub enum End {
 }
 
 /// Requests that were turned away unread, summed up. At most one event per second and limit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
     /// The limit that they were over.
@@ -142,7 +121,7 @@ pub struct Rejected {
 }
 
 /// Violations of the protocol, summed up. At most one event per second and cause.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Misbehaved {
     /// What the clients did.

@@ -186,8 +186,9 @@ impl Exchange {
         })
     }
 
-    /// Tells a reset from a half-close. yamux reads both as the end of the stream, but takes no more
-    /// writes after a reset; QUIC has reported the reset as an error already.
+    /// Tells a reset from a half-close. yamux reads both as the end of the stream, but takes no more writes after a
+    /// reset. Over QUIC a reset is an error when read; a libp2p client that drops its stream ends its side instead, and
+    /// stops ours, mostly in the same packet. If not, it shows when the answer is written.
     fn was_reset(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(
             Pin::new(&mut *self.framed).poll_write(cx, &[]),

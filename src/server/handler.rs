@@ -17,10 +17,7 @@ use futures_timer::Delay;
 use libp2p_core::{Multiaddr, upgrade::ReadyUpgrade};
 use libp2p_swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol,
-    handler::{
-        AddressChange, ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound,
-        FullyNegotiatedOutbound,
-    },
+    handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
 };
 use web_time::Instant;
 
@@ -206,6 +203,7 @@ impl Server {
                     .timer
                     .get_or_insert_with(|| Delay::new(REJECTION_TIME));
             }
+            // Dropping is all that a stream offers: yamux then resets it, QUIC ends it and refuses what comes.
             Order::Reset => {
                 active.streams.swap_remove(at);
             }
@@ -330,10 +328,9 @@ impl ConnectionHandler for Handler {
             ) => server.opened(protocol),
             // The connection is about to close: the client gets a reset, and has its other connection.
             (Role::DialBack(_), ConnectionEvent::FullyNegotiatedInbound(_)) => {}
-            (
-                Role::Server(server),
-                ConnectionEvent::AddressChange(AddressChange { new_address }),
-            ) => server.observed_ip = observed_ip(new_address),
+            // The new address is one that packets came from; whether anyone there answers is not known yet, and dial
+            // data is what keeps forged senders from having others dialed.
+            (Role::Server(server), ConnectionEvent::AddressChange(_)) => server.observed_ip = None,
             (
                 Role::DialBack(handler),
                 ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
@@ -351,6 +348,8 @@ impl ConnectionHandler for Handler {
 
 #[cfg(test)]
 mod tests {
+    use libp2p_swarm::handler::AddressChange;
+
     use super::*;
 
     #[test]
@@ -360,6 +359,24 @@ mod tests {
             "{} bytes for each connection of the node",
             size_of::<Handler>()
         );
+    }
+
+    #[test]
+    fn a_client_that_moves_has_no_ip_any_more() {
+        let at = |text: &str| text.parse::<Multiaddr>().expect("valid");
+        let shared = Arc::new(Shared {
+            limits: Limits::default(),
+            max_streams: 8,
+        });
+        let mut handler = Handler::server(shared, &at("/ip4/20.1.0.2/udp/1/quic-v1"));
+        let new_address = at("/ip4/20.7.7.7/udp/1/quic-v1");
+        handler.on_connection_event(ConnectionEvent::AddressChange(AddressChange {
+            new_address: &new_address,
+        }));
+        let Role::Server(server) = handler.0 else {
+            panic!("no dial-back");
+        };
+        assert_eq!(server.observed_ip, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Pure: facts and time come in, [`Action`]s come out. Every state has a deadline, so a job ends
 //! whatever the client, the network or the node's other parts do, and it ends within
-//! [`Timing::request`] of the stream's opening. It never decides what to dial (that is
+//! [`Timing::request`] of the stream's opening, unless this node itself is not polled. It never decides what to dial (that is
 //! [`policy`](super::policy)) nor how often ([`limits`](super::limits)).
 
 use std::time::Duration;
@@ -25,6 +25,17 @@ const NONCE_RESERVE: Duration = Duration::from_millis(1500);
 /// The wait after dial data is cut short if the dial would be left with less than this. One lost TCP
 /// SYN is sent again after a second (RFC 6298), the next after three.
 const DIAL_RESERVE: Duration = Duration::from_millis(3500);
+
+/// A dial that had less than this says nothing about the address if it is not established: time for one lost TCP SYN
+/// and two slow round trips.
+const FAIR_DIAL: Duration = Duration::from_secs(2);
+
+/// A deadline that is noticed so late was missed by this node, which was not polled. What it waits for may have
+/// happened and be queued behind the clock.
+const STALL: Duration = Duration::from_secs(1);
+
+/// What a request gets after a stall, once.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How long each step may take.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +95,9 @@ pub(crate) struct Job {
     started: Instant,
     timing: Timing,
     chosen: Option<Chosen>,
+    dialed: Option<Instant>,
+    /// Whether this node missed a deadline.
+    stalled: bool,
     /// The event that is made of this job when it is over.
     pub(crate) record: Box<Served>,
 }
@@ -96,6 +110,8 @@ impl Job {
             started: now,
             timing,
             chosen: None,
+            dialed: None,
+            stalled: false,
             record: Box::new(record),
         }
     }
@@ -151,6 +167,7 @@ impl Job {
 
     /// The dial went out.
     pub(crate) fn dialing(&mut self, now: Instant, dial: ConnectionId) {
+        self.dialed = Some(now);
         let latest = before(self.answer_by(), NONCE_RESERVE, now);
         self.enter(
             State::Connection(dial),
@@ -176,9 +193,16 @@ impl Job {
         Some(self.ended(now, outcome))
     }
 
-    /// Time has passed. `None` if the deadline has not; otherwise there is always something to do.
+    /// Time has passed. `None` if the deadline has not, or if it was missed for the first time: then there is a new
+    /// one. Otherwise there is always something to do.
     pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Action> {
         if now < self.deadline {
+            return None;
+        }
+        let missed = now.saturating_duration_since(self.deadline) > STALL;
+        if missed && !self.stalled && self.state != State::Delay {
+            self.stalled = true;
+            self.deadline = now + GRACE;
             return None;
         }
         let action = match self.state {
@@ -188,7 +212,10 @@ impl Job {
                 Some(chosen) => Action::Dial(chosen),
                 None => Action::Reset(End::NotAnswered),
             },
-            State::Connection(_) => self.ended(now, DialBackOutcome::DialTimedOut),
+            State::Connection(_) if self.dial_was_fair(now) => {
+                self.ended(now, DialBackOutcome::DialTimedOut)
+            }
+            State::Connection(_) => self.ended(now, DialBackOutcome::DialGivenUp),
             State::Nonce(_) => {
                 self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
             }
@@ -234,6 +261,13 @@ impl Job {
             addr_idx,
             dial_status,
         })
+    }
+
+    fn dial_was_fair(&self, now: Instant) -> bool {
+        let had = self
+            .dialed
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        had >= self.timing.dial.min(FAIR_DIAL) && !self.stalled
     }
 
     fn answer_by(&self) -> Instant {

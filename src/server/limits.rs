@@ -30,10 +30,14 @@ pub enum Limit {
     RequestsOfPeer,
     /// Requests from one IP neighbourhood per minute.
     RequestsOfNeighbourhood,
+    /// Requests from one network (/16 for IPv4, /32 for IPv6) per minute: half of those in all.
+    RequestsOfNetwork,
     /// Requests in all that need dial data, per minute.
     DialData,
     /// Requests of one IP neighbourhood that need dial data, per minute.
     DialDataOfNeighbourhood,
+    /// Requests of one network that need dial data, per minute: half of those in all.
+    DialDataOfNetwork,
     /// Dials of one IP that is not the client's own, per minute.
     Target,
     /// Requests at once.
@@ -51,10 +55,12 @@ impl Limit {
             Self::Requests => "requests per minute",
             Self::RequestsOfPeer => "requests per minute of the peer",
             Self::RequestsOfNeighbourhood => "requests per minute of the neighbourhood",
+            Self::RequestsOfNetwork => "requests per minute of the network",
             Self::DialData => "requests with dial data per minute",
             Self::DialDataOfNeighbourhood => {
                 "requests with dial data per minute of the neighbourhood"
             }
+            Self::DialDataOfNetwork => "requests with dial data per minute of the network",
             Self::Target => "dials per minute of the target",
             Self::Concurrent => "requests at once",
             Self::ConcurrentOfPeer => "requests at once of the peer",
@@ -75,6 +81,33 @@ pub(crate) struct Limits {
     pub(crate) concurrent: u32,
     pub(crate) concurrent_of_peer: u32,
     pub(crate) dials: u32,
+    /// The bits of an IP that make a neighbourhood.
+    pub(crate) v4_prefix: u8,
+    pub(crate) v6_prefix: u8,
+}
+
+/// The bits of an IP that make a network. Whoever has an IPv6 network of a usual size has hundreds of neighbourhoods; a
+/// network is what a registry hands to a provider.
+const NETWORK_V4_PREFIX: u8 = 16;
+const NETWORK_V6_PREFIX: u8 = 32;
+
+impl Limits {
+    fn neighbourhood(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
+        ip.map(|ip| address::neighbourhood(ip, self.v4_prefix, self.v6_prefix))
+    }
+
+    /// No network gets more than half, unless a single neighbourhood may.
+    fn requests_of_network(&self) -> u32 {
+        self.requests_of_neighbourhood.max(self.requests / 2)
+    }
+
+    fn dial_data_of_network(&self) -> u32 {
+        self.dial_data_of_neighbourhood.max(self.dial_data / 2)
+    }
+}
+
+fn network(ip: Option<IpAddr>) -> Option<Neighbourhood> {
+    ip.map(|ip| address::neighbourhood(ip, NETWORK_V4_PREFIX, NETWORK_V6_PREFIX))
 }
 
 /// More requests per minute than this cannot be configured. It bounds the keys of every counter.
@@ -149,7 +182,7 @@ impl<K: Ord> Windows<K> {
 
 /// All counters of a server.
 ///
-/// Clients whose IP is unknown (relayed) share one neighbourhood.
+/// Clients whose IP is unknown (relayed) share one neighbourhood, which is also one network.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limits: Limits,
@@ -160,7 +193,9 @@ pub(crate) struct Limiter {
     dial_data: Window,
     peers: Windows<PeerId>,
     neighbourhoods: Windows<Option<Neighbourhood>>,
+    networks: Windows<Option<Neighbourhood>>,
     dial_data_neighbourhoods: Windows<Option<Neighbourhood>>,
+    dial_data_networks: Windows<Option<Neighbourhood>>,
     /// A dialed host, or an IPv6 network of a single customer. `None` stands for all names together,
     /// since a name says nothing about what is dialed.
     targets: Windows<Option<Neighbourhood>>,
@@ -178,7 +213,9 @@ impl Limiter {
             dial_data: Window::default(),
             peers: Windows::new(),
             neighbourhoods: Windows::new(),
+            networks: Windows::new(),
             dial_data_neighbourhoods: Windows::new(),
+            dial_data_networks: Windows::new(),
             targets: Windows::new(),
             running: BTreeMap::new(),
             running_in_all: 0,
@@ -194,10 +231,12 @@ impl Limiter {
         &mut self,
         now: Instant,
         peer: PeerId,
-        neighbourhood: Option<Neighbourhood>,
+        ip: Option<IpAddr>,
         dials: usize,
     ) -> Result<(), Limit> {
         let slot = self.slot(now);
+        let neighbourhood = self.limits.neighbourhood(ip);
+        let network = network(ip);
         let running = self.running.get(&peer).copied().unwrap_or(0);
 
         if running >= self.limits.concurrent_of_peer {
@@ -208,6 +247,9 @@ impl Limiter {
         }
         if self.neighbourhoods.used(&neighbourhood, slot) >= self.limits.requests_of_neighbourhood {
             return Err(Limit::RequestsOfNeighbourhood);
+        }
+        if self.networks.used(&network, slot) >= self.limits.requests_of_network() {
+            return Err(Limit::RequestsOfNetwork);
         }
         if self.running_in_all >= self.limits.concurrent {
             return Err(Limit::Concurrent);
@@ -221,6 +263,7 @@ impl Limiter {
 
         self.peers.take(peer, slot);
         self.neighbourhoods.take(neighbourhood, slot);
+        self.networks.take(network, slot);
         self.requests.take(slot);
         self.running.insert(peer, running + 1);
         self.running_in_all += 1;
@@ -232,7 +275,7 @@ impl Limiter {
     pub(crate) fn admit_target(
         &mut self,
         now: Instant,
-        neighbourhood: Option<Neighbourhood>,
+        ip: Option<IpAddr>,
         target: Option<IpAddr>,
         own: bool,
         dial_data: bool,
@@ -244,14 +287,21 @@ impl Limiter {
             return Err(Limit::Target);
         }
         if dial_data {
+            let neighbourhood = self.limits.neighbourhood(ip);
+            let network = network(ip);
             let used = self.dial_data_neighbourhoods.used(&neighbourhood, slot);
             if used >= self.limits.dial_data_of_neighbourhood {
                 return Err(Limit::DialDataOfNeighbourhood);
+            }
+            let used = self.dial_data_networks.used(&network, slot);
+            if used >= self.limits.dial_data_of_network() {
+                return Err(Limit::DialDataOfNetwork);
             }
             if self.dial_data.used(slot) >= self.limits.dial_data {
                 return Err(Limit::DialData);
             }
             self.dial_data_neighbourhoods.take(neighbourhood, slot);
+            self.dial_data_networks.take(network, slot);
             self.dial_data.take(slot);
         }
         if !own {
@@ -272,12 +322,14 @@ impl Limiter {
         self.running_in_all -= 1;
     }
 
-    /// The number of entries held for all keys together. At most five times the limit on requests per
+    /// The number of entries held for all keys together. At most six times the limit on requests per
     /// minute plus the limit on requests at once.
     pub(crate) fn entries(&self) -> usize {
         self.peers.0.len()
             + self.neighbourhoods.0.len()
+            + self.networks.0.len()
             + self.dial_data_neighbourhoods.0.len()
+            + self.dial_data_networks.0.len()
             + self.targets.0.len()
             + self.running.len()
     }
@@ -292,7 +344,9 @@ impl Limiter {
             self.swept = slot;
             self.peers.forget_full(slot);
             self.neighbourhoods.forget_full(slot);
+            self.networks.forget_full(slot);
             self.dial_data_neighbourhoods.forget_full(slot);
+            self.dial_data_networks.forget_full(slot);
             self.targets.forget_full(slot);
         }
         slot

@@ -1,7 +1,8 @@
-//! The IPs that this node answers on: those of its listeners and of its confirmed external addresses.
-//! A stranger that asks for one of them asks the server to dial itself.
+//! The IPs that this node answers on: those of its listeners, of its confirmed external addresses, and those that
+//! peers see it under. A stranger that asks for one of them asks the server to dial itself, or its own router from
+//! the inside.
 
-use std::net::IpAddr;
+use std::{collections::VecDeque, net::IpAddr};
 
 use libp2p_core::Multiaddr;
 use libp2p_swarm::FromSwarm;
@@ -12,11 +13,17 @@ use crate::address::{self, neighbourhood};
 /// fault of ours, not an attack.
 const MAX_EXTERNAL: usize = 256;
 
+/// IPs that peers claim to see this node under, the latest. Peers may lie: then an IP is refused to those clients that
+/// do not have it. What is true is repeated with every new peer, and stays.
+const MAX_OBSERVED: usize = 32;
+
 #[derive(Debug, Default)]
 pub(crate) struct OwnIps {
     /// One entry per listen address, so that an IP stays while one of its listeners does.
     listening: Vec<(Multiaddr, IpAddr)>,
     external: Vec<(Multiaddr, IpAddr)>,
+    /// The latest last.
+    observed: VecDeque<IpAddr>,
 }
 
 impl OwnIps {
@@ -24,6 +31,7 @@ impl OwnIps {
         match event {
             FromSwarm::NewListenAddr(new) => add(&mut self.listening, new.addr, usize::MAX),
             FromSwarm::ExpiredListenAddr(expired) => remove(&mut self.listening, expired.addr),
+            FromSwarm::NewExternalAddrCandidate(new) => self.observed(new.addr),
             FromSwarm::ExternalAddrConfirmed(new) => {
                 add(&mut self.external, new.addr, MAX_EXTERNAL)
             }
@@ -36,7 +44,21 @@ impl OwnIps {
         self.listening
             .iter()
             .chain(&self.external)
-            .any(|(_, own)| same_host(*own, ip))
+            .map(|(_, own)| own)
+            .chain(&self.observed)
+            .any(|own| same_host(*own, ip))
+    }
+
+    fn observed(&mut self, addr: &Multiaddr) {
+        let Some(ip) = address::ip(addr).filter(|_| !address::is_relayed(addr)) else {
+            return;
+        };
+        if let Some(at) = self.observed.iter().position(|known| *known == ip) {
+            self.observed.remove(at);
+        } else if self.observed.len() >= MAX_OBSERVED {
+            self.observed.pop_front();
+        }
+        self.observed.push_back(ip);
     }
 }
 
@@ -62,7 +84,9 @@ fn remove(list: &mut Vec<(Multiaddr, IpAddr)>, addr: &Multiaddr) {
 #[cfg(test)]
 mod tests {
     use libp2p_core::transport::ListenerId;
-    use libp2p_swarm::behaviour::{ExpiredListenAddr, ExternalAddrConfirmed, NewListenAddr};
+    use libp2p_swarm::behaviour::{
+        ExpiredListenAddr, ExternalAddrConfirmed, NewExternalAddrCandidate, NewListenAddr,
+    };
 
     use super::*;
 
@@ -95,5 +119,23 @@ mod tests {
             }));
             assert_eq!(own.contains(ip("20.1.0.1")), left);
         }
+    }
+
+    #[test]
+    fn an_ip_that_peers_keep_seeing_is_own_however_many_others_some_make_up() {
+        let mut own = OwnIps::default();
+        let mut see = |ip: [u8; 4]| {
+            let addr = Multiaddr::from(std::net::Ipv4Addr::from(ip));
+            let candidate = NewExternalAddrCandidate { addr: &addr };
+            own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(candidate));
+        };
+        for n in 0..200 {
+            if n % 20 == 0 {
+                see([20, 9, 9, 9]);
+            }
+            see([20, 1, 0, n]);
+        }
+        assert!(own.contains([20, 9, 9, 9].into()));
+        assert_eq!(own.observed.len(), MAX_OBSERVED);
     }
 }

@@ -14,6 +14,8 @@ use rand::{Rng, RngExt};
 
 use crate::address::{self, IpScope, Transport};
 
+mod bad_ports;
+
 /// Why an address of a request was not dialed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -33,14 +35,46 @@ pub enum PassedOver {
     OtherPeer,
     /// Its IP is not public by the IANA special-purpose registries.
     NotPublic(IpScope),
+    /// Its IP is in a network that the operator refuses
+    /// ([`Config::with_refused_networks`](super::Config::with_refused_networks)).
+    RefusedNetwork,
     /// Its port is zero, or it has none.
     NoPort,
+    /// Its port belongs to another protocol, such as 25 to mail, and its IP is not the client's. The ports are the "bad
+    /// ports" of the Fetch standard, which browsers refuse to connect to for a stranger's page.
+    BadPort(u16),
+    /// It has an HTTP path, and its IP is not the client's. A server that dials WebSockets would send a request for that
+    /// path to whatever listens there.
+    Path,
     /// Its IP is this server's own, and the client was not seen to have it too.
     OwnIp,
     /// The stack of protocols is not one of the known libp2p transports.
     UnknownTransport,
     /// The server has no evidence that it can dial this IP family and transport.
     CannotDial(Transport),
+}
+
+impl PassedOver {
+    /// The reason in a few fixed words, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unparsable => "unparsable",
+            Self::Relayed => "relayed",
+            Self::Name => "name",
+            Self::NoIp => "no ip",
+            Self::SeveralIps => "several ips",
+            Self::OtherPeer => "other peer",
+            Self::NotPublic(_) => "not public",
+            Self::RefusedNetwork => "refused network",
+            Self::NoPort => "no port",
+            Self::BadPort(_) => "bad port",
+            Self::Path => "path",
+            Self::OwnIp => "own ip",
+            Self::UnknownTransport => "unknown transport",
+            Self::CannotDial(_) => "cannot dial",
+        }
+    }
 }
 
 /// What the client is, as seen by the server.
@@ -52,11 +86,44 @@ pub(crate) struct Client {
 }
 
 /// The part of the configuration that bears on the choice.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) private_addresses: bool,
     pub(crate) names: bool,
     pub(crate) max_addresses: usize,
+    /// Networks that are not dialed, with the length of their prefix.
+    pub(crate) refused: Vec<(IpAddr, u8)>,
+}
+
+impl Rules {
+    /// Also if the IP leads into the network by way of NAT64, 6to4 or Teredo.
+    fn refuse(&self, ip: IpAddr) -> bool {
+        self.refused.iter().any(|(network, prefix)| {
+            let of = |ip| match network {
+                IpAddr::V4(_) => address::neighbourhood(ip, *prefix, 128),
+                IpAddr::V6(_) => address::neighbourhood(ip, 32, *prefix),
+            };
+            of(ip) == of(*network) || starts_with(ip, *network, *prefix)
+        })
+    }
+}
+
+/// Whether the two are the same in so many bits, whatever they stand for.
+fn starts_with(ip: IpAddr, network: IpAddr, prefix: u8) -> bool {
+    let differ = |differing: u128, width: u32| {
+        differing
+            .checked_shr(width.saturating_sub(prefix.into()))
+            .is_some_and(|differing| differing != 0)
+    };
+    match (ip, network) {
+        (IpAddr::V4(ip), IpAddr::V4(network)) => {
+            !differ((ip.to_bits() ^ network.to_bits()).into(), u32::BITS)
+        }
+        (IpAddr::V6(ip), IpAddr::V6(network)) => {
+            !differ(ip.to_bits() ^ network.to_bits(), u128::BITS)
+        }
+        _ => false,
+    }
 }
 
 /// The address to test.
@@ -83,7 +150,7 @@ pub(crate) struct Selection {
 pub(crate) fn choose(
     addrs: &[Option<Multiaddr>],
     client: Client,
-    rules: Rules,
+    rules: &Rules,
     is_own_ip: impl Fn(IpAddr) -> bool,
     can_dial: impl Fn(&Multiaddr) -> bool,
 ) -> Selection {
@@ -111,13 +178,13 @@ pub(crate) fn dial_data_bytes(rng: &mut impl Rng) -> u64 {
     rng.random_range(30_000..=100_000)
 }
 
-fn inspect(
-    addr: Option<&Multiaddr>,
+fn inspect<'a>(
+    addr: Option<&'a Multiaddr>,
     client: Client,
-    rules: Rules,
+    rules: &Rules,
     is_own_ip: impl Fn(IpAddr) -> bool,
     can_dial: impl Fn(&Multiaddr) -> bool,
-) -> Result<(&Multiaddr, Option<IpAddr>), PassedOver> {
+) -> Result<(&'a Multiaddr, Option<IpAddr>), PassedOver> {
     let addr = addr.ok_or(PassedOver::Unparsable)?;
     if address::is_relayed(addr) {
         return Err(PassedOver::Relayed);
@@ -131,12 +198,24 @@ fn inspect(
         if !may_be_dialed(scope, rules.private_addresses) {
             return Err(PassedOver::NotPublic(scope));
         }
+        if rules.refuse(ip) {
+            return Err(PassedOver::RefusedNetwork);
+        }
         if is_own_ip(ip) && client.ip != Some(ip) {
             return Err(PassedOver::OwnIp);
         }
     }
-    if address::port(addr).is_none_or(|(_, port)| port == 0) {
-        return Err(PassedOver::NoPort);
+    let port = match address::port(addr) {
+        None | Some((_, 0)) => return Err(PassedOver::NoPort),
+        Some((_, port)) => port,
+    };
+    if ip.is_none() || ip != client.ip {
+        if bad_ports::contains(port) {
+            return Err(PassedOver::BadPort(port));
+        }
+        if has_path(addr) {
+            return Err(PassedOver::Path);
+        }
     }
     let transport = match address::transport(addr) {
         None | Some(Transport::Other) => return Err(PassedOver::UnknownTransport),
@@ -150,7 +229,7 @@ fn inspect(
 
 /// The one IP of the address, in its IPv4 form if it is an IPv4-mapped one; `None` for a name that is
 /// allowed.
-fn host(addr: &Multiaddr, rules: Rules) -> Result<Option<IpAddr>, PassedOver> {
+fn host(addr: &Multiaddr, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
     let hosts = addr
         .iter()
         .filter(|part| {
@@ -178,6 +257,14 @@ fn host(addr: &Multiaddr, rules: Rules) -> Result<Option<IpAddr>, PassedOver> {
             _ => Err(PassedOver::NoIp),
         },
     }
+}
+
+fn has_path(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| match part {
+        Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
+        Protocol::HttpPath(_) => true,
+        _ => false,
+    })
 }
 
 /// With private addresses allowed, everything that is one host on a network of one's own or in a

@@ -1,5 +1,7 @@
 //! What a client must not be able to make the server dial.
 
+use libp2p::swarm::{FromSwarm, NetworkBehaviour as _, NewExternalAddrCandidate};
+
 use super::*;
 
 #[tokio::test]
@@ -208,6 +210,12 @@ async fn the_servers_own_addresses() {
         .node
         .with(|swarm| {
             swarm.add_external_address("/ip4/20.0.0.99/tcp/4001".parse().expect("valid"));
+            // As identify does with what a peer observes: the server's NAT, which none of its listeners knows.
+            let observed = "/ip4/20.0.0.98/tcp/50000".parse().expect("valid");
+            let behaviour: &mut libp2p_autonat_v2::server::Behaviour = swarm.behaviour_mut();
+            behaviour.on_swarm_event(FromSwarm::NewExternalAddrCandidate(
+                NewExternalAddrCandidate { addr: &observed },
+            ));
             swarm.listeners().cloned().collect::<Vec<_>>()
         })
         .await;
@@ -215,6 +223,7 @@ async fn the_servers_own_addresses() {
     addrs.extend([
         "/ip4/20.0.0.1/tcp/22".parse().expect("valid"),
         "/ip4/20.0.0.99/tcp/22".parse().expect("valid"),
+        "/ip4/20.0.0.98/tcp/80".parse().expect("valid"),
         "/ip6/::ffff:20.0.0.1/tcp/22".parse().expect("valid"),
         "/ip6/64:ff9b::1400:1/tcp/22".parse().expect("valid"),
     ]);
@@ -229,7 +238,7 @@ async fn the_servers_own_addresses() {
         .iter()
         .map(|(_, reason)| *reason)
         .collect();
-    assert_eq!(reasons, [PassedOver::OwnIp; 6]);
+    assert_eq!(reasons, [PassedOver::OwnIp; 7]);
     dialed_nothing_and_serves_on(server).await;
 }
 
@@ -247,6 +256,35 @@ async fn port_zero_and_no_port() {
 }
 
 #[tokio::test]
+async fn ports_of_other_protocols_on_somebody_elses_host() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.2/tcp/22",
+            "/ip4/20.66.0.2/tcp/25",
+            "/ip4/20.66.0.2/udp/53/quic-v1",
+            "/ip4/20.66.0.2/udp/123/quic-v1",
+            "/ip6/::ffff:20.66.0.2/tcp/25",
+            "/ip6/64:ff9b::1442:2/tcp/25",
+        ],
+        |reason| matches!(reason, PassedOver::BadPort(22 | 25 | 53 | 123)),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn http_requests_to_somebody_elses_host() {
+    are_refused(
+        &[
+            "/ip4/20.66.0.2/tcp/80/x-parity-ws/%2Fadmin%3Freboot",
+            "/ip4/20.66.0.2/tcp/443/x-parity-wss/%2Fadmin",
+            "/ip4/20.66.0.2/tcp/443/tls/x-parity-ws/%2Fadmin",
+        ],
+        |reason| reason == PassedOver::Path,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn transports_that_the_server_does_not_have() {
     are_refused(
         &[
@@ -256,7 +294,7 @@ async fn transports_that_the_server_does_not_have() {
             "/ip4/20.66.0.1/udp/1/quic-v1/webtransport",
             "/ip4/20.66.0.1/sctp/1",
             "/ip4/20.66.0.1/tcp/1/http",
-            "/ip6/2606:4700::1/tcp/1",
+            "/ip6/2606:4700::1/tcp/4001",
         ],
         |reason| {
             matches!(

@@ -282,7 +282,7 @@ fn the_nat_mapping_is_read_off_the_observed_ports() {
         world.drain();
         assert_eq!(world.core.nat_mapping(), mapping);
         let told = world.events.iter().any(|(_, event)| {
-            matches!(event, Event::NatMappingChanged { old: NatMapping::Unknown, new } if *new == mapping)
+            matches!(event, Event::NatMappingChanged { old: NatMapping::Unknown, new, .. } if *new == mapping)
         });
         assert!(told);
     }

@@ -32,7 +32,7 @@ pub struct Server {
 impl Server {
     /// A server that takes loopback addresses for what they are.
     pub fn on_loopback(config: server::Config) -> Self {
-        Self::new(config.with_private_addresses_allowed(true), Scope::Loopback)
+        Self::new(config.with_private_addresses(true), Scope::Loopback)
     }
 
     /// A server that takes the loopback interface for the Internet.

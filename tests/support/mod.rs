@@ -15,6 +15,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     future::Future,
+    net::SocketAddr,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Stream, Swarm,
     identity::Keypair,
+    multiaddr::Protocol,
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -35,10 +37,10 @@ mod transport;
 
 pub use naked::{Face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
-pub use transport::{Dials, Scope, loopback, public, recording_swarm, swarm};
+pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, and panics with `what` if that takes too long.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
@@ -73,7 +75,15 @@ where
     B: NetworkBehaviour + Send,
     B::ToSwarm: Debug + Send,
 {
-    pub fn spawn(mut swarm: Swarm<B>) -> Self {
+    pub fn spawn(swarm: Swarm<B>) -> Self {
+        Self::spawn_observed(swarm, |_| {})
+    }
+
+    /// As [`Node::spawn`]; `observe` sees each event once, when it occurs.
+    pub fn spawn_observed(
+        mut swarm: Swarm<B>,
+        observe: impl Fn(&SwarmEvent<B::ToSwarm>) + Send + 'static,
+    ) -> Self {
         let peer_id = *swarm.local_peer_id();
         let (tasks, mut inbox) = mpsc::unbounded_channel::<Task<B>>();
         let (outbox, events) = mpsc::unbounded_channel();
@@ -86,6 +96,7 @@ where
                     },
                     event = swarm.select_next_some() => {
                         tracing::trace!(peer = %swarm.local_peer_id(), ?event);
+                        observe(&event);
                         // Nobody may be interested any more.
                         let _ = outbox.send(event);
                     }
@@ -266,6 +277,17 @@ pub fn from_new_port(addr: Multiaddr) -> DialOpts {
         .address(addr)
         .allocate_new_port()
         .build()
+}
+
+/// The socket address of an IP and a port.
+pub fn address_of(addr: &Multiaddr) -> SocketAddr {
+    let mut parts = addr.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port) | Protocol::Udp(port))) => {
+            (ip, port).into()
+        }
+        other => panic!("not an IPv4 address and a port: {other:?}"),
+    }
 }
 
 /// A peer that speaks raw bytes.

@@ -141,10 +141,13 @@ impl Transport for Naked {
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
         let target = socket_addr(&addr).ok_or(TransportError::MultiaddrNotSupported(addr))?;
         let (peer, source) = self.face();
+        let passing = self.face != Face::Own;
         Ok(async move {
             let socket = tokio::net::TcpSocket::new_v4()?;
-            // Thousands of ports stay in TIME_WAIT; they must not be in the way of others.
-            socket.set_reuseaddr(true)?;
+            if passing {
+                // Else thousands of ports stay in TIME_WAIT, and the kernel searches ever longer for a free one.
+                socket.set_zero_linger()?;
+            }
             socket.bind((IpAddr::V4(source), 0).into())?;
             let stream = socket.connect(target).await?;
             handshake(tcp::tokio::TcpStream(stream), peer, true).await

@@ -245,13 +245,15 @@ pub struct Client {
 impl Client {
     /// One that takes loopback addresses for worth testing.
     pub fn new(config: client::Config) -> Self {
+        Self::with_private_addresses_kept(config.with_private_addresses(true))
+    }
+
+    /// One that takes addresses for what they are.
+    pub fn with_private_addresses_kept(config: client::Config) -> Self {
         let keypair = Keypair::generate_ed25519();
         let behaviour = Tested {
             identify: identify(&keypair),
-            autonat: client::Behaviour::new(
-                keypair.public().to_peer_id(),
-                config.with_private_addresses(true),
-            ),
+            autonat: client::Behaviour::new(keypair.public().to_peer_id(), config),
             relay: None.into(),
         };
         Self {
@@ -398,7 +400,7 @@ pub fn honest_server() -> HonestServer {
         identify: identify(&keypair),
         autonat: server::Behaviour::new(
             server::Config::default()
-                .with_private_addresses_allowed(true)
+                .with_private_addresses(true)
                 .with_max_delay_after_dial_data(Duration::ZERO),
         ),
     };

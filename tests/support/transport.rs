@@ -18,7 +18,7 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    noise, quic,
+    noise, quic, relay,
     swarm::{Config, NetworkBehaviour},
     tcp, yamux,
 };
@@ -83,16 +83,39 @@ pub fn recording_swarm<B: NetworkBehaviour>(
     scope: Scope,
 ) -> (Swarm<B>, Dials) {
     let peer_id = keypair.public().to_peer_id();
+    record(tcp_and_quic(&keypair), peer_id, behaviour, scope)
+}
+
+/// A swarm over TCP, QUIC and relays, and the record of its dials.
+pub fn relayed_swarm<B: NetworkBehaviour>(
+    keypair: &Keypair,
+    behaviour: impl FnOnce(relay::client::Behaviour) -> B,
+) -> (Swarm<B>, Dials) {
+    let peer_id = keypair.public().to_peer_id();
+    let (relayed, relay) = relay::client::new(peer_id);
+    let relayed = relayed
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair).expect("the key signs"))
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let all = OrTransport::new(relayed, tcp_and_quic(keypair))
+        .map(|either, _| either.into_inner())
+        .boxed();
+    record(all, peer_id, behaviour(relay), Scope::Loopback)
+}
+
+fn tcp_and_quic(keypair: &Keypair) -> Inner {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(&keypair).expect("the key signs"))
+        .authenticate(noise::Config::new(keypair).expect("the key signs"))
         .multiplex(yamux::Config::default());
-    let quic = quic::tokio::Transport::new(quic::Config::new(&keypair));
-    let both = OrTransport::new(quic, tcp).map(|either, _| match either {
-        Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
-        Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
-    });
-    record(both.boxed(), peer_id, behaviour, scope)
+    let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
+    OrTransport::new(quic, tcp)
+        .map(|either, _| match either {
+            Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+            Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+        })
+        .boxed()
 }
 
 /// A swarm over this transport, and the record of its dials.

@@ -24,6 +24,9 @@ pub enum DialBackOutcome {
     DialFailed(io::ErrorKind),
     /// The dial was not established in time. Answered `E_DIAL_ERROR`.
     DialTimedOut,
+    /// The dial was not established, but it had no fair chance: it went out when the request had little time left, or
+    /// this node was too busy to follow it. Says nothing about the address. Answered `E_INTERNAL_ERROR`.
+    DialGivenUp,
     /// Another peer than the client lives at the address. Answered `E_DIAL_ERROR`.
     WrongPeer(PeerId),
     /// This node did not dial. Says nothing about the address.
@@ -72,6 +75,30 @@ pub enum NotDialed {
 }
 
 impl DialBackOutcome {
+    /// The outcome in a few fixed words, for logs and metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::NotDelivered(NotDelivered::ProtocolNotSupported) => "protocol not supported",
+            Self::NotDelivered(NotDelivered::Reset) => "reset",
+            Self::NotDelivered(NotDelivered::StreamClosed) => "stream closed",
+            Self::NotDelivered(NotDelivered::WrongAnswer) => "wrong answer",
+            Self::NotDelivered(NotDelivered::TimedOut) => "nonce timed out",
+            Self::NotDelivered(NotDelivered::ConnectionLost) => "connection lost",
+            Self::DialFailed(_) => "dial failed",
+            Self::DialTimedOut => "dial timed out",
+            Self::DialGivenUp => "dial given up",
+            Self::WrongPeer(_) => "wrong peer",
+            Self::NotDialed(NotDialed::Denied) => "denied",
+            Self::NotDialed(NotDialed::NotSupported) => "not supported",
+            Self::NotDialed(NotDialed::OwnAddress) => "own address",
+            Self::NotDialed(NotDialed::NoRoute) => "no route",
+            Self::NotDialed(NotDialed::LocalFailure) => "local failure",
+            Self::NotDialed(NotDialed::Aborted) => "aborted",
+        }
+    }
+
     /// The statuses that the client reads.
     pub const fn statuses(&self) -> (ResponseStatus, DialStatus) {
         match self {
@@ -88,7 +115,7 @@ impl DialBackOutcome {
             Self::NotDialed(
                 NotDialed::NotSupported | NotDialed::OwnAddress | NotDialed::NoRoute,
             ) => (ResponseStatus::DialRefused, DialStatus::Unused),
-            Self::NotDialed(NotDialed::LocalFailure | NotDialed::Aborted) => {
+            Self::DialGivenUp | Self::NotDialed(NotDialed::LocalFailure | NotDialed::Aborted) => {
                 (ResponseStatus::InternalError, DialStatus::Unused)
             }
         }

@@ -134,6 +134,46 @@ fn what_this_node_did_not_dial_is_never_a_dial_error() {
 }
 
 #[test]
+fn a_dial_without_a_fair_chance_is_no_dial_error() {
+    let start = Instant::now();
+    let mut job = job(start);
+    let asked = start + TIMING.read;
+    job.decided(asked, Decision::Test(chosen(), Some(30_000)));
+    let paid = asked + TIMING.dial_data;
+    let action = job.data_complete(paid, Duration::ZERO);
+    assert_eq!(action, Some(Action::Dial(chosen())));
+    job.dialing(paid, dial());
+    assert!(job.deadline() < paid + FAIR_DIAL, "hardly any time is left");
+    let response = answered(job.timed_out(job.deadline()));
+    assert_eq!(response.status, ResponseStatus::InternalError);
+    assert_eq!(response.dial_status, DialStatus::Unused);
+}
+
+#[test]
+fn a_node_that_stalls_blames_nobody() {
+    let start = Instant::now();
+    let stalled = |job: &Job| job.deadline() + 2 * STALL;
+
+    // What happened meanwhile counts.
+    let mut job = dialing(start);
+    let now = stalled(&job);
+    assert_eq!(job.timed_out(now), None);
+    let action = job.dial_ended(now, DialBackOutcome::Delivered);
+    assert_eq!(answered(action).dial_status, DialStatus::Ok);
+
+    // If nothing did, that may be due to the stall.
+    let mut job = dialing(start);
+    assert_eq!(job.timed_out(stalled(&job)), None);
+    let response = answered(job.timed_out(job.deadline()));
+    assert_eq!(response.status, ResponseStatus::InternalError);
+
+    // However often it stalls, the request ends.
+    let mut job = dialing(start);
+    assert_eq!(job.timed_out(stalled(&job)), None);
+    assert!(job.timed_out(stalled(&job)).is_some());
+}
+
+#[test]
 fn an_answer_that_was_not_written_is_not_reported_as_sent() {
     let now = Instant::now();
     let mut job = dialing(now);

@@ -3,7 +3,6 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::neighbourhood;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -17,6 +16,8 @@ const LIMITS: Limits = Limits {
     concurrent: 10,
     concurrent_of_peer: 2,
     dials: 6,
+    v4_prefix: 24,
+    v6_prefix: 56,
 };
 
 fn peer(n: u8) -> PeerId {
@@ -28,11 +29,12 @@ fn peer(n: u8) -> PeerId {
 }
 
 fn ip(n: u8) -> IpAddr {
-    Ipv4Addr::new(20, 1, n, 1).into()
+    Ipv4Addr::new(20, n, 1, 1).into()
 }
 
-fn near(n: u8) -> Option<Neighbourhood> {
-    Some(neighbourhood(ip(n), 24, 56))
+/// A client in a network of its own.
+fn near(n: u8) -> Option<IpAddr> {
+    Some(ip(n))
 }
 
 fn served(limiter: &mut Limiter, now: Instant, who: u8) -> Result<(), Limit> {
@@ -71,6 +73,37 @@ fn peer_ids_are_cheap_but_the_neighbourhood_counts_them_together() {
     }
     assert_eq!(admitted, 8);
     assert_eq!(served(&mut limiter, start, 2), Ok(()));
+}
+
+#[test]
+fn neighbourhoods_are_cheap_too_and_leave_half_to_other_networks() {
+    let start = Instant::now();
+    let of = |n: u8| -> [Option<IpAddr>; 2] {
+        let v4 = Ipv4Addr::new(20, 1, n, 1).into();
+        let v6 = std::net::Ipv6Addr::new(0x2a00, 0x64, n.into(), 0, 0, 0, 0, 1).into();
+        [Some(v4), Some(v6)]
+    };
+    for version in [0, 1] {
+        let mut limiter = Limiter::new(LIMITS, start);
+        let mut crowd = (0..=255).map(|n| {
+            let admitted = limiter.admit(start, peer(n), of(n)[version], 0);
+            if admitted.is_ok() {
+                limiter.finish(&peer(n));
+            }
+            admitted
+        });
+        assert!(crowd.by_ref().take(10).all(|admitted| admitted.is_ok()));
+        assert!(crowd.all(|admitted| admitted == Err(Limit::RequestsOfNetwork)));
+        assert_eq!(served(&mut limiter, start, 77), Ok(()));
+
+        let mut limiter = Limiter::new(LIMITS, start);
+        let mut test = |n: u8| {
+            let target = Some(ip(n));
+            limiter.admit_target(start, of(n)[version], target, false, true)
+        };
+        assert_eq!([test(1), test(2), test(3)], [Ok(()); 3]);
+        assert_eq!(test(4), Err(Limit::DialDataOfNetwork));
+    }
 }
 
 #[test]

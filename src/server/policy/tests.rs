@@ -10,6 +10,7 @@ const RULES: Rules = Rules {
     private_addresses: false,
     names: false,
     max_addresses: 50,
+    refused: Vec::new(),
 };
 
 fn addr(text: &str) -> Multiaddr {
@@ -25,7 +26,7 @@ fn client(ip: Option<&str>) -> Client {
 }
 
 /// The server has 20.9.9.9, and dials TCP, QUIC and WebSocket.
-fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: Rules) -> Selection {
+fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: &Rules) -> Selection {
     let server: IpAddr = "20.9.9.9".parse().expect("an IP");
     choose(
         addrs,
@@ -41,7 +42,7 @@ fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: Rules) -> Selec
     )
 }
 
-fn judge(text: &str, rules: Rules) -> Result<Option<IpAddr>, PassedOver> {
+fn judge(text: &str, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
     let selection = choose_of(&[Some(addr(text))], client(Some("20.1.0.2")), rules);
     match selection.chosen {
         Some(chosen) => Ok(chosen.ip),
@@ -147,6 +148,18 @@ fn each_address_is_dialed_or_passed_over_for_its_own_reason() {
         ("/ip4/20.1.0.2/tcp/0", Err(NoPort)),
         ("/ip4/20.1.0.2/udp/0/quic-v1", Err(NoPort)),
         ("/ip4/20.1.0.2", Err(NoPort)),
+        // What other protocols make of it, on hosts that are not the client.
+        ("/ip4/20.1.0.2/tcp/25", Ok(())),
+        ("/ip4/20.1.0.3/tcp/25", Err(BadPort(25))),
+        ("/ip4/20.1.0.3/udp/53/quic-v1", Err(BadPort(53))),
+        ("/ip6/64:ff9b::1401:3/tcp/25", Err(BadPort(25))),
+        ("/ip4/20.1.0.3/tcp/443", Ok(())),
+        ("/ip4/20.1.0.3/tcp/80/ws", Ok(())),
+        ("/ip4/20.1.0.3/tcp/80/x-parity-ws/%2F", Ok(())),
+        ("/ip4/20.1.0.2/tcp/80/x-parity-ws/%2Fa", Ok(())),
+        ("/ip4/20.1.0.3/tcp/80/x-parity-ws/%2Fa", Err(Path)),
+        ("/ip4/20.1.0.3/tcp/443/x-parity-wss/%2Fa", Err(Path)),
+        ("/ip4/20.1.0.3/tcp/80/ws/http-path/a", Err(Path)),
         ("/ip4/20.1.0.2/udp/1", Err(UnknownTransport)),
         ("/ip4/20.1.0.2/tcp/1/tls", Err(UnknownTransport)),
         ("/ip4/20.1.0.2/tcp/1/tcp/2", Err(UnknownTransport)),
@@ -160,7 +173,7 @@ fn each_address_is_dialed_or_passed_over_for_its_own_reason() {
         ),
     ];
     for (text, expected) in cases {
-        assert_eq!(judge(text, RULES).map(|_| ()), *expected, "{text}");
+        assert_eq!(judge(text, &RULES).map(|_| ()), *expected, "{text}");
     }
 }
 
@@ -171,13 +184,13 @@ fn private_addresses_can_be_allowed_but_not_what_stands_for_many_or_none() {
         ..RULES
     };
     for text in [
-        "/ip4/127.0.0.1/tcp/1",
-        "/ip4/10.0.0.1/tcp/1",
-        "/ip4/198.18.0.1/tcp/1",
-        "/ip6/fd00::1/tcp/1",
-        "/ip6/::ffff:192.168.0.1/tcp/1",
+        "/ip4/127.0.0.1/tcp/4001",
+        "/ip4/10.0.0.1/tcp/4001",
+        "/ip4/198.18.0.1/tcp/4001",
+        "/ip6/fd00::1/tcp/4001",
+        "/ip6/::ffff:192.168.0.1/tcp/4001",
     ] {
-        assert!(judge(text, rules).is_ok(), "{text}");
+        assert!(judge(text, &rules).is_ok(), "{text}");
     }
     for text in [
         "/ip4/0.0.0.0/tcp/1",
@@ -187,10 +200,54 @@ fn private_addresses_can_be_allowed_but_not_what_stands_for_many_or_none() {
         "/ip6/ff02::1/tcp/1",
     ] {
         assert!(
-            matches!(judge(text, rules), Err(PassedOver::NotPublic(_))),
+            matches!(judge(text, &rules), Err(PassedOver::NotPublic(_))),
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_refused_network_is_not_dialed_in_any_form() {
+    let rules = Rules {
+        refused: vec![
+            ("20.1.4.0".parse().expect("an IP"), 22),
+            ("2a00:64::".parse().expect("an IP"), 96),
+            ("2002::".parse().expect("an IP"), 16),
+        ],
+        ..RULES
+    };
+    for text in [
+        "/ip4/20.1.4.0/tcp/4001",
+        "/ip4/20.1.7.255/tcp/4001",
+        "/ip6/::ffff:20.1.5.1/tcp/4001",
+        "/ip6/64:ff9b::1401:501/tcp/4001",
+        "/ip6/2a00:64::a00:1/tcp/4001",
+        "/ip6/2002:1401:1::1/tcp/4001",
+    ] {
+        let judged = judge(text, &rules);
+        assert_eq!(judged, Err(PassedOver::RefusedNetwork), "{text}");
+    }
+    for text in [
+        "/ip4/20.1.3.255/tcp/4001",
+        "/ip4/20.1.8.0/tcp/4001",
+        "/ip6/64:ff9b::1401:1/tcp/4001",
+        "/ip6/2a00:64::1:0:0/tcp/4001",
+    ] {
+        assert!(judge(text, &rules).is_ok(), "{text}");
+    }
+    // Of a prefix longer than an address, or of none.
+    let all = Rules {
+        refused: vec![("0.0.0.0".parse().expect("an IP"), 0)],
+        ..RULES
+    };
+    assert!(judge("/ip4/20.1.0.2/tcp/4001", &all).is_err());
+    assert!(judge("/ip6/2606:4700::1/tcp/4001", &all).is_ok());
+    let one = Rules {
+        refused: vec![("20.1.0.2".parse().expect("an IP"), 255)],
+        ..RULES
+    };
+    assert!(judge("/ip4/20.1.0.2/tcp/4001", &one).is_err());
+    assert!(judge("/ip4/20.1.0.3/tcp/4001", &one).is_ok());
 }
 
 #[test]
@@ -199,16 +256,16 @@ fn names_can_be_allowed_but_cost_dial_data_and_never_stand_for_many() {
         names: true,
         ..RULES
     };
-    assert_eq!(judge("/dns4/example.com/tcp/1", rules), Ok(None));
-    assert_eq!(judge("/dnsaddr/example.com", rules), Err(PassedOver::Name));
+    assert_eq!(judge("/dns4/example.com/tcp/4001", &rules), Ok(None));
+    assert_eq!(judge("/dnsaddr/example.com", &rules), Err(PassedOver::Name));
     assert_eq!(
-        judge("/dns4/example.com/tcp/1/dns4/localhost/tcp/1", rules),
+        judge("/dns4/example.com/tcp/1/dns4/localhost/tcp/1", &rules),
         Err(PassedOver::SeveralIps)
     );
     let named = choose_of(
-        &[Some(addr("/dns4/example.com/tcp/1"))],
+        &[Some(addr("/dns4/example.com/tcp/4001"))],
         client(Some("20.1.0.2")),
-        rules,
+        &rules,
     );
     assert!(!named.chosen.expect("chosen").own);
 }
@@ -218,10 +275,10 @@ fn the_first_address_that_passes_is_chosen_and_keeps_its_index() {
     let addrs = [
         None,
         Some(addr("/ip4/10.0.0.1/tcp/1")),
-        Some(addr("/ip4/20.1.0.7/tcp/1")),
+        Some(addr("/ip4/20.1.0.7/tcp/4001")),
         Some(addr("/ip4/20.1.0.2/tcp/1")),
     ];
-    let selection = choose_of(&addrs, client(Some("20.1.0.2")), RULES);
+    let selection = choose_of(&addrs, client(Some("20.1.0.2")), &RULES);
     let chosen = selection.chosen.expect("one passes");
     assert_eq!(chosen.index, 2);
     assert!(!chosen.own, "another IP than the observed one");
@@ -238,7 +295,7 @@ fn the_first_address_that_passes_is_chosen_and_keeps_its_index() {
 fn only_the_ip_decides_on_dial_data() {
     let other_port = [Some(addr("/ip4/20.1.0.2/tcp/65000"))];
     let own = |ip| {
-        choose_of(&other_port, client(ip), RULES)
+        choose_of(&other_port, client(ip), &RULES)
             .chosen
             .expect("chosen")
             .own
@@ -251,16 +308,16 @@ fn only_the_ip_decides_on_dial_data() {
 #[test]
 fn the_servers_own_ip_is_dialed_for_a_client_that_has_it_too() {
     let shared = [Some(addr("/ip4/20.9.9.9/tcp/4001"))];
-    let chosen = choose_of(&shared, client(Some("20.9.9.9")), RULES).chosen;
+    let chosen = choose_of(&shared, client(Some("20.9.9.9")), &RULES).chosen;
     assert!(chosen.expect("behind the same NAT").own);
-    assert!(choose_of(&shared, client(None), RULES).chosen.is_none());
+    assert!(choose_of(&shared, client(None), &RULES).chosen.is_none());
 }
 
 #[test]
 fn addresses_behind_the_limit_are_not_looked_at() {
     let mut addrs = vec![None; 50];
     addrs.push(Some(addr("/ip4/20.1.0.2/tcp/1")));
-    let selection = choose_of(&addrs, client(Some("20.1.0.2")), RULES);
+    let selection = choose_of(&addrs, client(Some("20.1.0.2")), &RULES);
     assert_eq!(selection.chosen, None);
     assert_eq!(selection.passed_over.len(), 50);
 }
@@ -294,7 +351,7 @@ proptest! {
     fn nothing_but_a_public_host_is_ever_chosen(parts in prop::collection::vec(any_part(), 1..6)) {
         let text = parts.concat();
         let addr: Multiaddr = text.parse().expect("made of valid parts");
-        let selection = choose(&[Some(addr.clone())], client(None), RULES, |_| false, |_| true);
+        let selection = choose(&[Some(addr.clone())], client(None), &RULES, |_| false, |_| true);
         if selection.chosen.is_some() {
             prop_assert!(address::is_public(&addr), "{}", text);
             prop_assert!(address::is_dialable(&addr), "{}", text);

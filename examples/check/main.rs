@@ -1,0 +1,512 @@
+//! Tells a person whether strangers can reach this machine, on which addresses, how sure that is, and what to do if not.
+//!
+//! `cargo run --example check -- --help` says how it is used. It listens, asks AutoNAT v2 servers to dial back, and
+//! stops when every address is settled.
+
+mod args;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    error::Error,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use args::Args;
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, identify,
+    multiaddr::Protocol,
+    noise,
+    swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    tcp, yamux,
+};
+use libp2p_autonat_v2::{
+    address,
+    client::{self, AddressReport, ProbeOutcome, Verdict},
+    protocol::DIAL_REQUEST_PROTOCOL,
+};
+use report::{Failure, Report};
+
+/// How long nothing may change before the work is done: a server may answer late, an address be observed late.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long after the servers said who they are an address to test must have shown up.
+const NOTHING_TO_TEST: Duration = Duration::from_secs(3);
+/// How long a connected server may take to say what it speaks.
+const IDENTIFY: Duration = Duration::from_secs(10);
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    autonat: client::Behaviour,
+}
+
+/// What is known of a server that was given on the command line.
+#[derive(Debug)]
+pub(crate) struct Server {
+    addr: Multiaddr,
+    peer: Option<PeerId>,
+    state: State,
+    since: Instant,
+    observed: Option<Multiaddr>,
+    answers: usize,
+    rejections: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Dialing,
+    /// Connected; what it speaks is not known.
+    Connected,
+    Serves,
+    /// It does not speak AutoNAT v2, or is a second address of another server.
+    Useless(&'static str),
+    Failed(String),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::read();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(io::stderr)
+        .init();
+    let json = args.json;
+    match run(args).await {
+        Ok(report) => {
+            report.print(json);
+            report.exit_code()
+        }
+        Err(failure) => {
+            failure.print(json);
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<Report, Failure> {
+    let mut swarm = swarm(&args).map_err(|error| Failure::new(error.to_string()))?;
+    listen(&mut swarm, &args)?;
+    for addr in &args.external {
+        let added = swarm.behaviour_mut().autonat.add_candidate(addr);
+        added.map_err(|error| Failure::new(format!("can't test {addr}: {error}")))?;
+    }
+    let mut check = Check {
+        swarm,
+        quiet: args.quiet,
+        start: Instant::now(),
+        servers: Vec::new(),
+        dials: HashMap::new(),
+        listening: Vec::new(),
+        refused: BTreeMap::new(),
+        changed: Instant::now(),
+    };
+    check.dial(&args.servers).await;
+
+    let deadline = tokio::time::sleep(args.timeout());
+    tokio::pin!(deadline);
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let timed_out = loop {
+        tokio::select! {
+            event = check.swarm.select_next_some() => check.on_event(event),
+            _ = tick.tick() => if check.is_done() { break false },
+            () = &mut deadline => break true,
+            _ = &mut interrupted => break true,
+        }
+    };
+    Ok(check.into_report(timed_out))
+}
+
+struct Check {
+    swarm: Swarm<Behaviour>,
+    quiet: bool,
+    start: Instant,
+    servers: Vec<Server>,
+    dials: HashMap<ConnectionId, usize>,
+    listening: Vec<Multiaddr>,
+    refused: BTreeMap<Multiaddr, BTreeSet<PeerId>>,
+    /// When something last happened that matters.
+    changed: Instant,
+}
+
+impl Check {
+    async fn dial(&mut self, addrs: &[Multiaddr]) {
+        for (i, addr) in addrs.iter().enumerate() {
+            self.say(&format!("server {}: asking {addr}", i + 1));
+            let mut state = State::Dialing;
+            match resolve(addr).await {
+                Ok(resolved) => {
+                    let opts = DialOpts::unknown_peer_id().address(resolved).build();
+                    self.dials.insert(opts.connection_id(), i);
+                    if let Err(error) = self.swarm.dial(opts) {
+                        state = State::Failed(dial_error(&error));
+                    }
+                }
+                Err(error) => state = State::Failed(error),
+            }
+            self.servers.push(Server {
+                addr: addr.clone(),
+                peer: None,
+                state: State::Dialing,
+                since: Instant::now(),
+                observed: None,
+                answers: 0,
+                rejections: 0,
+            });
+            self.set(i, state);
+        }
+    }
+
+    fn say(&self, what: &str) {
+        if !self.quiet {
+            eprintln!("{:6.1} s  {what}", self.start.elapsed().as_secs_f64());
+        }
+    }
+
+    fn set(&mut self, i: usize, state: State) {
+        let said = match &state {
+            State::Dialing => None,
+            State::Connected => Some("connected".to_owned()),
+            State::Serves => Some("speaks AutoNAT v2".to_owned()),
+            State::Useless(why) => Some((*why).to_owned()),
+            State::Failed(why) => Some(format!("can't be asked: {why}")),
+        };
+        let Some(server) = self.servers.get_mut(i) else {
+            return;
+        };
+        if server.state == state {
+            return;
+        }
+        server.state = state;
+        server.since = Instant::now();
+        self.changed = server.since;
+        if let Some(said) = said {
+            self.say(&format!("server {}: {said}", i + 1));
+        }
+    }
+
+    fn server_of(&self, peer: &PeerId) -> Option<usize> {
+        let mut mine = (0..self.servers.len()).filter(|i| self.peer_of(*i) == Some(peer));
+        let first = mine.clone().next();
+        mine.find(|i| self.state_of(*i) == Some(&State::Serves))
+            .or(first)
+    }
+
+    fn peer_of(&self, i: usize) -> Option<&PeerId> {
+        self.servers.get(i)?.peer.as_ref()
+    }
+
+    fn state_of(&self, i: usize) -> Option<&State> {
+        self.servers.get(i).map(|server| &server.state)
+    }
+
+    fn name(&self, peer: &PeerId) -> String {
+        self.server_of(peer)
+            .map_or_else(|| peer.to_string(), |i| format!("server {}", i + 1))
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.say(&format!("listening on {address}"));
+                self.listening.push(address);
+            }
+            SwarmEvent::ConnectionEstablished {
+                connection_id,
+                peer_id,
+                ..
+            } => {
+                if let Some(i) = self.dials.get(&connection_id).copied() {
+                    if let Some(server) = self.servers.get_mut(i) {
+                        server.peer = Some(peer_id);
+                    }
+                    self.set(i, State::Connected);
+                }
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                if let Some(i) = self.dials.remove(&connection_id) {
+                    self.set(i, State::Failed(dial_error(&error)));
+                }
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                if let Some(i) = self.dials.remove(&connection_id) {
+                    self.set(i, State::Failed("it closed the connection".to_owned()));
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                info,
+                ..
+            })) => self.on_identified(connection_id, &info),
+            SwarmEvent::Behaviour(BehaviourEvent::Autonat(event)) => self.on_autonat(event),
+            _ => {}
+        }
+    }
+
+    fn on_identified(&mut self, connection: ConnectionId, info: &identify::Info) {
+        let Some(i) = self.dials.get(&connection).copied() else {
+            return;
+        };
+        let serves = info.protocols.contains(&DIAL_REQUEST_PROTOCOL);
+        let seen = info.observed_addr.clone();
+        let autonat = &mut self.swarm.behaviour_mut().autonat;
+        autonat.observed(connection, &seen);
+        let is_new = self
+            .servers
+            .get_mut(i)
+            .is_some_and(|server| server.observed.replace(seen.clone()).as_ref() != Some(&seen));
+        if is_new {
+            self.say(&format!("server {}: sees this machine as {seen}", i + 1));
+        }
+        let state = match serves {
+            true => State::Serves,
+            false => State::Useless("does not speak AutoNAT v2"),
+        };
+        self.set(i, state);
+    }
+
+    fn on_autonat(&mut self, event: client::Event) {
+        self.changed = Instant::now();
+        match event {
+            client::Event::Probed(probed) => {
+                if let Some(i) = self.server_of(&probed.server)
+                    && let Some(server) = self.servers.get_mut(i)
+                {
+                    match probed.outcome {
+                        ProbeOutcome::Rejected => server.rejections += 1,
+                        ProbeOutcome::NoAnswer(_) => {}
+                        _ => server.answers += 1,
+                    }
+                }
+                if probed.outcome == ProbeOutcome::Refused {
+                    let refused = self.refused.entry(probed.address.clone()).or_default();
+                    refused.insert(probed.server);
+                }
+                let outcome = match probed.outcome {
+                    ProbeOutcome::Reachable(_) => "got through",
+                    ProbeOutcome::DialError => "could not get through",
+                    ProbeOutcome::Refused => "can't or won't dial this kind of address",
+                    ProbeOutcome::Rejected => "is busy and turned the request down",
+                    ProbeOutcome::InternalError => "failed for a reason of its own",
+                    ProbeOutcome::NoAnswer(_) => "gave no answer",
+                    ProbeOutcome::DialBackError => "reached something, but not this program",
+                    _ => "gave an answer that proves nothing",
+                };
+                self.say(&format!(
+                    "{}: {} {outcome}",
+                    probed.address,
+                    self.name(&probed.server)
+                ));
+            }
+            client::Event::VerdictChanged { address, new, .. } => {
+                self.say(&format!("{address}: {}", report::verdict(new)));
+            }
+            client::Event::NatMappingChanged { new, .. } => {
+                self.say(&format!("the NAT's port mapping is {}", new.as_str()));
+            }
+            client::Event::ServersWanted { known, wanted, .. } if known > 0 => self.say(&format!(
+                "servers to ask: {known}; with {wanted} the answer would be surer"
+            )),
+            _ => {}
+        }
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn is_done(&self) -> bool {
+        let undecided = self.servers.iter().any(|server| match server.state {
+            State::Dialing => true,
+            State::Connected => server.since.elapsed() < IDENTIFY,
+            _ => false,
+        });
+        if undecided || self.changed.elapsed() < QUIET {
+            return false;
+        }
+        let serving: BTreeSet<&PeerId> = self
+            .servers
+            .iter()
+            .filter(|server| server.state == State::Serves)
+            .filter_map(|server| server.peer.as_ref())
+            .collect();
+        if serving.is_empty() {
+            return true;
+        }
+        let mut addresses = self.swarm.behaviour().autonat.addresses().peekable();
+        if addresses.peek().is_none() {
+            return self.changed.elapsed() >= NOTHING_TO_TEST;
+        }
+        addresses.all(|report| self.is_settled(&report, &serving))
+    }
+
+    fn is_settled(&self, report: &AddressReport, serving: &BTreeSet<&PeerId>) -> bool {
+        if report.inherited
+            || report
+                .next_probe
+                .is_some_and(|at| at > Instant::now() + QUIET)
+        {
+            return true;
+        }
+        let refused = self.refused.get(&report.address);
+        report.verdict == Verdict::Unknown
+            && refused.is_some_and(|by| serving.iter().all(|peer| by.contains(*peer)))
+    }
+
+    fn into_report(self, timed_out: bool) -> Report {
+        let autonat = &self.swarm.behaviour().autonat;
+        Report {
+            addresses: autonat.addresses().collect(),
+            refused: self.refused,
+            summary: autonat.summary(),
+            mapping: autonat.nat_mapping(),
+            listening: self.listening,
+            servers: self.servers,
+            took: self.start.elapsed(),
+            timed_out,
+        }
+    }
+}
+
+fn swarm(args: &Args) -> Result<Swarm<Behaviour>, Box<dyn Error>> {
+    let config = client::Config::default().with_private_addresses(args.allow_private);
+    let idle = args.timeout() + Duration::from_secs(10);
+    Ok(SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )?
+        .with_quic()
+        .with_behaviour(|key| Behaviour {
+            identify: identify::Behaviour::new(identify::Config::new(
+                "/libp2p-autonat-v2-check/1.0.0".to_owned(),
+                key.public(),
+            )),
+            autonat: client::Behaviour::new(key.public().to_peer_id(), config),
+        })?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(idle))
+        .build())
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<(), Failure> {
+    let all = [
+        IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    ];
+    let ips = match args.bind.is_empty() {
+        true => &all[..],
+        false => &args.bind,
+    };
+    let (tcp, quic) = args.ports();
+    let mut addrs = Vec::new();
+    for ip in ips {
+        let mut has_ip = true;
+        for port in &tcp {
+            let bound = TcpListener::bind((*ip, *port)).map(drop);
+            has_ip &= is_free(bound, *ip, "TCP", *port, args)?;
+            addrs.extend(has_ip.then(|| Multiaddr::from(*ip).with(Protocol::Tcp(*port))));
+        }
+        for port in &quic {
+            let bound = UdpSocket::bind((*ip, *port)).map(drop);
+            has_ip &= is_free(bound, *ip, "UDP", *port, args)?;
+            let addr = Multiaddr::from(*ip).with(Protocol::Udp(*port));
+            addrs.extend(has_ip.then(|| addr.with(Protocol::QuicV1)));
+        }
+    }
+    for addr in addrs {
+        let listening = swarm.listen_on(addr.clone());
+        listening.map_err(|error| Failure::new(format!("can't listen on {addr}: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Whether the port could be bound. libp2p shares its TCP ports, so it would listen beside another program that does so
+/// too, and get only some of the dial-backs.
+fn is_free(
+    bound: io::Result<()>,
+    ip: IpAddr,
+    kind: &str,
+    port: u16,
+    args: &Args,
+) -> Result<bool, Failure> {
+    let Err(error) = bound else { return Ok(true) };
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "can't listen on {kind} port {port}: another program does. Stop it while you check, or give another port with \
+             --port"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "can't listen on {kind} port {port}: not allowed. Ports under 1024 need privileges; give another with --port"
+        ),
+        // Not every machine has IPv6.
+        _ if args.bind.is_empty() && ip.is_ipv6() => return Ok(false),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "can't listen on {ip}: this machine does not have that IP. Give one that it has with --bind"
+            )
+        }
+        _ => format!("can't listen on {kind} port {port} of {ip}: {error}"),
+    };
+    Err(Failure::new(why))
+}
+
+/// Why a dial failed, in a person's words.
+fn dial_error(error: &DialError) -> String {
+    match error {
+        DialError::Transport(errors) => {
+            let text = match errors.first() {
+                Some((_, TransportError::Other(error))) => error.to_string(),
+                Some((_, error)) => error.to_string(),
+                None => "there is no address to dial".to_owned(),
+            };
+            // The kind of the operating system's error is lost on the way up.
+            if text.contains("refused") {
+                "nobody listens there (connection refused)".to_owned()
+            } else if text.to_lowercase().contains("time") && text.contains("out") {
+                "nobody answers there (timed out)".to_owned()
+            } else {
+                text
+            }
+        }
+        DialError::WrongPeerId { obtained, .. } => {
+            format!("another peer is there: {obtained}. Was the server's key changed?")
+        }
+        DialError::LocalPeerId { .. } => "that is this machine itself".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Looks up a name, if the address has one.
+async fn resolve(addr: &Multiaddr) -> Result<Multiaddr, String> {
+    let mut parts = addr.iter();
+    let (name, wanted): (String, fn(&IpAddr) -> bool) = match parts.next() {
+        Some(Protocol::Dns(name)) => (name.into_owned(), |_| true),
+        Some(Protocol::Dns4(name)) => (name.into_owned(), IpAddr::is_ipv4),
+        Some(Protocol::Dns6(name)) => (name.into_owned(), IpAddr::is_ipv6),
+        _ => return Ok(addr.clone()),
+    };
+    let ips = tokio::net::lookup_host((name.as_str(), 0)).await;
+    let ips = ips.map_err(|error| format!("can't look up {name}: {error}"))?;
+    let ip = ips.map(|socket| socket.ip()).find(wanted);
+    let ip = ip.ok_or_else(|| format!("{name} has no address of that family"))?;
+    Ok(parts.fold(Multiaddr::from(ip), Multiaddr::with))
+}
+
+/// Whether the machine itself has the address that servers see, so that there is no NAT; `None` if nobody told.
+pub(crate) fn is_behind_nat(servers: &[Server], listening: &[Multiaddr]) -> Option<bool> {
+    let mut seen = servers
+        .iter()
+        .filter_map(|server| server.observed.as_ref())
+        .filter_map(address::ip)
+        .peekable();
+    seen.peek()?;
+    let own: BTreeSet<IpAddr> = listening.iter().filter_map(address::ip).collect();
+    Some(seen.any(|ip| !own.contains(&ip)))
+}

@@ -1,0 +1,327 @@
+//! What `check` answers, and how it ends.
+
+use std::net::TcpListener;
+
+use libp2p::{PeerId, identify, swarm::NetworkBehaviour};
+use serde_json::Value;
+
+use crate::process::{Run, Scratch, run, server};
+
+const LOCAL: [&str; 5] = ["--allow-private", "--bind", "127.0.0.1", "--port", "0"];
+
+async fn check(more: &[&str]) -> Run {
+    run("check", &[&LOCAL, more].concat()).await
+}
+
+fn json(run: &Run) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+/// A port that nobody listens on: one that was free a moment ago.
+fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[tokio::test]
+async fn each_mistake_on_the_command_line_is_explained() {
+    let peer = PeerId::random().to_string();
+    let server = "/ip4/203.0.113.7/tcp/4001";
+    let relayed = format!("/ip4/8.8.8.8/tcp/1/p2p/{peer}/p2p-circuit");
+    let mistakes: [(&[&str], &str); 23] = [
+        (&[], "<SERVER>..."),
+        (&["8.8.8.8:4001"], "Did you mean /ip4/8.8.8.8/tcp/4001"),
+        (
+            &["[2001:db8::1]:4001"],
+            "Did you mean /ip6/2001:db8::1/tcp/4001",
+        ),
+        (&["8.8.8.8"], "Did you mean /ip4/8.8.8.8/tcp/4001"),
+        (
+            &["example.org:4001"],
+            "Did you mean /dns4/example.org/tcp/4001",
+        ),
+        (&["https://example.org"], "a URL"),
+        (&["ip4/8.8.8.8/tcp/1"], "Did you mean /ip4/8.8.8.8/tcp/1?"),
+        (&["nonsense"], "One looks like"),
+        (&[&peer], "a peer ID"),
+        (&[&format!("/p2p/{peer}")], "a peer ID alone"),
+        (&["/ip4/8.8.8.8"], "it lacks the port"),
+        (
+            &["/ip4/8.8.8.8/udp/1"],
+            "Did you mean /ip4/8.8.8.8/udp/1/quic-v1",
+        ),
+        (&["/ip4/8.8.8.8/udp/1/quic"], "Write /quic-v1"),
+        (&["/ip4/8.8.8.8/tcp/1/ws"], "TCP or a QUIC address"),
+        (&["/ip4/8.8.8.8/tcp/0"], "port 0"),
+        (&["/ip4/0.0.0.0/tcp/1"], "an address to listen on"),
+        (&["/dnsaddr/example.org"], "dig +short TXT"),
+        (&[&relayed], "a relay"),
+        (&["/ip4/127.0.0.1/tcp/1"], "add --allow-private"),
+        (&[server, "--port", "70000"], "0..=65535"),
+        (&[server, "--timeout", "0"], "1..=3600"),
+        (&[server, "--bind", "here"], "invalid IP address"),
+        (&[server, "--jsn"], "--json"),
+    ];
+    for (args, words) in mistakes {
+        let run = run("check", args).await;
+        assert_eq!(run.code, 2, "{args:?}: {run:?}");
+        assert!(
+            run.stderr.contains(words),
+            "{args:?} says {words:?}: {}",
+            run.stderr
+        );
+        assert_eq!(run.stdout, "", "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_address_to_test_needs_permission() {
+    let args = [
+        "--allow-private",
+        "/ip4/127.0.0.1/tcp/1",
+        "--external",
+        "/ip4/10.0.0.1/tcp/1",
+    ];
+    let run = run("check", &[&args[1..], &["/ip4/8.8.8.8/tcp/1"]].concat()).await;
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("--allow-private"), "{run:?}");
+}
+
+#[tokio::test]
+async fn the_help_documents_every_exit_code() {
+    let run = run("check", &["--help"]).await;
+    assert_eq!(run.code, 0);
+    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  "] {
+        assert!(
+            run.stdout.contains(&format!("\n  {code}")),
+            "{code}: {}",
+            run.stdout
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reachable_machine_ends_with_0() {
+    let scratch = Scratch::new("check-0");
+    let (_server, tcp, quic) = server(&scratch, &[]).await;
+    let run = check(&[&tcp, &quic]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.contains("YES"), "{run:?}");
+    assert!(run.stdout.contains("both of its addresses"), "{run:?}");
+    assert!(run.stdout.contains("NAT: none"), "{run:?}");
+    assert!(
+        run.stderr.contains("got through"),
+        "tells of its progress: {run:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_json_says_all_that_the_table_says() {
+    let scratch = Scratch::new("check-json");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let run = check(&["--json", "--quiet", "--external", &closed, &tcp]).await;
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
+
+    let json = json(&run);
+    assert_eq!(json["result"], "reachable");
+    assert_eq!(json["exit_code"], 0);
+    assert_eq!(json["summary"], "public");
+    assert_eq!(json["timed_out"], false);
+    assert_eq!(json["nat"]["present"], false);
+    assert_eq!(json["nat"]["mapping"], "unknown");
+    assert_eq!(json["servers"][0]["address"], tcp);
+    assert_eq!(json["servers"][0]["state"], "serves");
+    let addresses = json["addresses"].as_array().expect("a list");
+    assert_eq!(
+        addresses.len(),
+        3,
+        "TCP, QUIC, and the one that was named: {json}"
+    );
+    for address in addresses {
+        let is_closed = address["address"] == closed;
+        let verdict = if is_closed {
+            "unreachable"
+        } else {
+            "reachable"
+        };
+        assert_eq!(address["verdict"], verdict, "{json}");
+        assert!(
+            address["confidence"]
+                .as_f64()
+                .is_some_and(|sure| sure > 0.5),
+            "{json}"
+        );
+        let vantage = if is_closed {
+            Value::Null
+        } else {
+            "contacted".into()
+        };
+        assert_eq!(address["vantage"], vantage, "{json}");
+    }
+    let advice = json["advice"].to_string();
+    assert!(
+        advice.contains(&closed),
+        "says what to do about the closed one: {advice}"
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_machine_ends_with_1() {
+    // The server sees 127.0.0.1 and no address of this machine but the one that is named, which is closed.
+    let scratch = Scratch::new("check-1");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let args = [
+        "--allow-private",
+        "--bind",
+        "::1",
+        "--quic",
+        "0",
+        "--external",
+        &closed,
+    ];
+    let run = run("check", &[&args[..], &["--json", &tcp]].concat()).await;
+    let json = json(&run);
+    let verdict = |json: &Value| {
+        let all = json["addresses"].as_array().expect("a list").clone();
+        let named = all.into_iter().find(|entry| entry["address"] == closed);
+        named.expect("it is tracked")["verdict"].clone()
+    };
+    assert_eq!(verdict(&json), "unreachable", "{json}");
+    // An IPv4 server can't dial the IPv6 listener: not all is known, so the machine is not called unreachable for it.
+    assert!(matches!(run.code, 1 | 3), "{run:?}");
+}
+
+#[tokio::test]
+async fn too_little_time_ends_with_3() {
+    let scratch = Scratch::new("check-3");
+    let (_server, tcp, _) = server(&scratch, &["--requests", "0"]).await;
+    let run = check(&["--timeout", "3", &tcp]).await;
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(
+        run.stdout.contains("UNDECIDED. The time was over"),
+        "{run:?}"
+    );
+    assert!(
+        run.stdout.contains("busy and turned requests down"),
+        "{run:?}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_to_test_ends_with_3_and_says_what_to_add() {
+    // The name hides from the command line that the server is private; what it sees is, too.
+    let scratch = Scratch::new("check-nothing");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let named = tcp.replace("/ip4/127.0.0.1", "/dns4/localhost");
+    let run = run("check", &["--bind", "127.0.0.1", "--port", "0", &named]).await;
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.stdout.contains("--allow-private"), "{run:?}");
+    assert!(run.stdout.contains("--external"), "{run:?}");
+}
+
+#[tokio::test]
+async fn no_server_ends_with_4_and_says_why() {
+    let dead = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let run = check(&[&dead, "/dns4/no-such-name.invalid/tcp/1"]).await;
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(run.stdout.contains("nobody listens there"), "{run:?}");
+    assert!(
+        run.stdout.contains("can't look up no-such-name.invalid"),
+        "{run:?}"
+    );
+}
+
+#[tokio::test]
+async fn another_peer_than_the_named_one_is_no_server() {
+    let scratch = Scratch::new("check-peer");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let (addr, real) = tcp.split_once("/p2p/").expect("it names its peer");
+    let run = check(&[&format!("{addr}/p2p/{}", PeerId::random()), "--json"]).await;
+    assert_eq!(run.code, 4, "{run:?}");
+    let error = json(&run)["servers"][0]["error"].to_string();
+    assert!(error.contains(real), "names who is there: {run:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_serve_is_no_server() {
+    #[derive(NetworkBehaviour)]
+    struct Deaf {
+        identify: identify::Behaviour,
+    }
+    let mut swarm = libp2p::SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            libp2p::tcp::Config::default(),
+            libp2p::noise::Config::new,
+            libp2p::yamux::Config::default,
+        )
+        .expect("TCP can be set up")
+        .with_behaviour(|key| Deaf {
+            identify: identify::Behaviour::new(identify::Config::new(
+                "/deaf/1".to_owned(),
+                key.public(),
+            )),
+        })
+        .expect("the behaviour can be set up")
+        .build();
+    swarm
+        .listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("an address"))
+        .expect("it listens");
+    let addr = loop {
+        use futures::StreamExt;
+        if let libp2p::swarm::SwarmEvent::NewListenAddr { address, .. } =
+            swarm.select_next_some().await
+        {
+            break address.to_string();
+        }
+    };
+    let runner = tokio::spawn(async move {
+        use futures::StreamExt;
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let run = check(&[&addr]).await;
+    runner.abort();
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(run.stdout.contains("does not speak AutoNAT v2"), "{run:?}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_ends_with_5() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port().to_string();
+    let args = [
+        "--allow-private",
+        "--bind",
+        "127.0.0.1",
+        "--tcp",
+        &port,
+        "/ip4/127.0.0.1/tcp/1",
+    ];
+    let plain = run("check", &args).await;
+    assert_eq!(plain.code, 5, "{plain:?}");
+    assert!(plain.stderr.contains("another program"), "{plain:?}");
+    assert!(plain.stderr.contains("--port"), "{plain:?}");
+
+    let run = run("check", &[&args[..], &["--json"]].concat()).await;
+    assert_eq!(json(&run)["result"], "error", "{run:?}");
+    assert_eq!(json(&run)["exit_code"], 5, "{run:?}");
+}
+
+#[tokio::test]
+async fn an_ip_of_another_machine_ends_with_5() {
+    let args = [
+        "--allow-private",
+        "--bind",
+        "192.0.2.200",
+        "--port",
+        "0",
+        "/ip4/127.0.0.1/tcp/1",
+    ];
+    let run = run("check", &args).await;
+    assert_eq!(run.code, 5, "{run:?}");
+    assert!(run.stderr.contains("does not have that IP"), "{run:?}");
+}

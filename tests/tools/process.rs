@@ -1,0 +1,183 @@
+//! A child process whose output is awaited line by line, and which does not outlive the test.
+
+use std::{
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+    time::Instant,
+};
+
+/// How long a test waits for what must happen. Generous, as it is only spent on failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The binary of an example, which cargo builds together with the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let target = test
+        .ancestors()
+        .nth(2)
+        .expect("it is in target/PROFILE/deps");
+    let binary = target
+        .join("examples")
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        binary.exists(),
+        "{} is missing: run `cargo build --examples` first",
+        binary.display()
+    );
+    binary
+}
+
+/// A running example. Killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+    /// All that was printed, for the message of a failing test.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(example(name))
+            .args(args)
+            .envs(env.iter().copied())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the example starts");
+        let (sender, lines) = mpsc::unbounded_channel();
+        let log = Arc::default();
+        let stdout = child.stdout.take().expect("it is piped");
+        let stderr = child.stderr.take().expect("it is piped");
+        forward(stdout, sender.clone(), &log);
+        forward(stderr, sender, &log);
+        Self { child, lines, log }
+    }
+
+    /// The rest of the first line that contains `marker`, from there on.
+    pub(crate) async fn line(&mut self, marker: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match tokio::time::timeout_at(deadline, self.lines.recv()).await {
+                Ok(Some(line)) => {
+                    if let Some((_, rest)) = line.split_once(marker) {
+                        return rest.to_owned();
+                    }
+                }
+                Ok(None) => panic!("it ended without printing {marker:?}:\n{}", self.log()),
+                Err(_) => panic!("it did not print {marker:?} in time:\n{}", self.log()),
+            }
+        }
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => status.expect("it can be waited for"),
+            Err(_) => panic!("it did not end in time:\n{}", self.log()),
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .await
+            .expect("kill is there");
+        assert!(sent.success(), "the signal was sent");
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").join("\n")
+    }
+}
+
+fn forward(
+    pipe: impl AsyncRead + Unpin + Send + 'static,
+    sender: mpsc::UnboundedSender<String>,
+    log: &Arc<Mutex<Vec<String>>>,
+) {
+    let log = Arc::clone(log);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.lock().expect("not poisoned").push(line.clone());
+            let _ = sender.send(line);
+        }
+    });
+}
+
+/// What a tool printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs an example to its end.
+pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
+    let output = Command::new(example(name))
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output)
+        .await
+        .unwrap_or_else(|_| panic!("{name} {args:?} did not end in time"))
+        .expect("the example starts");
+    Run {
+        code: output.status.code().expect("it was not killed"),
+        stdout: String::from_utf8(output.stdout).expect("it prints text"),
+        stderr: String::from_utf8(output.stderr).expect("it prints text"),
+    }
+}
+
+/// A directory that is removed when it is dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("autonat-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+        Self(path)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server on loopback, and the addresses that it listens on over TCP and QUIC.
+pub(crate) async fn server(scratch: &Scratch, more: &[&str]) -> (Process, String, String) {
+    let key = scratch.file("key");
+    let mut args = vec!["--key", &key, "--allow-private"];
+    args.extend(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+    args.extend(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    args.extend(more);
+    let mut server = Process::start("server", &args, &[]);
+    let one = server.line("listening on ").await;
+    let other = server.line("listening on ").await;
+    match one.contains("/tcp/") {
+        true => (server, one, other),
+        false => (server, other, one),
+    }
+}
