@@ -174,7 +174,7 @@ impl Args {
         let (policy, limits) = (&self.policy, &self.limits);
         let config = Config::default()
             .with_private_addresses(policy.allow_private)
-            .(policy.allow_names)
+            .with_names(policy.allow_names)
             .with_refused_networks(policy.refuse_network.iter().copied())
             .with_neighbourhood(
                 limits.v4_prefix.unwrap_or(24),
