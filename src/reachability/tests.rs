@@ -460,3 +460,76 @@ fn the_first_verdict_takes_no_longer_than_it_must() {
     assert!(world.report().time_to_verdict.unwrap() < SECOND);
     assert!(world.now - world.start <= SECOND);
 }
+
+#[test]
+fn each_request_is_completed_once_with_the_outcome_that_counts() {
+    let cases = [
+        (Script::Honest, "reachable", true),
+        (Script::DialError, "dial-error", true),
+        (Script::Refuse, "refused", false),
+        (Script::Reject, "rejected", false),
+        (Script::Lie, "nonce-missing", true),
+        (Script::Silent, "timeout", false),
+        (Script::Reset, "reset", false),
+    ];
+    for (script, outcome, dialed) in cases {
+        let mut world = World::with(&[script]);
+        world.run(MINUTE);
+        // Nothing is to be asked any more; what is under way ends.
+        world.core.on_external_expired(world.now, &addr(TCP));
+        for id in world.servers.keys() {
+            world.core.on_support(world.now, *id, false);
+        }
+        world.run(MINUTE);
+        let completed: BTreeMap<ProbeId, &RequestCompleted> = world
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::RequestCompleted(completed) => Some((completed.probe, completed)),
+                _ => None,
+            })
+            .collect();
+        let told = world
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::RequestCompleted(_)))
+            .count();
+        assert_eq!(told, completed.len(), "{script:?}: none twice");
+        assert_eq!(told, world.requests.len(), "{script:?}: none left out");
+        let (first, _) = completed.iter().next().expect("a request was sent");
+        assert_eq!(completed[first].outcome.as_str(), outcome, "{script:?}");
+        let expected = dialed.then(|| addr(TCP));
+        assert_eq!(completed[first].dialed, expected, "{script:?}");
+        assert_eq!(completed[first].addresses, 1, "{script:?}");
+    }
+}
+
+#[test]
+fn the_time_to_the_first_verdict_is_told_once() {
+    let mut world = World::with(&[Script::Honest; 4]);
+    world.run(MINUTE);
+    world.reachable = false;
+    world.run(20 * MINUTE);
+    world.reachable = true;
+    world.run(60 * MINUTE);
+    let told: Vec<Option<Duration>> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::VerdictChanged {
+                old,
+                new,
+                time_to_verdict,
+                ..
+            } if old != new => Some(*time_to_verdict),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        told.len() > 2,
+        "the verdict changed back and forth: {told:?}"
+    );
+    let (first, later) = told.split_first().expect("a verdict");
+    assert!(first.is_some_and(|took| took < SECOND));
+    assert!(later.iter().all(Option::is_none), "{told:?}");
+}
