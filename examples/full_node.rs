@@ -38,7 +38,7 @@ impl Node {
         let me = key.public().to_peer_id();
         let private = env::var("ALLOW_PRIVATE").is_ok_and(|value| value == "1");
         let client = client::Config::default().with_private_addresses(private);
-        let server = server::Config::default().with_private_addresses_allowed(private);
+        let server = server::Config::default().with_private_addresses(private);
         let identify = identify::Config::new("/full-node/1.0.0".to_owned(), key.public());
         let mut kad = kad::Behaviour::new(me, MemoryStore::new(me));
         // A relay confirms the address through it, and kad would take that for being public: our verdict does.

@@ -173,8 +173,8 @@ impl Args {
     pub(crate) fn config(&self) -> Config {
         let (policy, limits) = (&self.policy, &self.limits);
         let config = Config::default()
-            .with_private_addresses_allowed(policy.allow_private)
-            .with_names_allowed(policy.allow_names)
+            .with_private_addresses(policy.allow_private)
+            .with_names(policy.allow_names)
             .with_refused_networks(policy.refuse_network.iter().copied())
             .with_neighbourhood(
                 limits.v4_prefix.unwrap_or(24),

@@ -104,7 +104,7 @@ async fn host(closed: &Firewall) -> Multiaddr {
     };
     let peer = dialer.public().to_peer_id();
     let dialer = Swarm::new(firewalled.boxed(), DialBack::default(), peer, config());
-    let allowed = server::Config::default().with_private_addresses_allowed(true);
+    let allowed = server::Config::default().with_private_addresses(true);
     let behaviour = Host {
         identify: identify::Behaviour::new(identify::Config::new("/test/1".into(), key.public())),
         relay: relay::Behaviour::new(me, relay::Config::default()),
