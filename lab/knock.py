@@ -1,6 +1,6 @@
 """Knocks at a port from inside a namespace, to check that a NAT maps and filters as its name says.
 
-    knock.py tcp|udp IP PORT
+    knock.py tcp|udp IP PORT TIMES
 
 Prints `true` if someone answers, `false` if not. Over UDP it sends a QUIC packet of a version that does
 not exist, which every QUIC server answers (RFC 9000, section 6.1).
@@ -29,6 +29,5 @@ def knock(proto, ip, port):
 
 
 if __name__ == "__main__":
-    proto, ip, port = sys.argv[1:]
-    # Once more, should a packet have been lost.
-    print("true" if any(knock(proto, ip, int(port)) for _ in range(2)) else "false")
+    proto, ip, port, times = sys.argv[1:]
+    print("true" if any(knock(proto, ip, int(port)) for _ in range(int(times))) else "false")

@@ -43,13 +43,13 @@ use support::{PATIENCE, RawEvent, RawPeer, autonat::*, frame, public, read_to_en
 const ATTACKER: &str = "127.66.0.1";
 const OTHER_IP: &str = "127.66.0.2";
 
-/// Deadlines short enough to wait for.
+/// Deadlines short enough to wait for, and long enough for an honest client on a slow machine.
 fn impatient() -> Config {
     Config::default()
-        .with_read_timeout(Duration::from_millis(300))
-        .with_dial_data_timeout(Duration::from_millis(600))
-        .with_dial_timeout(Duration::from_millis(500))
-        .with_dial_back_timeout(Duration::from_millis(500))
+        .with_read_timeout(Duration::from_secs(2))
+        .with_dial_data_timeout(Duration::from_secs(3))
+        .with_dial_timeout(Duration::from_secs(3))
+        .with_dial_back_timeout(Duration::from_secs(3))
         .with_max_delay_after_dial_data(Duration::ZERO)
 }
 
