@@ -81,7 +81,7 @@ async fn an_address_that_stops_working_is_expired_and_confirmed_when_it_works_ag
     forwarding.ends().await;
     client.expired(&outside).await;
     becomes(&mut client, &outside, Verdict::Unreachable).await;
-    assert_eq!(external(&client).await, [inside.clone()]);
+    assert_eq!(external(&client).await, std::slice::from_ref(&inside));
     let report = client.report(&outside).await.expect("still tracked");
     assert!(!report.announced);
     // The other address stands, and so does the summary.

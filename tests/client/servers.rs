@@ -49,7 +49,7 @@ impl Scene {
     }
 
     /// The verdict never moved, and the honest server is asked as before.
-    async fn is_none_the_worse(mut self) {
+    async fn stands_firm(mut self) {
         let Self {
             client,
             address,
@@ -97,7 +97,7 @@ async fn a_server_that_leaves_in_the_middle_changes_nothing() {
             probed.outcome,
             ProbeOutcome::NoAnswer(ProbeEnd::ConnectionClosed | ProbeEnd::Reset)
         ));
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
@@ -120,7 +120,7 @@ async fn a_server_that_leaves_and_comes_back_is_asked_again() {
         drop(again);
         let probed = probed_by(&mut scene.client, scene.hostile.peer_id()).await;
         assert!(matches!(probed.outcome, ProbeOutcome::Reachable(_)));
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
@@ -132,7 +132,7 @@ async fn a_server_that_denies_what_others_prove_changes_nothing() {
         asked.respond(dialed(0, DialStatus::DialError)).await;
         asked.ended().await;
         scene.comes_to(ProbeOutcome::DialError).await;
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
@@ -144,7 +144,7 @@ async fn a_server_that_claims_a_dial_that_never_was_changes_nothing() {
         asked.respond(dialed(0, DialStatus::Ok)).await;
         drop(asked);
         scene.comes_to(ProbeOutcome::NonceMissing).await;
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
@@ -159,7 +159,7 @@ async fn a_server_that_stalls_changes_nothing() {
             .comes_to(ProbeOutcome::NoAnswer(ProbeEnd::Timeout))
             .await;
         drop(asked);
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
@@ -176,7 +176,7 @@ async fn a_server_that_refuses_or_rejects_changes_nothing() {
             asked.respond(not_dialed(status)).await;
             drop(asked);
             scene.comes_to(outcome).await;
-            scene.is_none_the_worse().await;
+            scene.stands_firm().await;
         })
         .await;
     }
@@ -194,7 +194,7 @@ async fn a_server_with_two_connections_is_asked_on_the_one_that_is_left() {
         assert_ne!(again.connection, asked.connection);
         drop(again);
         probed_by(&mut scene.client, scene.hostile.peer_id()).await;
-        scene.is_none_the_worse().await;
+        scene.stands_firm().await;
     })
     .await;
 }
