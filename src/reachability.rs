@@ -22,6 +22,11 @@
 //! * Few servers' unanimous failure decides only after others had some time to appear: half a second with three, five
 //!   seconds with one. Peers connect one after the other, and the first to come is not all of them.
 //! * An address that has just been found is rechecked every minute for its first ten minutes.
+//! * A server on the address's own network (its IPv4, its IPv6 /64, or known by private IPs only) is neither asked about
+//!   that address nor heard, unless private addresses are allowed: its dial-back passes no NAT, or hairpins.
+//! * A source IP that is not global, or a server that was dialed by name, is taken for contacted: which IPs a name stands
+//!   for is not known.
+//! * Servers whose IP is not known count as one neighbourhood, or else one operator could vote as often as it has peer IDs.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -39,7 +44,7 @@ use crate::address::{self, Transport};
 
 mod candidate;
 pub use candidate::Sources;
-use candidate::{AddressId, Candidates, Class};
+use candidate::{AddressId, Candidates, Class, Reports};
 
 mod config;
 pub use config::Config;
@@ -73,7 +78,7 @@ pub use query::Sizes;
 mod schedule;
 
 mod servers;
-use servers::Servers;
+use servers::{Link, Servers, subnet};
 
 #[cfg(test)]
 mod tests;
@@ -119,7 +124,9 @@ struct Connection {
     inbound: bool,
     relayed: bool,
     local: Option<Multiaddr>,
+    /// `None` through a relay, and where it was dialed by name.
     remote_ip: Option<IpAddr>,
+    relay_ip: Option<IpAddr>,
     vantage: Vantage,
     sequence: u64,
     /// A nonce came in on it: it is a dial-back and about to close.
@@ -136,7 +143,7 @@ enum Echo {
 struct ExternalIp {
     ip: IpAddr,
     transport: Transport,
-    reports: u32,
+    reports: Reports,
 }
 
 /// The reachability service; see the module's doc for how to drive it.
@@ -147,6 +154,8 @@ pub struct Reachability {
     now: Instant,
     /// Counts connections and probes, so that which came first is known even within one instant.
     sequence: u64,
+    /// How many connections this node has dialed, relayed ones not counted.
+    dialed: u64,
     connections: HashMap<ConnectionId, Connection>,
     was_connected: bool,
     listen_addrs: Vec<Multiaddr>,
@@ -204,6 +213,7 @@ impl Reachability {
             rng,
             now,
             sequence: 0,
+            dialed: 0,
             connections: HashMap::new(),
             was_connected: false,
             listen_addrs: Vec::new(),
@@ -291,15 +301,7 @@ impl Reachability {
         if self.is_testable(&addr).is_err() || address::is_name(&addr) {
             return;
         }
-        self.note_external_ip(&addr, now);
-        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
-            && let Some(candidate) = self.candidates.get_mut(id)
-        {
-            candidate.observations = candidate.observations.saturating_add(1);
-            if candidate.observations == 2 {
-                self.wake_by(now + self.config.gather_delay);
-            }
-        }
+        self.note_report(addr, None, now);
     }
 
     /// The peer on `connection` says that it sees this node at `observed`. Unlike a candidate of the swarm this has the
@@ -322,7 +324,7 @@ impl Reachability {
             self.observations.record(observer, waist);
             self.update_nat_mapping();
         }
-        self.on_candidate(now, &addr);
+        self.note_report(addr, observer, now);
     }
 
     /// An external address was confirmed to the swarm, by this service or by anyone else.
@@ -372,7 +374,15 @@ impl Reachability {
                 time_to_verdict: None,
             }));
         }
-        self.withdraw(id, |sources| sources.confirmed = false, now);
+        self.share_with_group(id, now);
+        self.withdraw(
+            id,
+            |sources| {
+                sources.confirmed = false;
+                sources.added = false;
+            },
+            now,
+        );
         self.update_summary();
         self.wake_by(now);
     }
@@ -382,19 +392,24 @@ impl Reachability {
         let now = self.advance(now);
         let relayed = address::is_relayed(&info.remote)
             || info.local.as_ref().is_some_and(address::is_relayed);
-        let remote_ip = if relayed {
-            None
-        } else {
-            address::ip(&info.remote)
-        };
-        let vantage = remote_ip.map_or(Vantage::Contacted, |ip| self.contacts.vantage_of(ip, now));
+        let first_ip =
+            address::ip(&info.remote).or_else(|| info.local.as_ref().and_then(address::ip));
+        let remote_ip = address::ip(&info.remote).filter(|_| !relayed);
+        let vantage = remote_ip
+            // A gateway that puts its own IP in place of the source hides who dialed.
+            .filter(|ip| self.config.allow_private || address::ip_scope(*ip).is_global())
+            .map_or(Vantage::Contacted, |ip| self.contacts.vantage_of(ip, now));
         self.sequence += 1;
+        if !info.inbound && !relayed {
+            self.dialed += 1;
+        }
         let connection = Connection {
             peer: info.peer,
             inbound: info.inbound,
             relayed,
             local: info.local,
             remote_ip,
+            relay_ip: first_ip.filter(|_| relayed),
             vantage,
             sequence: self.sequence,
             dial_back: false,
@@ -461,8 +476,12 @@ impl Reachability {
             self.servers.remove(&peer, id);
             return;
         }
-        let (relayed, ip) = (connection.relayed, connection.remote_ip);
-        if self.servers.add(peer, id, relayed, ip, now) {
+        let link = Link {
+            connection: id,
+            relayed: connection.relayed,
+            ip: connection.remote_ip.or(connection.relay_ip),
+        };
+        if self.servers.add(peer, link, now) {
             let under_way = self.probes.iter().find(|(_, probe)| probe.server == peer);
             if let Some((probe, _)) = under_way {
                 self.servers.set_busy(&peer, *probe);
@@ -561,6 +580,9 @@ impl Reachability {
 
     fn withdraw(&mut self, id: AddressId, source: impl FnOnce(&mut Sources), now: Instant) {
         if let Some(gone) = self.candidates.withdraw(id, source) {
+            if let Some(waist) = gone.waist.filter(|_| gone.class.transport.is_plain()) {
+                self.tell_heirs(waist, false, now);
+            }
             if gone.announced {
                 self.expire(gone.addr);
             }
@@ -583,8 +605,22 @@ impl Reachability {
         self.wake_by(now + self.config.gather_delay);
     }
 
+    /// Somebody sees this node at `addr`: the host `observer`, or one that the swarm does not name.
+    fn note_report(&mut self, addr: Multiaddr, observer: Option<IpAddr>, now: Instant) {
+        self.note_external_ip(&addr, observer, now);
+        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
+            && let Some(candidate) = self.candidates.get_mut(id)
+        {
+            let before = candidate.reports.count();
+            candidate.reports.note(observer, self.dialed);
+            if before < 2 && candidate.reports.count() >= 2 {
+                self.wake_by(now + self.config.gather_delay);
+            }
+        }
+    }
+
     /// Remembers the external IP that an observation shows, and guesses what it makes of our listeners.
-    fn note_external_ip(&mut self, addr: &Multiaddr, now: Instant) {
+    fn note_external_ip(&mut self, addr: &Multiaddr, observer: Option<IpAddr>, now: Instant) {
         let (Some(ip), Some(transport)) = (address::ip(addr), address::transport(addr)) else {
             return;
         };
@@ -594,14 +630,15 @@ impl Reachability {
             .iter()
             .position(|known| known.ip == ip && known.transport == transport)
             .and_then(|i| self.external_ips.remove(i));
-        let external = ExternalIp {
+        let mut external = known.unwrap_or(ExternalIp {
             ip,
             transport,
-            reports: known.map_or(1, |known| known.reports.saturating_add(1)),
-        };
+            reports: Reports::default(),
+        });
+        external.reports.note(observer, self.dialed);
         if self.external_ips.len() >= MAX_EXTERNAL_IPS {
             let least = (0..self.external_ips.len())
-                .min_by_key(|i| self.external_ips.get(*i).map(|e| e.reports));
+                .min_by_key(|i| self.external_ips.get(*i).map(|e| e.reports.count()));
             if let Some(least) = least {
                 self.external_ips.remove(least);
             }
@@ -639,7 +676,7 @@ impl Reachability {
             if let Some(id) = self.track(guess, |sources| sources.guessed = true, now)
                 && let Some(candidate) = self.candidates.get_mut(id)
             {
-                candidate.observations = candidate.observations.max(external.reports);
+                candidate.reports = candidate.reports.max(external.reports);
             }
         }
     }
@@ -657,11 +694,11 @@ impl Reachability {
         if !stranger || self.probes.values().any(|probe| !probe.ended) {
             return;
         }
-        let same_host = |id: &AddressId| {
+        let same_subnet = |id: &AddressId| {
             self.candidates
                 .get(*id)
-                .and_then(|c| c.waist)
-                .is_some_and(|waist| waist.ip == remote_ip)
+                .and_then(|c| c.subnet)
+                .is_some_and(|candidate| candidate == subnet(remote_ip))
         };
         let exact = self
             .candidates
@@ -680,7 +717,14 @@ impl Reachability {
             let (id, _) = mapped.next()?;
             mapped.next().is_none().then_some((id, Finding::Inferred))
         });
-        if let Some((id, finding)) = found.filter(|(id, _)| !same_host(id)) {
+        let Some((id, finding)) = found.filter(|(id, _)| !same_subnet(id)) else {
+            return;
+        };
+        // Which of its IPs we contacted when we dialed it by name is not known.
+        let named = self.connections.values().any(|other| {
+            other.peer == connection.peer && !other.relayed && other.remote_ip.is_none()
+        });
+        if !named {
             self.record(id, Witness::Stranger, None, finding, now);
             self.review(id, now);
         }

@@ -1,14 +1,17 @@
 //! The addresses under consideration: where each was heard of, what is known about it, and which give way when there
 //! are too many.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use libp2p_core::Multiaddr;
 use web_time::Instant;
 
 use crate::{
-    address::{self, IpFamily, ThinWaist, Transport},
-    reachability::{evidence::Evidence, schedule::Schedule, verdict::Standing},
+    address::{self, IpFamily, Neighbourhood, ThinWaist, Transport},
+    reachability::{evidence::Evidence, schedule::Schedule, servers::subnet, verdict::Standing},
 };
 
 /// Names a tracked address within the core. Never reused.
@@ -53,6 +56,55 @@ impl Sources {
     }
 }
 
+/// How many hosts see us at an address, as far as that can be told.
+///
+/// A host counts once, however often it says so. The swarm does not say who made an observation; what it passes on counts
+/// at most once for each connection that this node has dialed: a peer reports once a connection, and then over and over,
+/// and a stranger can connect to us as often as it likes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reports {
+    observers: [Option<IpAddr>; Self::MAX],
+    anonymous: u32,
+    /// How many connections this node had dialed at the newest of those.
+    dialed: Option<u64>,
+}
+
+impl Reports {
+    /// More hosts than this make no difference.
+    const MAX: usize = 4;
+
+    pub(crate) fn note(&mut self, observer: Option<IpAddr>, dialed: u64) {
+        match observer {
+            None => {
+                if self.dialed.is_none_or(|before| before < dialed) {
+                    self.dialed = Some(dialed);
+                    self.anonymous = self.anonymous.saturating_add(1);
+                }
+            }
+            Some(_) if self.observers.contains(&observer) => {}
+            Some(_) => {
+                if let Some(free) = self.observers.iter_mut().find(|slot| slot.is_none()) {
+                    *free = observer;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        // The swarm passes on what is told with a name, too.
+        let named = self.observers.iter().flatten().count();
+        named.max(usize::try_from(self.anonymous).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn max(self, other: Self) -> Self {
+        if other.count() > self.count() {
+            other
+        } else {
+            self
+        }
+    }
+}
+
 /// One address and all that is held about it.
 #[derive(Debug)]
 pub(crate) struct Candidate {
@@ -60,8 +112,10 @@ pub(crate) struct Candidate {
     pub(crate) class: Class,
     pub(crate) waist: Option<ThinWaist>,
     pub(crate) sources: Sources,
-    /// How often a peer reported it, which is once a connection.
-    pub(crate) observations: u32,
+    /// Of its subnet; `None` for a name.
+    pub(crate) subnet: Option<Neighbourhood>,
+    /// Who sees us there.
+    pub(crate) reports: Reports,
     pub(crate) first_seen: Instant,
     pub(crate) last_seen: Instant,
     pub(crate) evidence: Evidence,
@@ -78,10 +132,11 @@ impl Candidate {
     fn new(addr: Multiaddr, class: Class, now: Instant) -> Self {
         Self {
             waist: address::thin_waist(&addr),
+            subnet: address::ip(&addr).map(subnet),
             addr,
             class,
             sources: Sources::default(),
-            observations: 0,
+            reports: Reports::default(),
             first_seen: now,
             last_seen: now,
             evidence: Evidence::default(),
@@ -97,7 +152,7 @@ impl Candidate {
     pub(crate) fn is_doubtful(&self) -> bool {
         let sources = self.sources;
         let founded = sources.guessed || sources.listening || sources.confirmed || sources.added;
-        !founded && self.observations <= 1
+        !founded && self.reports.count() <= 1
     }
 
     /// How much speaks for keeping it: the highest rank never gives way, and a rank gives way to a higher one only.
@@ -110,7 +165,7 @@ impl Candidate {
             PROTECTED
         } else if self.sources.listening {
             3
-        } else if self.observations > 1 || self.schedule.in_flight > 0 {
+        } else if self.reports.count() > 1 || self.schedule.in_flight > 0 {
             2
         } else if self.sources.guessed {
             1
@@ -227,7 +282,7 @@ impl Candidates {
         let (id, lowest) = self
             .by_id
             .iter()
-            .min_by_key(|(_, c)| (c.rank(), c.observations, c.last_seen))
+            .min_by_key(|(_, c)| (c.rank(), c.reports.count(), c.last_seen))
             .map(|(id, c)| (*id, c.rank()))?;
         if lowest > rank || lowest == PROTECTED {
             return None;

@@ -179,6 +179,7 @@ impl Reachability {
         }
         let wish = Wish {
             class: candidate.class,
+            subnet: candidate.subnet,
             evidence: &candidate.evidence,
             round: candidate.standing.round(),
             anyone,

@@ -74,6 +74,7 @@ impl Finding {
 #[derive(Debug, Clone, Copy)]
 struct Outcome {
     witness: Witness,
+    /// Servers of whom none is known are taken for one operator's.
     neighbourhood: Option<Neighbourhood>,
     finding: Finding,
     at: Instant,
@@ -205,10 +206,17 @@ impl Evidence {
         })
     }
 
-    pub(crate) fn has_neighbourhood(&self, neighbourhood: Neighbourhood) -> bool {
-        self.outcomes
-            .iter()
-            .any(|o| o.neighbourhood == Some(neighbourhood))
+    /// Whether a server from there has an outcome here that is not older than `since`.
+    pub(crate) fn has_neighbourhood(
+        &self,
+        neighbourhood: Option<Neighbourhood>,
+        since: Option<Instant>,
+    ) -> bool {
+        self.outcomes.iter().any(|o| {
+            matches!(o.witness, Witness::Server(_))
+                && o.neighbourhood == neighbourhood
+                && since.is_none_or(|since| o.at >= since)
+        })
     }
 
     pub(crate) fn servers(&self) -> usize {
@@ -284,12 +292,13 @@ impl Evidence {
     /// Whether another outcome speaks for the neighbourhood of outcome `i`.
     fn is_outvoted(&self, i: usize, since: Option<Instant>) -> bool {
         let this = &self.outcomes[i];
-        let Some(neighbourhood) = this.neighbourhood else {
+        if this.witness == Witness::Stranger {
             return false;
-        };
+        }
         self.outcomes.iter().enumerate().any(|(j, other)| {
             j != i
-                && other.neighbourhood == Some(neighbourhood)
+                && other.witness != Witness::Stranger
+                && other.neighbourhood == this.neighbourhood
                 && since.is_none_or(|since| other.at >= since)
                 && match (this.finding.is_failure(), other.finding.is_failure()) {
                     (true, false) => true,

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use crate::reachability::{
-    AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
-    candidate::Candidate,
-    evidence::posterior,
-    servers::{Census, Wish},
-    verdict::Outlook,
+use crate::{
+    address::ThinWaist,
+    reachability::{
+        AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
+        candidate::Candidate,
+        evidence::posterior,
+        servers::{Census, Wish},
+        verdict::Outlook,
+    },
 };
 
 /// For how long few servers are not taken for all: with one, with two, and with more.
@@ -59,6 +62,7 @@ impl Reachability {
     pub(super) fn census(&self, candidate: &Candidate, now: Instant) -> Census {
         let wish = Wish {
             class: candidate.class,
+            subnet: candidate.subnet,
             evidence: &candidate.evidence,
             round: candidate.standing.round(),
             anyone: false,
@@ -157,12 +161,15 @@ impl Reachability {
             return;
         };
         let reachable = plain.standing.is_proven();
+        self.tell_heirs(waist, reachable, now);
+    }
+
+    /// Has the addresses on the socket of a plain one follow it.
+    pub(super) fn tell_heirs(&mut self, waist: ThinWaist, reachable: bool, now: Instant) {
         let heirs: Vec<AddressId> = self
             .candidates
             .iter()
-            .filter(|(heir, c)| {
-                *heir != id && c.waist == Some(waist) && !c.class.transport.is_plain()
-            })
+            .filter(|(_, c)| c.waist == Some(waist) && !c.class.transport.is_plain())
             .map(|(heir, _)| heir)
             .collect();
         for heir in heirs {

@@ -11,7 +11,7 @@ use crate::{
         AddressId, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
         RequestCompleted, Vantage, Violation, Witness,
         probe::{Answer, Carrier, Unusable},
-        servers::Setback,
+        servers::{Setback, subnet},
     },
 };
 
@@ -25,11 +25,15 @@ impl Reachability {
         let Some(local) = connection.local.clone() else {
             return false;
         };
-        let carrier = Carrier {
+        let mut carrier = Carrier {
             id,
             inbound: connection.inbound,
             relayed: connection.relayed,
             local,
+            subnet: connection
+                .remote_ip
+                .filter(|_| !self.config.allow_private)
+                .map(subnet),
             vantage: connection.vantage,
             sequence: connection.sequence,
         };
@@ -40,6 +44,9 @@ impl Reachability {
         let Some((probe_id, probe)) = found else {
             return false;
         };
+        if self.servers.was_dialed_by_name(&probe.server) {
+            carrier.vantage = Vantage::Contacted;
+        }
         if !probe.accept(&carrier) {
             return false;
         }

@@ -2,7 +2,8 @@
 //!
 //! The nonce is the proof, never the server's word (spec, "AutoNAT V2 Protocol"). It counts when it came in on an
 //! inbound, direct connection that was established after the request left, over the protocol stack of the address that
-//! it is to prove. A server could otherwise hand it back over a connection that is open already.
+//! it is to prove, and not from the network of that address itself. A server could otherwise hand it back over a
+//! connection that is open already, or dial from behind the same router.
 
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use crate::{
-    address,
+    address::{self, Neighbourhood},
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
         candidate::{AddressId, Class},
         event::ProbeOutcome,
+        servers::subnet,
         vantage::Vantage,
     },
 };
@@ -36,6 +38,7 @@ pub(crate) struct Target {
     pub(crate) id: AddressId,
     pub(crate) addr: Multiaddr,
     pub(crate) class: Class,
+    subnet: Option<Neighbourhood>,
     answered: bool,
     refused: bool,
     claimed_ok: bool,
@@ -48,8 +51,22 @@ pub(crate) struct Target {
 struct Delivery {
     connection: ConnectionId,
     local: Multiaddr,
+    subnet: Option<Neighbourhood>,
     vantage: Vantage,
     used: bool,
+}
+
+impl Delivery {
+    fn fits(&self, target: &Target) -> bool {
+        fits(&self.local, self.subnet, target)
+    }
+}
+
+/// Whether what came in at `local` from the network `from` can be a dial of `target`. From the target's own network it
+/// crossed no border that strangers have to cross: a router turned it back, or it never left.
+fn fits(local: &Multiaddr, from: Option<Neighbourhood>, target: &Target) -> bool {
+    let own = from.is_some() && from == target.subnet;
+    !own && address::same_stack(local, &target.addr)
 }
 
 /// What is known of the connection that a nonce came in on.
@@ -59,6 +76,8 @@ pub(crate) struct Carrier {
     pub(crate) inbound: bool,
     pub(crate) relayed: bool,
     pub(crate) local: Multiaddr,
+    /// Where it came from; `None` where dials within a network count too.
+    pub(crate) subnet: Option<Neighbourhood>,
     /// The vantage of its remote at the time when it was established.
     pub(crate) vantage: Vantage,
     /// Its place in the order of all that happened.
@@ -121,6 +140,7 @@ impl Probe {
                 .into_iter()
                 .map(|(id, addr, class)| Target {
                     id,
+                    subnet: address::ip(&addr).map(subnet),
                     addr,
                     class,
                     answered: false,
@@ -148,19 +168,21 @@ impl Probe {
     /// Takes in the nonce, if `carrier` can prove anything with it. A server that answers once per address (js-libp2p)
     /// delivers it as often, each time on a new connection.
     pub(crate) fn accept(&mut self, carrier: &Carrier) -> bool {
-        let stack_fits = self.targets.iter().any(|target| {
-            !self.is_settled(target) && address::same_stack(&carrier.local, &target.addr)
-        });
+        let is_wanted = self
+            .targets
+            .iter()
+            .any(|target| !self.is_settled(target) && fits(&carrier.local, carrier.subnet, target));
         let acceptable = carrier.inbound
             && !carrier.relayed
             && carrier.sequence > self.sequence
-            && stack_fits
+            && is_wanted
             && self.deliveries.len() < self.targets.len()
             && self.deliveries.iter().all(|d| d.connection != carrier.id);
         if acceptable {
             self.deliveries.push(Delivery {
                 connection: carrier.id,
                 local: carrier.local.clone(),
+                subnet: carrier.subnet,
                 vantage: carrier.vantage,
                 used: false,
             });
@@ -223,7 +245,7 @@ impl Probe {
         let delivery = self
             .deliveries
             .iter_mut()
-            .find(|d| !d.used && address::same_stack(&d.local, &target.addr))?;
+            .find(|d| !d.used && d.fits(target))?;
         delivery.used = true;
         Some(delivery.vantage)
     }
@@ -268,7 +290,7 @@ impl Probe {
             .targets
             .iter()
             .enumerate()
-            .filter(|(_, target)| address::same_stack(&delivery.local, &target.addr));
+            .filter(|(_, target)| delivery.fits(target));
         let (index, target) = fitting.next()?;
         if fitting.next().is_some() || target.answered {
             return None;

@@ -82,15 +82,19 @@ struct Memory {
     away_until: Option<Instant>,
     setbacks_in_a_row: u32,
     vantage: [Option<Vantage>; 2],
+    /// It was dialed by name: which of its IPs that contacted is not known.
+    named: bool,
     /// When it was asked, at most as often as the pace allows.
     asked: VecDeque<Instant>,
 }
 
+/// A connection to a server.
 #[derive(Debug, Clone, Copy)]
-struct Link {
-    connection: ConnectionId,
-    relayed: bool,
-    ip: Option<IpAddr>,
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) relayed: bool,
+    /// Of the peer, or of the relay. `None` where it was dialed by name.
+    pub(crate) ip: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -98,8 +102,41 @@ struct Server {
     peer: PeerId,
     /// Connections on which it speaks the protocol, oldest first, never empty.
     links: Vec<Link>,
+    place: Place,
     in_flight: Option<ProbeId>,
     memory: Memory,
+}
+
+/// Where a server is, as far as its links tell.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// `None` where no link has an IP: all such servers count as one operator's.
+    neighbourhood: Option<Neighbourhood>,
+    /// All direct links lead to this host or network.
+    subnet: Option<Neighbourhood>,
+    /// All direct links lead to IPs that are not global.
+    private: bool,
+    /// A direct link leads there, over IPv4 and over IPv6.
+    direct: [bool; 2],
+}
+
+impl Place {
+    fn of(links: &[Link]) -> Self {
+        let direct = || links.iter().filter(|link| !link.relayed);
+        let at = direct()
+            .chain(links)
+            .find_map(|link| link.ip)
+            .map(|ip| address::neighbourhood(ip, NEIGHBOURHOOD_V4, NEIGHBOURHOOD_V6));
+        let first = direct().next().and_then(|link| link.ip).map(subnet);
+        let over = |family| direct().any(|l| l.ip.is_none_or(|ip| IpFamily::of(ip) == family));
+        Self {
+            neighbourhood: at,
+            subnet: first.filter(|_| direct().all(|link| link.ip.map(subnet) == first)),
+            private: first.is_some()
+                && direct().all(|l| l.ip.is_some_and(|ip| !address::ip_scope(ip).is_global())),
+            direct: [over(IpFamily::V4), over(IpFamily::V6)],
+        }
+    }
 }
 
 /// Whether a server can be asked about a class.
@@ -123,13 +160,10 @@ impl Server {
             .copied()
     }
 
-    fn neighbourhood(&self) -> Option<Neighbourhood> {
-        let ip = self.links.iter().find_map(|link| link.ip)?;
-        Some(address::neighbourhood(
-            ip,
-            NEIGHBOURHOOD_V4,
-            NEIGHBOURHOOD_V6,
-        ))
+    /// Whether it shares a network with the address: its dials don't cross the border that strangers have to cross, and
+    /// many routers don't turn them back.
+    fn is_local_to(&self, wish: &Wish<'_>) -> bool {
+        self.place.private || self.place.subnet.is_some() && self.place.subnet == wish.subnet
     }
 
     /// From where it can be expected to dial back.
@@ -140,11 +174,7 @@ impl Server {
         if let Some(seen) = self.memory.vantage[slot(family)] {
             return seen;
         }
-        let contacted = self
-            .links
-            .iter()
-            .any(|link| !link.relayed && link.ip.is_none_or(|ip| IpFamily::of(ip) == family));
-        if contacted {
+        if self.place.direct[slot(family)] {
             Vantage::Contacted
         } else {
             Vantage::Independent
@@ -180,6 +210,12 @@ impl Server {
         }
         Status::Ready
     }
+}
+
+/// The network that a host shares with its neighbours: an IPv6 /64 (RFC 4291, section 2.5.1), an IPv4 address with
+/// whatever is behind it.
+pub(crate) fn subnet(ip: IpAddr) -> Neighbourhood {
+    address::neighbourhood(ip, 32, 64)
 }
 
 fn slot(family: IpFamily) -> usize {
@@ -235,6 +271,8 @@ pub(crate) struct Choice {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {
     pub(crate) class: Class,
+    /// Of the address; `None` for a name.
+    pub(crate) subnet: Option<Neighbourhood>,
     pub(crate) evidence: &'a Evidence,
     /// Servers heard since then are not asked again; `None`: since ever.
     pub(crate) round: Option<Instant>,
@@ -246,6 +284,10 @@ impl Wish<'_> {
     fn is_heard(&self, peer: &PeerId) -> bool {
         !self.anyone && self.evidence.has_heard(peer, self.round)
     }
+
+    fn is_new(&self, neighbourhood: Option<Neighbourhood>) -> bool {
+        !self.evidence.has_neighbourhood(neighbourhood, self.round)
+    }
 }
 
 /// All servers that are connected, and what is remembered of those that were.
@@ -255,6 +297,7 @@ pub(crate) struct Servers {
     past: LruCache<PeerId, Memory>,
     max: usize,
     per_minute: usize,
+    local_too: bool,
     last_arrival: Option<Instant>,
 }
 
@@ -266,6 +309,7 @@ impl Servers {
             past: LruCache::new(config.max_servers),
             max: config.max_servers,
             per_minute: config.requests_per_minute,
+            local_too: config.allow_private,
             last_arrival: None,
         }
     }
@@ -305,26 +349,19 @@ impl Servers {
         }
     }
 
-    /// `peer` speaks the protocol on `connection`. `true` if it was not known as a server.
-    pub(crate) fn add(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        relayed: bool,
-        ip: Option<IpAddr>,
-        now: Instant,
-    ) -> bool {
-        let link = Link {
-            connection,
-            relayed,
-            ip,
-        };
+    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server.
+    pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
+        let named = !link.relayed && link.ip.is_none();
         if let Some(server) = self.get_mut(&peer) {
-            let known = server.links.iter().any(|l| l.connection == connection);
+            server.memory.named |= named;
+            let known = server.links.iter().any(|l| l.connection == link.connection);
             if !known && server.links.len() < MAX_LINKS {
                 // Ids rise with age, and the oldest link comes first.
-                let at = server.links.partition_point(|l| l.connection < connection);
+                let at = server
+                    .links
+                    .partition_point(|l| l.connection < link.connection);
                 server.links.insert(at, link);
+                server.place = Place::of(&server.links);
             }
             return false;
         }
@@ -332,11 +369,14 @@ impl Servers {
             return false;
         }
         self.index.insert(peer, self.connected.len());
+        let mut memory = self.past.remove(&peer).unwrap_or_default();
+        memory.named |= named;
         self.connected.push(Server {
             peer,
             links: vec![link],
+            place: Place::of(&[link]),
             in_flight: None,
-            memory: self.past.remove(&peer).unwrap_or_default(),
+            memory,
         });
         self.last_arrival = Some(now);
         true
@@ -351,6 +391,7 @@ impl Servers {
             return;
         };
         server.links.retain(|link| link.connection != connection);
+        server.place = Place::of(&server.links);
         if server.links.is_empty() {
             self.forget(i);
         }
@@ -383,7 +424,12 @@ impl Servers {
     }
 
     pub(crate) fn neighbourhood(&self, peer: &PeerId) -> Option<Neighbourhood> {
-        self.get(peer)?.neighbourhood()
+        self.get(peer)?.place.neighbourhood
+    }
+
+    /// Whether this node may have contacted any of its IPs.
+    pub(crate) fn was_dialed_by_name(&mut self, peer: &PeerId) -> bool {
+        self.memory_mut(peer).is_some_and(|memory| memory.named)
     }
 
     pub(crate) fn set_in_flight(&mut self, peer: &PeerId, probe: ProbeId, now: Instant) {
@@ -469,6 +515,9 @@ impl Servers {
     pub(crate) fn census(&self, wish: &Wish<'_>, now: Instant) -> Census {
         let mut census = Census::default();
         for server in self.connected.iter().take(CENSUS) {
+            if self.is_too_near(server, wish) {
+                continue;
+            }
             let status = server.status(wish.class, now, self.per_minute);
             if let Status::Away(until) = status
                 && !server.is_away_for_a_moment(until, now)
@@ -490,14 +539,16 @@ impl Servers {
             }
             census.independents_left |= server.vantage(wish.class.family) == Vantage::Independent;
             census.able_left |= server.memory.able.contains(&wish.class);
-            census.neighbourhoods_left |= server
-                .neighbourhood()
-                .is_some_and(|n| !wish.evidence.has_neighbourhood(n));
+            census.neighbourhoods_left |= wish.is_new(server.place.neighbourhood);
             if census.to_ask >= SAMPLE && census.ready {
                 break;
             }
         }
         census
+    }
+
+    fn is_too_near(&self, server: &Server, wish: &Wish<'_>) -> bool {
+        !self.local_too && server.is_local_to(wish)
     }
 
     /// The best of a sample of the servers that can be asked now.
@@ -512,6 +563,7 @@ impl Servers {
         for server in after.iter().chain(before).take(CENSUS) {
             if server.status(wish.class, now, self.per_minute) != Status::Ready
                 || wish.is_heard(&server.peer)
+                || self.is_too_near(server, wish)
             {
                 continue;
             }
@@ -532,24 +584,22 @@ impl Servers {
     }
 }
 
-/// How much is to be learned from asking `server`. An independent vantage first, then one that is able, then a
-/// neighbourhood not heard, then whoever was asked least recently.
+/// How much is to be learned from asking `server`. A neighbourhood that was not heard first, so that no crowd in one
+/// place keeps the others from being asked; then an independent vantage, then one that is able, then whoever was asked
+/// least recently.
 fn merit(server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
     let mut merit = 0;
-    if server.vantage(wish.class.family) == Vantage::Independent {
+    if wish.is_new(server.place.neighbourhood) {
         merit += 8_000;
     }
-    if server.memory.able.contains(&wish.class) {
+    if server.vantage(wish.class.family) == Vantage::Independent {
         merit += 4_000;
+    }
+    if server.memory.able.contains(&wish.class) {
+        merit += 2_000;
     }
     if server.memory.doubtful.contains(&wish.class) {
         merit -= 16_000;
-    }
-    if server
-        .neighbourhood()
-        .is_none_or(|n| !wish.evidence.has_neighbourhood(n))
-    {
-        merit += 2_000;
     }
     let idle = server.memory.asked.back().map_or(1_000, |asked| {
         now.saturating_duration_since(*asked).as_secs().min(999) as i64

@@ -59,8 +59,7 @@ impl World {
 
     fn with(scripts: &[Script]) -> Self {
         let mut world = Self::new(Config::default());
-        world.core.on_candidate(world.now, &addr(TCP));
-        world.core.on_candidate(world.now, &addr(TCP));
+        world.seen_by_two(&addr(TCP));
         for script in scripts {
             world.add_server(*script);
         }
@@ -92,6 +91,15 @@ impl World {
             },
         );
         id
+    }
+
+    /// Two peers connect, say where they see this node, and leave.
+    fn seen_by_two(&mut self, observed: &Multiaddr) {
+        for ip in ["9.8.0.1", "9.9.0.1"] {
+            let id = self.connect(ip.parse().unwrap(), false, None);
+            self.core.on_candidate(self.now, observed);
+            self.core.on_connection_closed(self.now, id);
+        }
     }
 
     /// Runs for a while of virtual time.
@@ -251,8 +259,7 @@ fn no_server_is_asked_more_than_six_times_a_minute() {
         let mut world = World::with(&[script; 2]);
         for port in 1..40 {
             let other = addr(&format!("/ip4/5.5.5.5/tcp/{port}"));
-            world.core.on_candidate(world.now, &other);
-            world.core.on_candidate(world.now, &other);
+            world.seen_by_two(&other);
         }
         world.run(60 * MINUTE);
         let mut times: BTreeMap<PeerId, Vec<Instant>> = BTreeMap::new();
@@ -325,8 +332,7 @@ fn dial_backs_from_contacted_hosts_are_told_from_others() {
 #[test]
 fn independent_failures_against_contacted_successes_are_filtering() {
     let mut world = World::new(Config::default());
-    world.core.on_candidate(world.now, &addr(TCP));
-    world.core.on_candidate(world.now, &addr(TCP));
+    world.seen_by_two(&addr(TCP));
     for _ in 0..3 {
         world.add_server(Script::Honest);
     }

@@ -21,7 +21,6 @@ fn ip(text: &str) -> IpAddr {
 
 /// A dial-back through the router's hairpin, or within the local network, never crossed the router's filter.
 #[test]
-#[ignore = "a dial-back counts from wherever it comes"]
 fn a_dial_back_from_the_local_network_does_not_prove_a_public_address() {
     for (address, from) in [
         (tcp(), "192.168.1.7"),
@@ -42,7 +41,6 @@ fn a_dial_back_from_the_local_network_does_not_prove_a_public_address() {
 }
 
 #[test]
-#[ignore = "any global IPv6 address that was never contacted is a stranger's"]
 fn a_neighbour_on_the_same_ipv6_network_is_no_stranger() {
     let mut world = World::new();
     world.core.add_candidate(world.now, &tcp6()).unwrap();
@@ -56,7 +54,6 @@ fn a_neighbour_on_the_same_ipv6_network_is_no_stranger() {
 
 /// Most bootstrap nodes are dialed by name, and the swarm never says which IP that was.
 #[test]
-#[ignore = "an IP that was resolved from a name does not count as contacted"]
 fn a_dial_back_by_a_server_that_was_dialed_by_name_is_a_contacted_one() {
     let mut world = World::new();
     world.core.add_candidate(world.now, &tcp()).unwrap();
@@ -74,7 +71,6 @@ fn a_dial_back_by_a_server_that_was_dialed_by_name_is_a_contacted_one() {
 
 /// Peers behind a relay, or known over the other family, look as if they had more to say than others.
 #[test]
-#[ignore = "an independent vantage comes before all else in the choice of a server"]
 fn a_crowd_that_looks_independent_does_not_keep_the_others_from_being_asked() {
     for relayed in [true, false] {
         let mut world = World::new();
@@ -121,7 +117,6 @@ fn observed_ips_that_change_all_the_time_unsettle_nothing() {
 
 /// Addresses that somebody claims to see often enough look better than one that was seen once.
 #[test]
-#[ignore = "observations are counted by how often they are made, not by who makes them"]
 fn claims_of_observed_addresses_do_not_keep_the_real_one_out() {
     let mut world = World::new();
     let listen = addr("/ip4/192.168.1.2/tcp/4001");

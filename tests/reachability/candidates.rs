@@ -3,7 +3,7 @@
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use libp2p_autonat_v2::reachability::{CandidateError, Config, Summary, Verdict};
 
-use crate::world::{Answer, World, addr, hours, minutes, ms, secs};
+use crate::world::{Answer, World, addr, hours, minutes, ms, secs, server_ip};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -216,10 +216,10 @@ fn a_port_that_two_peers_saw_does_not_wait() {
         .core
         .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
     let seen = addr("/ip4/81.2.69.160/tcp/4777");
-    world.core.on_candidate(world.now, &seen);
-    world.core.on_candidate(world.now, &seen);
-    world.server(Answer::Truth);
-    world.server(Answer::Truth);
+    for _ in 0..2 {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &seen);
+    }
     world.run(ms(250));
     assert!(!world.asked_about(&seen).is_empty());
 }
@@ -374,11 +374,13 @@ fn a_flood_of_candidates_is_bounded_and_the_real_address_is_confirmed() {
                     .on_listen_addr(now, &addr("/ip4/192.168.1.2/tcp/4001"));
                 for port in [61_001, 61_002] {
                     let seen = addr(&format!("/ip4/81.2.69.160/tcp/{port}"));
+                    world.acquaintance(server_ip(700));
                     world.core.on_candidate(now, &seen);
                 }
             }
             "reported by several" => {
                 for _ in 0..3 {
+                    world.acquaintance(server_ip(700));
                     world.core.on_candidate(now, &tcp());
                 }
             }
@@ -450,4 +452,65 @@ fn the_same_seed_gives_the_same_requests() {
             .collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
+}
+
+/// Identify repeats itself every few minutes, and a hostile peer as often as it likes.
+#[test]
+fn a_port_that_one_peer_saw_many_times_waits_for_the_guess() {
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    let seen = addr("/ip4/81.2.69.160/tcp/4777");
+    world.open.insert(tcp());
+    world.server(Answer::Truth);
+    world.server(Answer::Truth);
+    let observer = world.servers[0].connection.unwrap();
+    for _ in 0..20 {
+        world.core.on_candidate(world.now, &seen);
+        world.core.on_observed(world.now, observer, &seen);
+        world.run(secs(30));
+    }
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    assert!(world.asked_about(&seen).is_empty());
+}
+
+#[test]
+fn what_was_added_and_then_expired_by_the_application_is_gone() {
+    let mut world = World::of(&tcp(), vec![Answer::Truth; 3]);
+    world.open.insert(tcp());
+    world.run(secs(10));
+    assert!(world.external.contains(&tcp()));
+    world.core.on_external_expired(world.now, &tcp());
+    world.run(secs(10));
+    assert!(world.core.address(&tcp()).is_none());
+    assert_eq!(world.core.summary(), Summary::Unknown);
+}
+
+#[test]
+fn what_inherits_goes_with_the_plain_address_that_it_inherits_from() {
+    for expired in [true, false] {
+        let mut world = World::new();
+        for listen in [tcp(), ws()] {
+            world.core.on_listen_addr(world.now, &listen);
+        }
+        world.open.insert(tcp());
+        for _ in 0..3 {
+            world.server(Answer::Truth);
+        }
+        world.run(secs(5));
+        assert!(world.report(&ws()).inherited);
+        assert!(world.external.contains(&ws()));
+        world.open.clear();
+        if expired {
+            world.core.on_external_expired(world.now, &tcp());
+        } else {
+            world.core.on_listen_addr_gone(world.now, &tcp());
+        }
+        world.drain();
+        assert!(!world.external.contains(&ws()), "expired: {expired}");
+        assert!(!world.report(&ws()).inherited);
+        world.run(minutes(1));
+        assert_eq!(world.verdict(&ws()), Verdict::Unreachable);
+    }
 }

@@ -255,6 +255,14 @@ impl World {
         id
     }
 
+    /// This node connects to a peer that serves nothing, and stays connected.
+    pub(crate) fn acquaintance(&mut self, ip: IpAddr) -> ConnectionId {
+        let remote = host(ip).with(Protocol::Tcp(4001));
+        let id = self.connection(PeerId::random(), None, &remote);
+        self.drain();
+        id
+    }
+
     // ---- time ----
 
     pub(crate) fn at(&self) -> Duration {
