@@ -126,6 +126,15 @@ pub(crate) struct Candidate {
     /// Its verdict is that of the plain address on the same socket.
     pub(crate) inherited: bool,
     pub(crate) dial_data: u64,
+    reviewed: Option<Reviewed>,
+}
+
+/// A review that came to nothing new. It holds until something happens to the candidate, or to the servers.
+#[derive(Debug, Clone, Copy)]
+struct Reviewed {
+    /// Of the servers.
+    epoch: u64,
+    until: Option<Instant>,
 }
 
 impl Candidate {
@@ -145,7 +154,15 @@ impl Candidate {
             announced: false,
             inherited: false,
             dial_data: 0,
+            reviewed: None,
         }
+    }
+
+    /// Whether another review would come to the same; and when that ends, if by time alone.
+    pub(crate) fn is_reviewed(&self, epoch: u64, now: Instant) -> Option<Option<Instant>> {
+        self.reviewed
+            .filter(|r| r.epoch == epoch && r.until.is_none_or(|until| now < until))
+            .map(|r| r.until)
     }
 
     /// A port that one peer saw once and that is none of ours is likely an ephemeral one, or a symmetric NAT's.
@@ -206,7 +223,16 @@ impl Candidates {
     }
 
     pub(crate) fn get_mut(&mut self, id: AddressId) -> Option<&mut Candidate> {
-        self.by_id.get_mut(&id)
+        let candidate = self.by_id.get_mut(&id)?;
+        candidate.reviewed = None;
+        Some(candidate)
+    }
+
+    /// Nothing new comes of a review until something happens to it or to the servers, or `until`.
+    pub(crate) fn set_reviewed(&mut self, id: AddressId, epoch: u64, until: Option<Instant>) {
+        if let Some(candidate) = self.by_id.get_mut(&id) {
+            candidate.reviewed = Some(Reviewed { epoch, until });
+        }
     }
 
     pub(crate) fn find(&self, addr: &Multiaddr) -> Option<AddressId> {
@@ -218,9 +244,10 @@ impl Candidates {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (AddressId, &mut Candidate)> {
-        self.by_id
-            .iter_mut()
-            .map(|(id, candidate)| (*id, candidate))
+        self.by_id.iter_mut().map(|(id, candidate)| {
+            candidate.reviewed = None;
+            (*id, candidate)
+        })
     }
 
     pub(crate) fn ids(&self) -> Vec<AddressId> {
@@ -236,7 +263,7 @@ impl Candidates {
         now: Instant,
     ) -> Option<(AddressId, Option<Candidate>)> {
         if let Some(id) = self.find(&addr) {
-            let candidate = self.by_id.get_mut(&id)?;
+            let candidate = self.get_mut(id)?;
             sources(&mut candidate.sources);
             candidate.last_seen = now;
             return Some((id, None));
@@ -268,7 +295,7 @@ impl Candidates {
         id: AddressId,
         source: impl FnOnce(&mut Sources),
     ) -> Option<Candidate> {
-        let candidate = self.by_id.get_mut(&id)?;
+        let candidate = self.get_mut(id)?;
         source(&mut candidate.sources);
         if candidate.sources.none_left() {
             self.remove(id)

@@ -44,22 +44,29 @@ impl Reachability {
     pub(super) fn decide(&mut self, now: Instant) {
         let lifetime = self.config.outcome_lifetime;
         for id in self.candidates.ids() {
-            let Some(candidate) = self.candidates.get_mut(id) else {
+            let Some(candidate) = self.candidates.get(id) else {
                 continue;
             };
-            candidate.evidence.expire(now, lifetime);
-            let oldest = candidate.evidence.oldest();
-            let postponed_until = candidate.schedule.not_before.filter(|at| now < *at);
-            match candidate.schedule.recheck_at {
-                Some(at) if at <= now => candidate.schedule.begin_recheck(),
-                Some(at) => self.wake_by(at),
-                None => {}
-            }
-            for at in postponed_until
+            let expires_at = candidate.evidence.oldest().map(|at| at + lifetime);
+            let recheck_at = candidate.schedule.recheck_at;
+            let reviewed = candidate.is_reviewed(self.servers.epoch(), now);
+            for at in candidate
+                .schedule
+                .not_before
                 .into_iter()
-                .chain(oldest.map(|at| at + lifetime))
+                .chain(recheck_at)
+                .chain(expires_at)
+                .chain(reviewed.flatten())
             {
-                self.wake_by(at);
+                if now < at {
+                    self.wake_by(at);
+                }
+            }
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if is_due(expires_at) || is_due(recheck_at) {
+                self.renew(id, now);
+            } else if reviewed.is_some() {
+                continue;
             }
             self.review(id, now);
         }
@@ -67,6 +74,22 @@ impl Reachability {
             return;
         }
         self.dispatch(now);
+    }
+
+    /// Forgets what is too old, and begins the recheck that is due.
+    fn renew(&mut self, id: AddressId, now: Instant) {
+        let lifetime = self.config.outcome_lifetime;
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        candidate.evidence.expire(now, lifetime);
+        let oldest = candidate.evidence.oldest();
+        if candidate.schedule.recheck_at.is_some_and(|at| at <= now) {
+            candidate.schedule.begin_recheck();
+        }
+        if let Some(oldest) = oldest {
+            self.wake_by(oldest + lifetime);
+        }
     }
 
     /// Whether the swarm is so near its connection limit that dial-backs may be denied.
@@ -169,9 +192,9 @@ impl Reachability {
         let second_look = candidate
             .standing
             .second_look_at()
-            .is_some_and(|at| at <= now && !census.ready && !census.later);
+            .is_some_and(|at| at <= now && !census.is_someone_left());
         // Where nothing stands yet, those that have not been heard are asked first, several at a time.
-        let unheard = !candidate.standing.is_decided() && (census.ready || census.later);
+        let unheard = !candidate.standing.is_decided() && census.is_someone_left();
         let anyone = second_look || candidate.schedule.wants_fresh && !unheard;
         let full = candidate.standing.is_round_full(&candidate.evidence);
         if anyone && candidate.schedule.in_flight > 0 || full && !anyone {

@@ -36,12 +36,15 @@ impl Reachability {
             || candidate.schedule.is_settled() && !candidate.standing.is_challenged()
         {
             self.publish(id);
+            self.candidates
+                .set_reviewed(id, self.servers.epoch(), None);
             return;
         }
+        let before = candidate.standing.verdict();
         let census = self.census(candidate, now);
         let patience_over_at = self.patience_over_at(census);
         let outlook = Outlook {
-            servers_left: candidate.schedule.in_flight > 0 || census.ready || census.later,
+            servers_left: candidate.schedule.in_flight > 0 || census.is_someone_left(),
             independents_left: census.independents_left,
             neighbourhoods_left: census.neighbourhoods_left,
             able_left: census.able_left,
@@ -57,6 +60,19 @@ impl Reachability {
         self.set_verdict(id, verdict, now);
         self.settle(id, census, outlook, now);
         self.publish(id);
+        if verdict == before {
+            let second_look = self
+                .candidates
+                .get(id)
+                .and_then(|candidate| candidate.standing.second_look_at());
+            let until = [patience_over_at, fresh_until, second_look, census.stale_at]
+                .into_iter()
+                .flatten()
+                .filter(|at| now < *at)
+                .min();
+            self.candidates
+                .set_reviewed(id, self.servers.epoch(), until);
+        }
     }
 
     pub(super) fn census(&self, candidate: &Candidate, now: Instant) -> Census {

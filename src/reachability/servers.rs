@@ -248,13 +248,21 @@ pub(crate) struct Census {
     pub(crate) able_left: bool,
     /// When the first of those that are paced or backed off can be asked.
     pub(crate) next_ready: Option<Instant>,
+    /// Until when time alone changes nothing about whom to ask.
+    pub(crate) stale_at: Option<Instant>,
 }
 
 impl Census {
+    /// One can be asked, now or later, that was not heard in this round.
+    pub(crate) fn is_someone_left(&self) -> bool {
+        self.ready || self.later
+    }
+
     /// Nobody else is to be heard.
     pub(crate) fn without_unheard(self) -> Self {
         Self {
             to_ask: self.to_ask,
+            stale_at: self.stale_at,
             ..Self::default()
         }
     }
@@ -299,6 +307,8 @@ pub(crate) struct Servers {
     per_minute: usize,
     local_too: bool,
     last_arrival: Option<Instant>,
+    /// Rises with each change to what a census counts, whether servers are busy or not apart.
+    epoch: u64,
 }
 
 impl Servers {
@@ -311,7 +321,12 @@ impl Servers {
             per_minute: config.requests_per_minute,
             local_too: config.allow_private,
             last_arrival: None,
+            epoch: 0,
         }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -352,6 +367,7 @@ impl Servers {
     /// `peer` speaks the protocol on `link`. `true` if it was not known as a server.
     pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
         let named = !link.relayed && link.ip.is_none();
+        self.epoch += 1;
         if let Some(server) = self.get_mut(&peer) {
             server.memory.named |= named;
             let known = server.links.iter().any(|l| l.connection == link.connection);
@@ -392,7 +408,9 @@ impl Servers {
         };
         server.links.retain(|link| link.connection != connection);
         server.place = Place::of(&server.links);
-        if server.links.is_empty() {
+        let is_gone = server.links.is_empty();
+        self.epoch += 1;
+        if is_gone {
             self.forget(i);
         }
     }
@@ -460,6 +478,7 @@ impl Servers {
 
     /// It has dialed back over `class` from `vantage`.
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, vantage: Vantage) {
+        self.epoch += 1;
         if let Some(memory) = self.memory_mut(peer) {
             remember(&mut memory.able, class);
             memory.doubtful.retain(|c| *c != class);
@@ -473,8 +492,10 @@ impl Servers {
 
     /// It gave an answer that is within the protocol.
     pub(crate) fn note_answer(&mut self, peer: &PeerId) {
-        if let Some(memory) = self.memory_mut(peer) {
-            memory.setbacks_in_a_row = 0;
+        if let Some(memory) = self.memory_mut(peer)
+            && std::mem::take(&mut memory.setbacks_in_a_row) > 0
+        {
+            self.epoch += 1;
         }
     }
 
@@ -488,6 +509,7 @@ impl Servers {
     }
 
     pub(crate) fn note_refusal(&mut self, peer: &PeerId, class: Class, now: Instant) {
+        self.epoch += 1;
         let Some(memory) = self.memory_mut(peer) else {
             return;
         };
@@ -504,6 +526,7 @@ impl Servers {
     }
 
     pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
+        self.epoch += 1;
         if let Some(memory) = self.memory_mut(peer) {
             let until = now + doubled(setback.backoff(), memory.setbacks_in_a_row);
             memory.away_until = memory.away_until.max(Some(until));
@@ -519,11 +542,14 @@ impl Servers {
                 continue;
             }
             let status = server.status(wish.class, now, self.per_minute);
-            if let Status::Away(until) = status
-                && !server.is_away_for_a_moment(until, now)
-            {
-                census.next_ready = earliest(census.next_ready, until);
-                continue;
+            if let Status::Away(until) = status {
+                if !server.is_away_for_a_moment(until, now) {
+                    census.next_ready = earliest(census.next_ready, until);
+                    let near = until.checked_sub(BRIEF).filter(|at| now < *at);
+                    census.stale_at = earliest(census.stale_at, near.unwrap_or(until));
+                    continue;
+                }
+                census.stale_at = earliest(census.stale_at, until);
             }
             census.to_ask += 1;
             if wish.is_heard(&server.peer) {
@@ -540,7 +566,7 @@ impl Servers {
             census.independents_left |= server.vantage(wish.class.family) == Vantage::Independent;
             census.able_left |= server.memory.able.contains(&wish.class);
             census.neighbourhoods_left |= wish.is_new(server.place.neighbourhood);
-            if census.to_ask >= SAMPLE && census.ready {
+            if census.to_ask >= SAMPLE && census.is_someone_left() {
                 break;
             }
         }
