@@ -199,11 +199,18 @@ impl Evidence {
         self.outcomes.len()
     }
 
-    /// Whether `server` has an outcome here that is not older than `since`.
-    pub(crate) fn has_heard(&self, server: &PeerId, since: Option<Instant>) -> bool {
-        self.outcomes.iter().any(|o| {
-            o.witness == Witness::Server(*server) && since.is_none_or(|since| o.at >= since)
-        })
+    /// The servers that have an outcome here that is not older than `since`, at most [`WINDOW`].
+    pub(crate) fn servers_since(
+        &self,
+        since: Option<Instant>,
+    ) -> impl Iterator<Item = PeerId> + '_ {
+        self.outcomes
+            .iter()
+            .filter(move |o| since.is_none_or(|since| o.at >= since))
+            .filter_map(|o| match o.witness {
+                Witness::Server(server) => Some(server),
+                Witness::Stranger => None,
+            })
     }
 
     /// Whether a server from there has an outcome here that is not older than `since`.

@@ -36,8 +36,7 @@ impl Reachability {
             || candidate.schedule.is_settled() && !candidate.standing.is_challenged()
         {
             self.publish(id);
-            self.candidates
-                .set_reviewed(id, self.servers.epoch(), None);
+            self.candidates.set_reviewed(id, self.servers.epoch(), None);
             return;
         }
         let before = candidate.standing.verdict();

@@ -18,7 +18,11 @@ use web_time::Instant;
 use crate::{
     address::{self, IpFamily, Neighbourhood},
     reachability::{
-        candidate::Class, config::Config, evidence::Evidence, probe::ProbeId, vantage::Vantage,
+        candidate::Class,
+        config::Config,
+        evidence::{Evidence, WINDOW},
+        probe::ProbeId,
+        vantage::Vantage,
     },
 };
 
@@ -289,10 +293,6 @@ pub(crate) struct Wish<'a> {
 }
 
 impl Wish<'_> {
-    fn is_heard(&self, peer: &PeerId) -> bool {
-        !self.anyone && self.evidence.has_heard(peer, self.round)
-    }
-
     fn is_new(&self, neighbourhood: Option<Neighbourhood>) -> bool {
         !self.evidence.has_neighbourhood(neighbourhood, self.round)
     }
@@ -534,10 +534,27 @@ impl Servers {
         }
     }
 
+    /// Which servers are not to be asked again, by their places in `connected`: a look through all of them compares
+    /// numbers then, and no peer IDs.
+    fn heard(&self, wish: &Wish<'_>) -> [Option<usize>; WINDOW] {
+        let mut heard = [None; WINDOW];
+        if !wish.anyone {
+            let places = wish
+                .evidence
+                .servers_since(wish.round)
+                .map(|peer| self.index.get(&peer).copied());
+            for (slot, place) in heard.iter_mut().zip(places) {
+                *slot = place;
+            }
+        }
+        heard
+    }
+
     /// Counts what may still be heard, as far as it takes to know.
     pub(crate) fn census(&self, wish: &Wish<'_>, now: Instant) -> Census {
         let mut census = Census::default();
-        for server in self.connected.iter().take(CENSUS) {
+        let heard = self.heard(wish);
+        for (i, server) in self.connected.iter().enumerate().take(CENSUS) {
             if self.is_too_near(server, wish) {
                 continue;
             }
@@ -552,7 +569,7 @@ impl Servers {
                 census.stale_at = earliest(census.stale_at, until);
             }
             census.to_ask += 1;
-            if wish.is_heard(&server.peer) {
+            if heard.contains(&Some(i)) {
                 continue;
             }
             match status {
@@ -563,9 +580,11 @@ impl Servers {
                     census.next_ready = earliest(census.next_ready, until);
                 }
             }
-            census.independents_left |= server.vantage(wish.class.family) == Vantage::Independent;
-            census.able_left |= server.memory.able.contains(&wish.class);
-            census.neighbourhoods_left |= wish.is_new(server.place.neighbourhood);
+            census.independents_left = census.independents_left
+                || server.vantage(wish.class.family) == Vantage::Independent;
+            census.able_left = census.able_left || server.memory.able.contains(&wish.class);
+            census.neighbourhoods_left =
+                census.neighbourhoods_left || wish.is_new(server.place.neighbourhood);
             if census.to_ask >= SAMPLE && census.is_someone_left() {
                 break;
             }
@@ -583,12 +602,14 @@ impl Servers {
             return None;
         }
         let start = rng.random_range(0..self.connected.len());
-        let (before, after) = self.connected.split_at(start);
+        let heard = self.heard(wish);
         let mut best: Option<(i64, &Server)> = None;
         let mut looked_at = 0;
-        for server in after.iter().chain(before).take(CENSUS) {
+        let all = self.connected.iter().enumerate();
+        let around = all.clone().skip(start).chain(all.take(start));
+        for (i, server) in around.take(CENSUS) {
             if server.status(wish.class, now, self.per_minute) != Status::Ready
-                || wish.is_heard(&server.peer)
+                || heard.contains(&Some(i))
                 || self.is_too_near(server, wish)
             {
                 continue;
