@@ -131,10 +131,12 @@ pub(crate) struct Candidate {
 
 /// A review that came to nothing new. It holds until something happens to the candidate, or to the servers.
 #[derive(Debug, Clone, Copy)]
-struct Reviewed {
+pub(crate) struct Reviewed {
     /// Of the servers.
-    epoch: u64,
-    until: Option<Instant>,
+    pub(crate) epoch: u64,
+    pub(crate) until: Option<Instant>,
+    /// How many servers there were to ask, and whether one was left that was not heard; `None` if it was not looked for.
+    pub(crate) servers: Option<(usize, bool)>,
 }
 
 impl Candidate {
@@ -158,11 +160,10 @@ impl Candidate {
         }
     }
 
-    /// Whether another review would come to the same; and when that ends, if by time alone.
-    pub(crate) fn is_reviewed(&self, epoch: u64, now: Instant) -> Option<Option<Instant>> {
+    /// The review that another one would come to the same as.
+    pub(crate) fn reviewed(&self, epoch: u64, now: Instant) -> Option<Reviewed> {
         self.reviewed
             .filter(|r| r.epoch == epoch && r.until.is_none_or(|until| now < until))
-            .map(|r| r.until)
     }
 
     /// A port that one peer saw once and that is none of ours is likely an ephemeral one, or a symmetric NAT's.
@@ -228,10 +229,9 @@ impl Candidates {
         Some(candidate)
     }
 
-    /// Nothing new comes of a review until something happens to it or to the servers, or `until`.
-    pub(crate) fn set_reviewed(&mut self, id: AddressId, epoch: u64, until: Option<Instant>) {
+    pub(crate) fn set_reviewed(&mut self, id: AddressId, reviewed: Reviewed) {
         if let Some(candidate) = self.by_id.get_mut(&id) {
-            candidate.reviewed = Some(Reviewed { epoch, until });
+            candidate.reviewed = Some(reviewed);
         }
     }
 
@@ -248,10 +248,6 @@ impl Candidates {
             candidate.reviewed = None;
             (*id, candidate)
         })
-    }
-
-    pub(crate) fn ids(&self) -> Vec<AddressId> {
-        self.by_id.keys().copied().collect()
     }
 
     /// Tracks `addr`, which must be in its canonical form, and returns it with what had to give way for it. `None`

@@ -43,32 +43,33 @@ impl Reachability {
     /// Starts the rechecks that are due, reviews what time alone may have decided, and sends out probes.
     pub(super) fn decide(&mut self, now: Instant) {
         let lifetime = self.config.outcome_lifetime;
-        for id in self.candidates.ids() {
-            let Some(candidate) = self.candidates.get(id) else {
-                continue;
-            };
-            let expires_at = candidate.evidence.oldest().map(|at| at + lifetime);
-            let recheck_at = candidate.schedule.recheck_at;
-            let reviewed = candidate.is_reviewed(self.servers.epoch(), now);
-            for at in candidate
-                .schedule
-                .not_before
-                .into_iter()
-                .chain(recheck_at)
-                .chain(expires_at)
-                .chain(reviewed.flatten())
-            {
-                if now < at {
-                    self.wake_by(at);
-                }
+        let epoch = self.servers.epoch();
+        let is_due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut wake: Option<Instant> = None;
+        let mut to_review = Vec::new();
+        for (id, candidate) in self.candidates.iter() {
+            let reviewed = candidate.reviewed(epoch, now);
+            let times = [
+                candidate.schedule.recheck_at,
+                candidate.evidence.oldest().map(|at| at + lifetime),
+                candidate.schedule.not_before,
+                reviewed.and_then(|reviewed| reviewed.until),
+            ];
+            let renew = times.iter().take(2).any(is_due);
+            if renew || reviewed.is_none() {
+                to_review.push((id, renew));
             }
-            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-            if is_due(expires_at) || is_due(recheck_at) {
+            let next = times.into_iter().flatten().filter(|at| now < *at).min();
+            wake = wake.into_iter().chain(next).min();
+        }
+        for (id, renew) in to_review {
+            if renew {
                 self.renew(id, now);
-            } else if reviewed.is_some() {
-                continue;
             }
             self.review(id, now);
+        }
+        if let Some(at) = wake {
+            self.wake_by(at);
         }
         if self.is_crowded() {
             return;
@@ -112,7 +113,7 @@ impl Reachability {
         while sent {
             sent = false;
             for i in 0..hungry.len() {
-                let Some((_, id)) = hungry.get(i).copied() else {
+                let Some((urgency, id)) = hungry.get(i).copied() else {
                     break;
                 };
                 if self.probes_under_way() >= self.config.max_in_flight {
@@ -121,7 +122,7 @@ impl Reachability {
                 let wants = self
                     .candidates
                     .get(id)
-                    .is_some_and(|c| c.schedule.in_flight < self.appetite(c));
+                    .is_some_and(|c| c.schedule.in_flight < self.appetite(urgency));
                 if wants {
                     sent |= self.probe_for(id, &hungry, now);
                 }
@@ -162,11 +163,10 @@ impl Reachability {
     }
 
     /// How many servers at once are to be asked about it.
-    fn appetite(&self, candidate: &Candidate) -> usize {
-        match self.urgency(candidate) {
-            None => 0,
-            Some(Urgency::Recheck | Urgency::Doubtful) => 1,
-            Some(_) => self.config.max_parallel,
+    fn appetite(&self, urgency: Urgency) -> usize {
+        match urgency {
+            Urgency::Recheck | Urgency::Doubtful => 1,
+            _ => self.config.max_parallel,
         }
     }
 
@@ -188,39 +188,38 @@ impl Reachability {
         let Some(candidate) = self.candidates.get(id) else {
             return false;
         };
-        let census = self.census(candidate, now);
+        let (to_ask, someone_left) = candidate
+            .reviewed(self.servers.epoch(), now)
+            .and_then(|reviewed| reviewed.servers)
+            .unwrap_or_else(|| {
+                let census = self.census(candidate, now);
+                (census.to_ask, census.is_someone_left())
+            });
         let second_look = candidate
             .standing
             .second_look_at()
-            .is_some_and(|at| at <= now && !census.is_someone_left());
+            .is_some_and(|at| at <= now && !someone_left);
         // Where nothing stands yet, those that have not been heard are asked first, several at a time.
-        let unheard = !candidate.standing.is_decided() && census.is_someone_left();
+        let unheard = !candidate.standing.is_decided() && someone_left;
         let anyone = second_look || candidate.schedule.wants_fresh && !unheard;
         let full = candidate.standing.is_round_full(&candidate.evidence);
         if anyone && candidate.schedule.in_flight > 0 || full && !anyone {
             return false;
         }
-        let wish = Wish {
-            class: candidate.class,
-            subnet: candidate.subnet,
-            evidence: &candidate.evidence,
-            round: candidate.standing.round(),
-            anyone,
-        };
         let undecided = !candidate.standing.is_decided();
+        let wish = Wish {
+            anyone,
+            ..Wish::of(candidate)
+        };
         let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {
-            let next_ready = if anyone {
-                self.servers.census(&wish, now).next_ready
-            } else {
-                census.next_ready
-            };
-            if let Some(at) = next_ready {
+            let census = self.servers.census(&wish, now);
+            if let Some(at) = census.next_ready {
                 self.wake_by(at.max(now));
             } else if census.ready {
                 self.wake_by(now + LOOK_AGAIN);
             }
-            if undecided && census.to_ask < WANTED_SERVERS {
-                self.want_servers(census.to_ask, now);
+            if undecided && to_ask < WANTED_SERVERS {
+                self.want_servers(to_ask, now);
             }
             return false;
         };

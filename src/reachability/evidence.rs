@@ -84,6 +84,7 @@ struct Outcome {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
+    oldest: Option<Instant>,
     /// When the newest proof came in, whatever its witness found since.
     newest_proof: Option<Instant>,
 }
@@ -143,6 +144,11 @@ impl Evidence {
             finding,
             at,
         });
+        self.note_oldest();
+    }
+
+    fn note_oldest(&mut self) {
+        self.oldest = self.outcomes.iter().map(|o| o.at).min();
     }
 
     /// Which outcome gives way to a new one: the oldest of the kind that says least. Hearsay goes first, so that no
@@ -179,6 +185,7 @@ impl Evidence {
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
         self.outcomes
             .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+        self.note_oldest();
     }
 
     /// Until when failures can't decide against the newest proof.
@@ -188,7 +195,7 @@ impl Evidence {
 
     /// When the oldest outcome came in.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.outcomes.iter().map(|o| o.at).min()
+        self.oldest
     }
 
     pub(crate) fn clear(&mut self) {

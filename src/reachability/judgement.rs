@@ -8,7 +8,7 @@ use crate::{
     address::ThinWaist,
     reachability::{
         AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
-        candidate::Candidate,
+        candidate::{Candidate, Reviewed},
         evidence::posterior,
         servers::{Census, Wish},
         verdict::Outlook,
@@ -36,7 +36,12 @@ impl Reachability {
             || candidate.schedule.is_settled() && !candidate.standing.is_challenged()
         {
             self.publish(id);
-            self.candidates.set_reviewed(id, self.servers.epoch(), None);
+            let reviewed = Reviewed {
+                epoch: self.servers.epoch(),
+                until: None,
+                servers: None,
+            };
+            self.candidates.set_reviewed(id, reviewed);
             return;
         }
         let before = candidate.standing.verdict();
@@ -69,20 +74,17 @@ impl Reachability {
                 .flatten()
                 .filter(|at| now < *at)
                 .min();
-            self.candidates
-                .set_reviewed(id, self.servers.epoch(), until);
+            let reviewed = Reviewed {
+                epoch: self.servers.epoch(),
+                until,
+                servers: Some((census.to_ask, census.is_someone_left())),
+            };
+            self.candidates.set_reviewed(id, reviewed);
         }
     }
 
     pub(super) fn census(&self, candidate: &Candidate, now: Instant) -> Census {
-        let wish = Wish {
-            class: candidate.class,
-            subnet: candidate.subnet,
-            evidence: &candidate.evidence,
-            round: candidate.standing.round(),
-            anyone: false,
-        };
-        let census = self.servers.census(&wish, now);
+        let census = self.servers.census(&Wish::of(candidate), now);
         if candidate.standing.is_round_full(&candidate.evidence) {
             return census.without_unheard();
         }

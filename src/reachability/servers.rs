@@ -18,7 +18,7 @@ use web_time::Instant;
 use crate::{
     address::{self, IpFamily, Neighbourhood},
     reachability::{
-        candidate::Class,
+        candidate::{Candidate, Class},
         config::Config,
         evidence::{Evidence, WINDOW},
         probe::ProbeId,
@@ -90,6 +90,8 @@ struct Memory {
     named: bool,
     /// When it was asked, at most as often as the pace allows.
     asked: VecDeque<Instant>,
+    /// The newest of those.
+    last_asked: Option<Instant>,
 }
 
 /// A connection to a server.
@@ -292,7 +294,18 @@ pub(crate) struct Wish<'a> {
     pub(crate) anyone: bool,
 }
 
-impl Wish<'_> {
+impl<'a> Wish<'a> {
+    /// For those that have not been heard about `candidate` in its present round.
+    pub(crate) fn of(candidate: &'a Candidate) -> Self {
+        Self {
+            class: candidate.class,
+            subnet: candidate.subnet,
+            evidence: &candidate.evidence,
+            round: candidate.standing.round(),
+            anyone: false,
+        }
+    }
+
     fn is_new(&self, neighbourhood: Option<Neighbourhood>) -> bool {
         !self.evidence.has_neighbourhood(neighbourhood, self.round)
     }
@@ -458,6 +471,7 @@ impl Servers {
                 server.memory.asked.pop_front();
             }
             server.memory.asked.push_back(now);
+            server.memory.last_asked = Some(now);
         }
     }
 
@@ -648,8 +662,8 @@ fn merit(server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
     if server.memory.doubtful.contains(&wish.class) {
         merit -= 16_000;
     }
-    let idle = server.memory.asked.back().map_or(1_000, |asked| {
-        now.saturating_duration_since(*asked).as_secs().min(999) as i64
+    let idle = server.memory.last_asked.map_or(1_000, |asked| {
+        now.saturating_duration_since(asked).as_secs().min(999) as i64
     });
     merit + idle
 }
