@@ -31,10 +31,9 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
-    time::Duration,
 };
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use rand::{SeedableRng, rngs::StdRng};
@@ -44,7 +43,7 @@ use crate::address::{self, Transport};
 
 mod candidate;
 pub use candidate::Sources;
-use candidate::{AddressId, Candidates, Class, Reports};
+use candidate::{AddressId, Candidates, Class};
 
 mod config;
 pub use config::Config;
@@ -59,6 +58,9 @@ pub use event::{
 
 mod evidence;
 use evidence::{Finding, Witness};
+
+mod gathering;
+use gathering::ExternalIp;
 
 mod judgement;
 
@@ -92,10 +94,6 @@ pub use verdict::Verdict;
 
 /// How many listen addresses guesses are made from.
 const MAX_LISTEN_ADDRS: usize = 32;
-/// How many external IPs are remembered.
-const MAX_EXTERNAL_IPS: usize = 8;
-/// A new external IP makes all addresses start over at most this often.
-const RESTART_PACE: Duration = Duration::from_secs(30);
 /// How many confirmations and expiries may be on their way through the swarm.
 const MAX_ECHOES: usize = 256;
 
@@ -137,13 +135,6 @@ struct Connection {
 enum Echo {
     Confirmed,
     Expired,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct ExternalIp {
-    ip: IpAddr,
-    transport: Transport,
-    reports: Reports,
 }
 
 /// The reachability service; see the module's doc for how to drive it.
@@ -605,82 +596,6 @@ impl Reachability {
         self.wake_by(now + self.config.gather_delay);
     }
 
-    /// Somebody sees this node at `addr`: the host `observer`, or one that the swarm does not name.
-    fn note_report(&mut self, addr: Multiaddr, observer: Option<IpAddr>, now: Instant) {
-        self.note_external_ip(&addr, observer, now);
-        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
-            && let Some(candidate) = self.candidates.get_mut(id)
-        {
-            let before = candidate.reports.count();
-            candidate.reports.note(observer, self.dialed);
-            if before < 2 && candidate.reports.count() >= 2 {
-                self.wake_by(now + self.config.gather_delay);
-            }
-        }
-    }
-
-    /// Remembers the external IP that an observation shows, and guesses what it makes of our listeners.
-    fn note_external_ip(&mut self, addr: &Multiaddr, observer: Option<IpAddr>, now: Instant) {
-        let (Some(ip), Some(transport)) = (address::ip(addr), address::transport(addr)) else {
-            return;
-        };
-        let is_new_ip = self.external_ips.iter().all(|known| known.ip != ip);
-        let known = self
-            .external_ips
-            .iter()
-            .position(|known| known.ip == ip && known.transport == transport)
-            .and_then(|i| self.external_ips.remove(i));
-        let mut external = known.unwrap_or(ExternalIp {
-            ip,
-            transport,
-            reports: Reports::default(),
-        });
-        external.reports.note(observer, self.dialed);
-        if self.external_ips.len() >= MAX_EXTERNAL_IPS {
-            let least = (0..self.external_ips.len())
-                .min_by_key(|i| self.external_ips.get(*i).map(|e| e.reports.count()));
-            if let Some(least) = least {
-                self.external_ips.remove(least);
-            }
-        }
-        let moved = is_new_ip && !self.external_ips.is_empty();
-        self.external_ips.push_back(external);
-        self.guess(external, now);
-        let paced = self
-            .restarted_at
-            .is_some_and(|at| now.saturating_duration_since(at) < RESTART_PACE);
-        if moved && !paced {
-            self.restarted_at = Some(now);
-            self.observations.clear();
-            self.start_all_over(now);
-        }
-    }
-
-    /// An external IP with each of our listen ports of the same transport. A listener on an IP of the same kind is not
-    /// behind the NAT that the external IP belongs to: it is a candidate itself.
-    fn guess(&mut self, external: ExternalIp, now: Instant) {
-        let guesses: Vec<Multiaddr> = self
-            .listen_addrs
-            .iter()
-            .filter(|listen| address::transport(listen) == Some(external.transport))
-            .filter(|listen| {
-                address::ip(listen)
-                    .is_some_and(|ip| address::ip_scope(ip) != address::ip_scope(external.ip))
-            })
-            .filter_map(|listen| with_ip(listen, external.ip))
-            .collect();
-        for guess in guesses {
-            if self.is_testable(&guess).is_err() {
-                continue;
-            }
-            if let Some(id) = self.track(guess, |sources| sources.guessed = true, now)
-                && let Some(candidate) = self.candidates.get_mut(id)
-            {
-                candidate.reports = candidate.reports.max(external.reports);
-            }
-        }
-    }
-
     /// A connection from an IP that was never contacted is evidence for the address that it came in on.
     fn note_stranger(&mut self, connection: &Connection, now: Instant) {
         let (Some(local), Some(remote_ip)) = (&connection.local, connection.remote_ip) else {
@@ -771,15 +686,4 @@ fn listens_for(listen: &Multiaddr, addr: &Multiaddr) -> bool {
         return false;
     };
     a.port == b.port && address::same_stack(listen, addr)
-}
-
-/// `addr` with another IP of the same family in front.
-fn with_ip(addr: &Multiaddr, ip: IpAddr) -> Option<Multiaddr> {
-    let mut parts = addr.iter();
-    let front = match (parts.next()?, ip) {
-        (Protocol::Ip4(_), IpAddr::V4(ip)) => Protocol::Ip4(ip),
-        (Protocol::Ip6(_), IpAddr::V6(ip)) => Protocol::Ip6(ip),
-        _ => return None,
-    };
-    Some(std::iter::once(front).chain(parts).collect())
 }
