@@ -480,7 +480,8 @@ impl Reachability {
             for (_, candidate) in self.candidates.iter_mut() {
                 let open = !candidate.standing.has_margin(&candidate.evidence)
                     || candidate.standing.is_challenged();
-                if open {
+                // Where no more are heard in this round, it would only be put off again.
+                if open && !candidate.standing.is_round_full(&candidate.evidence) {
                     candidate.schedule.recheck_at = None;
                 }
             }

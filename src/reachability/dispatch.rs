@@ -209,6 +209,7 @@ impl Reachability {
         let undecided = !candidate.standing.is_decided();
         let wish = Wish {
             anyone,
+            able_first: anyone && undecided,
             ..Wish::of(candidate)
         };
         let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {

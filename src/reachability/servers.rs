@@ -292,6 +292,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) round: Option<Instant>,
     /// All may be asked again, those heard least recently first.
     pub(crate) anyone: bool,
+    /// One that is able is worth more than one that says something new: what it says decides.
+    pub(crate) able_first: bool,
 }
 
 impl<'a> Wish<'a> {
@@ -303,6 +305,7 @@ impl<'a> Wish<'a> {
             evidence: &candidate.evidence,
             round: candidate.standing.round(),
             anyone: false,
+            able_first: false,
         }
     }
 
@@ -657,7 +660,7 @@ fn merit(server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
         merit += 4_000;
     }
     if server.memory.able.contains(&wish.class) {
-        merit += 2_000;
+        merit += if wish.able_first { 16_000 } else { 2_000 };
     }
     if server.memory.doubtful.contains(&wish.class) {
         merit -= 16_000;

@@ -1,6 +1,6 @@
 //! The core driven in virtual time, with servers that answer as they are told.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use super::*;
 use crate::protocol::{DialResponse, DialStatus, ResponseStatus};

@@ -273,3 +273,20 @@ fn dial_data_beyond_the_budget_is_not_offered() {
     world.run(hours(2));
     assert_eq!(world.requests.last().unwrap().2.max_dial_data, 100_000);
 }
+
+#[test]
+fn what_could_not_be_decided_is_rechecked_by_one_that_could_dial() {
+    let mut world = World::of(&tcp(), vec![Answer::DialError; 4]);
+    world.run(ms(400));
+    world.server(Answer::DialBack);
+    for _ in 0..4 {
+        world.server(Answer::DialErrorAfter(secs(8)));
+    }
+    world.run(secs(20));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unknown);
+    for _ in 0..12 {
+        world.server(Answer::DialError);
+    }
+    world.run(secs(60));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
