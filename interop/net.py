@@ -29,7 +29,8 @@ class Lab:
     CLIENT = "20.1.0.2"
     CLIENT_OTHER = "20.1.0.3"
     SERVER_6 = "2a01:4f8:1::1"
-    CLIENT_6 = "2a01:4f8:1::2"
+    # On another /64: ours does not ask servers on an address's own network about it.
+    CLIENT_6 = "2a01:4f8:2::2"
     # The client's ports. Others are closed.
     OPEN = 4002
     BLACKHOLED = range(4100, 4110)
@@ -45,8 +46,8 @@ class Lab:
             ip("-n", namespace, "link", "set", "lo", "up")
         ip("link", "add", "veth0", "netns", self.server, "type", "veth", "peer", "name", "veth0", "netns", self.client)
         for namespace, addrs in (
-            (self.server, [f"{self.SERVER}/24", f"{self.SERVER_6}/64"]),
-            (self.client, [f"{self.CLIENT}/24", f"{self.CLIENT_OTHER}/24", f"{self.CLIENT_6}/64"]),
+            (self.server, [f"{self.SERVER}/24", f"{self.SERVER_6}/32"]),
+            (self.client, [f"{self.CLIENT}/24", f"{self.CLIENT_OTHER}/24", f"{self.CLIENT_6}/32"]),
         ):
             ip("-n", namespace, "link", "set", "veth0", "up")
             for addr in addrs:
