@@ -166,11 +166,15 @@ impl Candidate {
             .filter(|r| r.epoch == epoch && r.until.is_none_or(|until| now < until))
     }
 
+    /// Nothing but what peers see speaks for it.
+    pub(crate) fn is_only_observed(&self) -> bool {
+        let sources = self.sources;
+        !(sources.guessed || sources.listening || sources.confirmed || sources.added)
+    }
+
     /// A port that one peer saw once and that is none of ours is likely an ephemeral one, or a symmetric NAT's.
     pub(crate) fn is_doubtful(&self) -> bool {
-        let sources = self.sources;
-        let founded = sources.guessed || sources.listening || sources.confirmed || sources.added;
-        !founded && self.reports.count() <= 1
+        self.is_only_observed() && self.reports.count() <= 1
     }
 
     /// How much speaks for keeping it: the highest rank never gives way, and a rank gives way to a higher one only.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use libp2p_core::Multiaddr;
 use rand::RngExt;
 use web_time::Instant;
 
@@ -9,7 +10,7 @@ use crate::{
     address,
     reachability::{
         AddressId, Output, Probe, ProbeId, ProbeRequest, Reachability, Verdict,
-        candidate::Candidate,
+        candidate::{Candidate, Class},
         judgement::WANTED_SERVERS,
         servers::{Choice, Wish},
     },
@@ -138,13 +139,18 @@ impl Reachability {
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
         let schedule = &candidate.schedule;
         let postponed = schedule.not_before.is_some_and(|at| self.now < at);
-        if schedule.demanded && !postponed && (candidate.inherited || candidate.is_doubtful()) {
+        let promising = self.could_accept(candidate);
+        let passive = candidate.inherited || candidate.is_doubtful() || !promising;
+        if schedule.demanded && !postponed && passive {
             return Some(Urgency::Recheck);
         }
         if candidate.inherited || postponed || schedule.is_settled() {
             return None;
         }
         let standing = &candidate.standing;
+        if !promising && !standing.is_proven() {
+            return None;
+        }
         if candidate.is_doubtful() && !standing.is_proven() {
             let open = !standing.is_decided() || standing.is_challenged();
             return (open && !self.has_better_guess(candidate)).then_some(Urgency::Doubtful);
@@ -168,6 +174,21 @@ impl Reachability {
             Urgency::Recheck | Urgency::Doubtful => 1,
             _ => self.config.max_parallel,
         }
+    }
+
+    /// Whether a listener could be behind it: of the same family and transport, or on the same socket, or one that the swarm
+    /// does not know of. Else it is the socket of dials, which peers see too, and many of them the same over QUIC.
+    pub(super) fn could_accept(&self, candidate: &Candidate) -> bool {
+        let port = address::port(&candidate.addr);
+        let could = |listen: &Multiaddr| {
+            Class::of(listen).is_some_and(|class| {
+                class == candidate.class
+                    || class.family == candidate.class.family && address::port(listen) == port
+            })
+        };
+        !candidate.is_only_observed()
+            || self.listen_addrs.is_empty()
+            || self.listen_addrs.iter().any(could)
     }
 
     /// Whether one of our listen ports behind the same IP has still to be tried, or does work.
@@ -277,7 +298,7 @@ impl Reachability {
         &self,
         id: AddressId,
         hungry: &[(Urgency, AddressId)],
-    ) -> Vec<(AddressId, libp2p_core::Multiaddr, super::Class)> {
+    ) -> Vec<(AddressId, Multiaddr, Class)> {
         let mut targets = Vec::new();
         let mut bytes = 0;
         let alone = self.candidates.get(id).is_some_and(|c| c.schedule.alone);

@@ -265,7 +265,9 @@ impl Reachability {
         let mut reachable = false;
         for (_, candidate) in self.candidates.iter() {
             match candidate.standing.verdict() {
-                Verdict::Unknown => undecided |= !candidate.is_doubtful(),
+                Verdict::Unknown => {
+                    undecided |= !candidate.is_doubtful() && self.could_accept(candidate);
+                }
                 Verdict::Reachable => reachable = true,
                 _ => decided = true,
             }

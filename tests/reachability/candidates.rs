@@ -209,6 +209,48 @@ fn a_port_that_one_peer_saw_waits_for_the_guess() {
     }
 }
 
+/// Found in the laboratory: the ports of connections to servers known over IPv6 kept these from being asked about the
+/// address of a node that listened on IPv4 only.
+#[test]
+fn a_port_that_no_listener_can_be_behind_is_left_alone() {
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    let useless = [
+        addr("/ip6/2a02:2e02:3ea0::2/tcp/61234"),
+        addr("/ip4/81.2.69.160/udp/61234/quic-v1"),
+    ];
+    world.core.on_candidate(world.now, &tcp());
+    for _ in 0..3 {
+        world.server(Answer::Truth);
+        // Over QUIC all dials leave from one port.
+        for seen in &useless {
+            world.core.on_candidate(world.now, seen);
+        }
+    }
+    world.run(minutes(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    for seen in &useless {
+        assert!(world.asked_about(seen).is_empty(), "{seen}");
+        assert_eq!(world.verdict(seen), Verdict::Unknown);
+    }
+    assert_eq!(world.core.summary(), Summary::Private);
+
+    world.core.check_now(world.now, &useless[0]).unwrap();
+    world.run(secs(1));
+    assert!(!world.asked_about(&useless[0]).is_empty(), "by hand");
+
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/udp/4001/quic-v1"));
+    world.run(minutes(1));
+    assert!(
+        !world.asked_about(&useless[1]).is_empty(),
+        "with a listener"
+    );
+}
+
 #[test]
 fn a_port_that_two_peers_saw_does_not_wait() {
     let mut world = World::new();
