@@ -12,6 +12,7 @@
 //! address. Every function takes it for that IPv4 address.
 
 mod neighbourhood;
+mod printable;
 mod scope;
 mod stack;
 mod waist;
@@ -25,6 +26,7 @@ use libp2p_core::multiaddr::{Multiaddr, Protocol};
 use libp2p_identity::PeerId;
 
 pub use neighbourhood::{Neighbourhood, neighbourhood};
+pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
 pub use stack::{Transport, same_stack, transport};
 pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};

@@ -38,6 +38,7 @@ use crate::{
 
 mod exchange;
 mod handler;
+mod log;
 
 pub use crate::reachability::{
     AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeEnd, ProbeId,
@@ -204,7 +205,10 @@ impl Behaviour {
     /// What an output means to the swarm.
     fn carry_out(&mut self, output: Output) -> Option<ToSwarm<Event, Command>> {
         match output {
-            Output::Event(event) => Some(ToSwarm::GenerateEvent(event)),
+            Output::Event(event) => {
+                log::event(&event);
+                Some(ToSwarm::GenerateEvent(event))
+            }
             Output::Confirm(addr) => Some(ToSwarm::ExternalAddrConfirmed(addr)),
             Output::Expire(addr) => Some(ToSwarm::ExternalAddrExpired(addr)),
             Output::Probe(request) => {

@@ -1,21 +1,26 @@
-//! What `tracing` says of a request is what the event says of it. Alone in its file, since callsites remember
-//! whether anyone listens, and tests on other threads would tell them that nobody does.
+//! What `tracing` says of a request, and of what the client finds, is what the events say. Alone in their file, since
+//! callsites remember whether anyone listens, and tests on other threads would tell them that nobody does.
 
 mod support;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, multiaddr::Protocol, swarm::SwarmEvent};
 use libp2p_autonat_v2::{
+    client::{self, Summary, Verdict},
     protocol::DIAL_BACK_PROTOCOL,
     server::{Config, End, Limit, PassedOver, Served},
 };
-use support::{RawPeer, autonat::*};
+use support::{
+    RawPeer,
+    autonat::*,
+    serving::{Client, TestedEvent, honest_server},
+};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
@@ -27,6 +32,14 @@ use tracing_subscriber::{
 };
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// What is logged by this process; held by the test whose turn it is.
+static LOG: LazyLock<tokio::sync::Mutex<Spans>> = LazyLock::new(|| {
+    let spans = Spans::default();
+    let subscriber = tracing_subscriber::registry().with(spans.clone());
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    tokio::sync::Mutex::new(spans)
+});
 
 type Fields = BTreeMap<&'static str, String>;
 
@@ -138,9 +151,8 @@ fn fields(served: &Served) -> Fields {
 
 #[tokio::test]
 async fn the_span_of_a_request_has_the_fields_of_its_event() {
-    let spans = Spans::default();
-    let subscriber = tracing_subscriber::registry().with(spans.clone());
-    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let spans = LOG.lock().await;
+    spans.take();
     let config = Config::default()
         .with_max_delay_after_dial_data(Duration::ZERO)
         .with_max_dials_per_minute_per_target(1);
@@ -202,4 +214,44 @@ async fn the_span_of_a_request_has_the_fields_of_its_event() {
             .all(|char| !char.is_control() && char != '\u{202e}');
         assert!(printable, "{fields:?}");
     }
+}
+
+#[tokio::test]
+async fn the_log_follows_a_verdict_to_its_answers() {
+    let spans = LOG.lock().await;
+    let mut server = honest_server();
+    let at = server.listen(TCP).await;
+    let mut client = Client::new(client::Config::default().with_private_addresses(true));
+    let own = client.node.listen(TCP).await;
+    client.connect(&at).await;
+    let summary = client.node.event("a summary", |event| match event {
+        SwarmEvent::Behaviour(TestedEvent::Autonat(client::Event::SummaryChanged {
+            new, ..
+        })) => Some(*new),
+        _ => None,
+    });
+    assert_eq!(summary.await, Summary::Public);
+
+    let logged = spans.logged();
+    let is = |fields: &&Fields, expected: &[(&str, &str)]| {
+        let mut expected = expected.iter();
+        expected.all(|(name, value)| fields.get(name).is_some_and(|field| field == value))
+    };
+    let line = |expected: &[(&str, &str)]| {
+        let found = logged.iter().position(|fields| is(&fields, expected));
+        found.unwrap_or_else(|| panic!("no line has {expected:?}: {logged:#?}"))
+    };
+    let (address, server) = (own.to_string(), server.peer_id.to_string());
+    let answer = line(&[
+        ("server", &server),
+        ("address", &address),
+        ("outcome", "Reachable(Contacted)"),
+    ]);
+    let verdict = line(&[
+        ("address", &address),
+        ("old", Verdict::Unknown.as_str()),
+        ("new", Verdict::Reachable.as_str()),
+    ]);
+    let summary = line(&[("old", "unknown"), ("new", "public")]);
+    assert!(answer < verdict && verdict < summary, "{logged:#?}");
 }

@@ -2,8 +2,6 @@
 //! when a request is admitted from the start, the others from its end. It never decides anything, and costs nothing
 //! while nobody listens at the level `DEBUG`.
 
-use std::fmt::{self, Write};
-
 use libp2p_core::Multiaddr;
 use tracing::{
     Span,
@@ -11,22 +9,7 @@ use tracing::{
 };
 
 use super::{PassedOver, Served};
-
-/// An address as it is written to the log: what is not printable ASCII is escaped. A stranger wrote it, and a name in it
-/// may hold line breaks and what moves a terminal's cursor.
-struct Printable<'a>(&'a Multiaddr);
-
-impl fmt::Debug for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.to_string().chars().try_for_each(|char| {
-            if char == ' ' || char.is_ascii_graphic() {
-                f.write_char(char)
-            } else {
-                write!(f, "{}", char.escape_default())
-            }
-        })
-    }
-}
+use crate::address::Printable;
 
 /// The span of a request that has just been admitted.
 pub(super) fn open(served: &Served) -> Span {
