@@ -342,8 +342,9 @@ impl NetworkBehaviour for Behaviour {
                 break;
             };
             let now = Instant::now();
+            // Arming wakes a thread; one that rings too early costs less than one for each change of plan.
             let (timer, _) = match &mut self.timer {
-                Some(timer) if timer.1 == at => timer,
+                Some(timer) if timer.1 <= at => timer,
                 timer => timer.insert((
                     Delay::new(at.saturating_duration_since(now).max(MIN_WAIT)),
                     at,
@@ -353,7 +354,10 @@ impl NetworkBehaviour for Behaviour {
                 break;
             }
             self.timer = None;
-            self.core.handle_timeout(Instant::now());
+            let now = Instant::now();
+            if at <= now {
+                self.core.handle_timeout(now);
+            }
         }
         // Commands of the application come in between polls.
         match &self.waker {
