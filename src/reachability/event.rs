@@ -232,7 +232,8 @@ pub enum Event {
     /// At most once a minute.
     #[non_exhaustive]
     ServersWanted {
-        /// How many can be asked now.
+        /// How many can be asked about the address that waits. Servers on its own network can't, unless private addresses
+        /// are allowed.
         known: usize,
         /// How many would do.
         wanted: usize,
