@@ -54,6 +54,7 @@ impl Scene {
             client,
             address,
             honest,
+            hostile,
             ..
         } = &mut self;
         // Outcomes of before are not what is waited for.
@@ -63,7 +64,16 @@ impl Scene {
             .with(move |autonat| autonat.check_now(&checked))
             .await
             .expect("it is tracked");
-        let probed = probed_by(client, honest.peer_id).await;
+        // The other one may be asked first, and has nothing more to say.
+        let silence = async {
+            loop {
+                drop(hostile.asked().await);
+            }
+        };
+        let probed = tokio::select! {
+            probed = probed_by(client, honest.peer_id) => probed,
+            () = silence => unreachable!("it never ends"),
+        };
         assert!(matches!(probed.outcome, ProbeOutcome::Reachable(_)));
         let after = client.node.drain();
         for event in before.iter().chain(&after) {
