@@ -4,13 +4,12 @@
 //!
 //! `cargo bench --bench dial_data`
 
-use std::{
-    env,
-    process::{Command, ExitCode},
-    time::Instant,
-};
+mod callgrind;
+
+use std::{env, process::ExitCode, time::Instant};
 
 use asynchronous_codec::{BytesMut, Decoder};
+use callgrind::instructions;
 use libp2p_autonat_v2::protocol::{DialData, Limits, Message, MessageCodec};
 
 #[global_allocator]
@@ -44,8 +43,8 @@ fn main() -> ExitCode {
 
 fn compare() -> ExitCode {
     let (unit, base, ours_cost, theirs_cost) =
-        match (count("nothing"), count("ours"), count("theirs")) {
-            (Some(base), Some(ours), Some(theirs)) => ("instructions", base, ours, theirs),
+        match ["nothing", "ours", "theirs"].map(|mode| instructions(&[mode])) {
+            [Some(base), Some(ours), Some(theirs)] => ("instructions", base, ours, theirs),
             _ => {
                 eprintln!("valgrind is not installed: measuring time");
                 let time = |read: fn(&mut BytesMut)| {
@@ -109,17 +108,4 @@ fn theirs(buffer: &mut BytesMut) {
             .map_or(0, |it| it.data.len() as u64);
     }
     assert_eq!(read, BYTES);
-}
-
-/// The instructions that this program executes with `mode`.
-fn count(mode: &str) -> Option<u64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(env::current_exe().ok()?)
-        .arg(mode)
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let collected = text.lines().find(|line| line.contains("Collected"))?;
-    collected.rsplit(':').next()?.trim().parse().ok()
 }

@@ -1,16 +1,23 @@
-//! The CPU time of one dial request, client and server together: ours against `libp2p-autonat` 0.16 and against a bare dial
-//! with handshake and one echoed stream, over TCP and over QUIC, all in one run and on one thread.
+//! What one dial request costs, client and server together: ours against `libp2p-autonat` 0.16 and against a bare dial with
+//! handshake and one echoed stream, over TCP and over QUIC.
 //!
-//! Time is what the thread was scheduled for (`/proc/self/schedstat`, Linux only), so that waiting costs nothing. The
-//! least of several batches is taken. `cargo bench --bench request`
+//! Counts instructions in user space with valgrind's callgrind, where it is installed. Then it measures CPU time, the
+//! kernel's part included: what the thread was scheduled for (`/proc/self/schedstat`, Linux only), so that waiting costs
+//! nothing. The kinds take turns, so that a machine that changes its speed does so for all, and the least of several
+//! batches is taken; still it spreads by a fifth from run to run on a busy machine.
+//!
+//! `cargo bench --bench request`
+
+mod callgrind;
 
 use std::{
     collections::{HashSet, VecDeque},
-    fs,
+    env, fs,
     task::{Context, Poll},
     time::Duration,
 };
 
+use callgrind::instructions;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder,
@@ -38,48 +45,97 @@ const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const OTHER_TCP: &str = "/ip4/127.0.0.2/tcp/0";
 /// Clients of one batch; each sends one request.
 const CLIENTS: usize = 50;
-const BATCHES: usize = 5;
+/// The same where instructions are counted, which takes fifty times as long.
+const COUNTED: usize = 50;
+const BATCHES: usize = 8;
 const ECHO: StreamProtocol = StreamProtocol::new("/echo/1");
 /// How long connections may take to close behind the last answer. Costs no CPU.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime can be built");
-    runtime.block_on(async {
-        for (name, addr) in [("TCP", TCP), ("QUIC", QUIC)] {
-            let bare = least(async || bare_dials(addr).await).await;
-            let ours = least(async || our_requests(addr, addr).await).await;
-            let theirs = least(async || their_requests(addr, addr).await).await;
-            println!(
-                "{name}: CPU per request without dial data: ours {ours:.0} µs, \
-                 libp2p-autonat 0.16 {theirs:.0} µs, bare dial {bare:.0} µs"
-            );
-            println!(
-                "{name}: ours / bare dial {:.2}, wanted: at most 1.25",
-                ours / bare
-            );
-            println!(
-                "{name}: ours / 0.16 {:.2}, wanted: at most 1",
-                ours / theirs
-            );
-        }
-        let ours = least(async || our_requests(TCP, OTHER_TCP).await).await;
-        let theirs = least(async || their_requests(TCP, OTHER_TCP).await).await;
-        println!("TCP: CPU per request with dial data: ours {ours:.0} µs, 0.16 {theirs:.0} µs");
-        println!("TCP: ours / 0.16 {:.2}, wanted: at most 1", ours / theirs);
-    });
+/// What is compared.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bare,
+    Ours,
+    Theirs,
 }
 
-/// Microseconds of each of the requests in the cheapest batch.
-async fn least(batch: impl AsyncFn() -> Duration) -> f64 {
-    let mut least = Duration::MAX;
-    for _ in 0..BATCHES {
-        least = least.min(batch().await);
+const KINDS: [(&str, Kind); 3] = [
+    ("bare", Kind::Bare),
+    ("ours", Kind::Ours),
+    ("0.16", Kind::Theirs),
+];
+/// The server's listener, and the client's.
+const PATHS: [(&str, (&str, &str)); 3] = [
+    ("TCP", (TCP, TCP)),
+    ("QUIC", (QUIC, QUIC)),
+    ("TCP with dial data", (TCP, OTHER_TCP)),
+];
+
+fn main() {
+    let args: Vec<String> = env::args().collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let [_, "count", kind, path, work] = words[..] {
+        let kind = KINDS.iter().find(|it| it.0 == kind).expect("a kind").1;
+        let path = PATHS.iter().find(|it| it.0 == path).expect("a path").1;
+        block_on(async {
+            // What the first handshake of a process costs, gathering randomness above all, is nobody's.
+            batch(Kind::Bare, path, 1, true).await;
+            batch(kind, path, COUNTED, work == "work").await
+        });
+        return;
     }
-    least.as_secs_f64() * 1e6 / CLIENTS as f64
+    for (name, path) in PATHS {
+        let counts = KINDS.map(|(kind, _)| counted(kind, name));
+        if let [Some(bare), Some(ours), Some(theirs)] = counts {
+            print(name, "thousand instructions", [bare, ours, theirs]);
+        } else {
+            eprintln!("valgrind is not installed: measuring time alone");
+        }
+        let mut least = [Duration::MAX; 3];
+        for _ in 0..BATCHES {
+            for ((_, kind), least) in KINDS.iter().zip(&mut least) {
+                *least = (*least).min(block_on(batch(*kind, path, CLIENTS, true)));
+            }
+        }
+        let each = least.map(|batch| batch.as_secs_f64() * 1e6 / CLIENTS as f64);
+        print(name, "µs of CPU time", each);
+    }
+}
+
+fn print(path: &str, unit: &str, [bare, ours, theirs]: [f64; 3]) {
+    println!("{path}: {unit} a request: ours {ours:.0}, 0.16 {theirs:.0}, bare dial {bare:.0}");
+    // A bare dial carries no dial data.
+    if path == "TCP with dial data" {
+        println!("{path}: {unit}: ours / 0.16 {:.2}", ours / theirs);
+    } else {
+        let (to_bare, to_theirs) = (ours / bare, ours / theirs);
+        println!("{path}: {unit}: ours / bare dial {to_bare:.2}, ours / 0.16 {to_theirs:.2}");
+    }
+}
+
+/// Thousands of instructions of one request: those of a batch without those of a batch that stops short of the request.
+fn counted(kind: &str, path: &str) -> Option<f64> {
+    let work = instructions(&["count", kind, path, "work"])?;
+    let none = instructions(&["count", kind, path, "none"])?;
+    Some(work.saturating_sub(none) as f64 / 1e3 / COUNTED as f64)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be built")
+        .block_on(work)
+}
+
+/// The CPU time of what `clients` cost; if not `work`, of what they cost at rest.
+async fn batch(kind: Kind, path: (&str, &str), clients: usize, work: bool) -> Duration {
+    match kind {
+        Kind::Bare => bare_dials(path.1, clients, work).await,
+        Kind::Ours => our_requests(path, clients, work).await,
+        Kind::Theirs => their_requests(path, clients, work).await,
+    }
 }
 
 /// The time that this thread has run.
@@ -113,7 +169,7 @@ struct TheirServer {
     autonat: theirs::server::Behaviour,
 }
 
-async fn our_requests(server_listens: &str, client_listens: &str) -> Duration {
+async fn our_requests(path: (&str, &str), clients: usize, work: bool) -> Duration {
     let config = server::Config::default()
         .with_private_addresses(true)
         .with_max_delay_after_dial_data(Duration::ZERO)
@@ -130,7 +186,8 @@ async fn our_requests(server_listens: &str, client_listens: &str) -> Duration {
     });
     requests(
         server,
-        (server_listens, client_listens),
+        path,
+        (clients, work),
         |key| OurClient {
             peer: Bare::default(),
             autonat: client::Behaviour::new(
@@ -152,14 +209,15 @@ async fn our_requests(server_listens: &str, client_listens: &str) -> Duration {
     .await
 }
 
-async fn their_requests(server_listens: &str, client_listens: &str) -> Duration {
+async fn their_requests(path: (&str, &str), clients: usize, work: bool) -> Duration {
     let server = Node::new(|_| TheirServer {
         peer: Bare::default(),
         autonat: theirs::server::Behaviour::default(),
     });
     requests(
         server,
-        (server_listens, client_listens),
+        path,
+        (clients, work),
         |_| TheirClient {
             peer: Bare::default(),
             autonat: theirs::client::Behaviour::default(),
@@ -184,6 +242,7 @@ async fn their_requests(server_listens: &str, client_listens: &str) -> Duration 
 async fn requests<S, C>(
     mut server: Node<S>,
     (server_listens, client_listens): (&str, &str),
+    (clients, work): (usize, bool),
     client: fn(&Keypair) -> C,
     go: fn(&mut Swarm<C>, &Multiaddr),
     done: fn(&SwarmEvent<C::ToSwarm>) -> bool,
@@ -195,44 +254,46 @@ where
     C::ToSwarm: Send,
 {
     let served_at = server.listen(server_listens).await;
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    let mut nodes = Vec::new();
+    for _ in 0..clients {
         let mut client = Node::new(client);
         let addr = client.listen(client_listens).await;
         client.connect(served_at.clone()).await;
-        clients.push((client, addr));
+        nodes.push((client, addr));
     }
     tokio::time::sleep(AFTERMATH).await;
     let before = cpu();
-    for (client, addr) in &clients {
-        let addr = addr.clone();
-        client.with(move |swarm| go(swarm, &addr)).await;
-    }
-    for (client, _) in &mut clients {
-        client.event(|event| done(event).then_some(())).await;
+    if work {
+        for (client, addr) in &nodes {
+            let addr = addr.clone();
+            client.with(move |swarm| go(swarm, &addr)).await;
+        }
+        for (client, _) in &mut nodes {
+            client.event(|event| done(event).then_some(())).await;
+        }
     }
     tokio::time::sleep(AFTERMATH).await;
     cpu() - before
 }
 
 /// Dials each client from a new port, has it echo a message on a stream, and closes the connection.
-async fn bare_dials(listens: &str) -> Duration {
+async fn bare_dials(listens: &str, clients: usize, work: bool) -> Duration {
     let mut server = Node::new(|_| Bare {
         asks: true,
         ..Bare::default()
     });
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    let mut nodes = Vec::new();
+    for _ in 0..clients {
         let mut client = Node::new(|_| Bare::default());
         let addr = client.listen(listens).await;
-        clients.push((client, addr));
+        nodes.push((client, addr));
     }
     tokio::time::sleep(AFTERMATH).await;
     let before = cpu();
-    for (_, addr) in &clients {
+    for (_, addr) in nodes.iter().filter(|_| work) {
         server.dial(addr.clone()).await;
     }
-    for _ in &clients {
+    for _ in nodes.iter().filter(|_| work) {
         server
             .event(|event| match event {
                 SwarmEvent::Behaviour(Echoed) => Some(()),
