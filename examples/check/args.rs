@@ -59,7 +59,7 @@ pub(crate) struct Args {
     pub(crate) allow_private: bool,
 
     /// Give up after this many seconds, from 1 to 3600
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 
     /// Print one JSON object instead of the table

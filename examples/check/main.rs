@@ -7,7 +7,7 @@ mod args;
 mod report;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
@@ -18,10 +18,14 @@ use std::{
 use args::Args;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError,
+    core::transport::ListenerId,
+    identify,
     multiaddr::Protocol,
     noise,
-    swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{
+        ConnectionError, ConnectionId, DialError, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts,
+    },
     tcp, yamux,
 };
 use libp2p_autonat_v2::{
@@ -37,6 +41,12 @@ const QUIET: Duration = Duration::from_secs(1);
 const NOTHING_TO_TEST: Duration = Duration::from_secs(3);
 /// How long a connected server may take to say what it speaks.
 const IDENTIFY: Duration = Duration::from_secs(10);
+/// How long the listeners may take to say on which addresses they listen.
+const LISTEN: Duration = Duration::from_secs(1);
+/// The longest silence without a word on what is waited for.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The client's pace for each server; the servers allow twelve.
+const REQUESTS_PER_MINUTE: usize = 6;
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -89,7 +99,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<Report, Failure> {
     let mut swarm = swarm(&args).map_err(|error| Failure::new(error.to_string()))?;
-    listen(&mut swarm, &args)?;
+    let listeners = listen(&mut swarm, &args)?;
     for addr in &args.external {
         let added = swarm.behaviour_mut().autonat.add_candidate(addr);
         added.map_err(|error| Failure::new(format!("can't test {addr}: {error}")))?;
@@ -100,20 +110,28 @@ async fn run(args: Args) -> Result<Report, Failure> {
         start: Instant::now(),
         servers: Vec::new(),
         dials: HashMap::new(),
+        listeners,
+        allow_private: args.allow_private,
+        deadline: Instant::now() + args.timeout(),
+        told: None,
         listening: Vec::new(),
         refused: BTreeMap::new(),
         changed: Instant::now(),
     };
+    check.listen().await;
     check.dial(&args.servers).await;
 
-    let deadline = tokio::time::sleep(args.timeout());
+    let deadline = tokio::time::sleep_until(check.deadline.into());
     tokio::pin!(deadline);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let timed_out = loop {
         tokio::select! {
             event = check.swarm.select_next_some() => check.on_event(event),
-            _ = tick.tick() => if check.is_done() { break false },
+            _ = tick.tick() => {
+                if check.is_done() { break false }
+                check.tell_of_wait();
+            }
             () = &mut deadline => break true,
             _ = &mut interrupted => break true,
         }
@@ -127,6 +145,12 @@ struct Check {
     start: Instant,
     servers: Vec<Server>,
     dials: HashMap<ConnectionId, usize>,
+    /// Those that have not said yet on which addresses they listen.
+    listeners: HashSet<ListenerId>,
+    allow_private: bool,
+    deadline: Instant,
+    /// The last change after which the person was told of the silence.
+    told: Option<Instant>,
     listening: Vec<Multiaddr>,
     refused: BTreeMap<Multiaddr, BTreeSet<PeerId>>,
     /// When something last happened that matters.
@@ -134,6 +158,19 @@ struct Check {
 }
 
 impl Check {
+    /// Waits for the listeners. Only then connections to servers leave from the ports that are checked, and the servers see
+    /// how a NAT maps them.
+    async fn listen(&mut self) {
+        let too_long = tokio::time::sleep(LISTEN);
+        tokio::pin!(too_long);
+        while !self.listeners.is_empty() {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                () = &mut too_long => break,
+            }
+        }
+    }
+
     async fn dial(&mut self, addrs: &[Multiaddr]) {
         for (i, addr) in addrs.iter().enumerate() {
             self.say(&format!("server {}: asking {addr}", i + 1));
@@ -211,8 +248,14 @@ impl Check {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::NewListenAddr { address, .. } => {
-                self.say(&format!("listening on {address}"));
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                if self.allow_private || !is_local(&address) {
+                    self.say(&format!("listening on {address}"));
+                }
+                self.listeners.remove(&listener_id);
                 self.listening.push(address);
             }
             SwarmEvent::ConnectionEstablished {
@@ -236,9 +279,13 @@ impl Check {
                     self.set(i, State::Failed(dial_error(&error)));
                 }
             }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+            SwarmEvent::ConnectionClosed {
+                connection_id,
+                cause,
+                ..
+            } => {
                 if let Some(i) = self.dials.remove(&connection_id) {
-                    self.set(i, State::Failed("it closed the connection".to_owned()));
+                    self.set(i, State::Failed(closed(cause.as_ref())));
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
@@ -319,6 +366,27 @@ impl Check {
         }
     }
 
+    /// Says what is waited for, once in a silence.
+    fn tell_of_wait(&mut self) {
+        if self.changed.elapsed() <= SILENCE || self.told == Some(self.changed) {
+            return;
+        }
+        self.told = Some(self.changed);
+        let serving = self.serving();
+        let mut open: Vec<String> = Vec::new();
+        for report in self.swarm.behaviour().autonat.addresses() {
+            if !self.is_settled(&report, &serving) {
+                open.push(report.address.to_string());
+            }
+        }
+        if !serving.is_empty() && !open.is_empty() {
+            self.say(&format!(
+                "waiting for an answer about {}; a server is asked {REQUESTS_PER_MINUTE} times a minute at most",
+                open.join(", ")
+            ));
+        }
+    }
+
     /// Whether there is nothing left to wait for.
     fn is_done(&self) -> bool {
         let undecided = self.servers.iter().any(|server| match server.state {
@@ -329,12 +397,7 @@ impl Check {
         if undecided || self.changed.elapsed() < QUIET {
             return false;
         }
-        let serving: BTreeSet<&PeerId> = self
-            .servers
-            .iter()
-            .filter(|server| server.state == State::Serves)
-            .filter_map(|server| server.peer.as_ref())
-            .collect();
+        let serving = self.serving();
         if serving.is_empty() {
             return true;
         }
@@ -345,23 +408,48 @@ impl Check {
         addresses.all(|report| self.is_settled(&report, &serving))
     }
 
+    fn serving(&self) -> BTreeSet<&PeerId> {
+        let serves = self
+            .servers
+            .iter()
+            .filter(|server| server.state == State::Serves);
+        serves.filter_map(|server| server.peer.as_ref()).collect()
+    }
+
     fn is_settled(&self, report: &AddressReport, serving: &BTreeSet<&PeerId>) -> bool {
-        if report.inherited
-            || report
-                .next_probe
-                .is_some_and(|at| at > Instant::now() + QUIET)
-        {
+        if report.inherited {
             return true;
         }
+        if report.verdict != Verdict::Unknown {
+            let later = report
+                .next_probe
+                .is_some_and(|at| at > Instant::now() + QUIET);
+            // It could become surer, but nobody has a word to say about it now.
+            return later || self.changed.elapsed() > SILENCE;
+        }
         let refused = self.refused.get(&report.address);
-        report.verdict == Verdict::Unknown
-            && refused.is_some_and(|by| serving.iter().all(|peer| by.contains(*peer)))
+        refused.is_some_and(|by| serving.iter().all(|peer| by.contains(*peer)))
+    }
+
+    /// Seen by a server and never tested: the port that one connection left from, beside addresses that can be listened on.
+    fn is_passing(&self, report: &AddressReport) -> bool {
+        let sources = &report.sources;
+        let is_known = sources.listening || sources.confirmed || sources.added || sources.guessed;
+        !is_known
+            && report.verdict == Verdict::Unknown
+            && report.servers == 0
+            && !self.refused.contains_key(&report.address)
     }
 
     fn into_report(self, timed_out: bool) -> Report {
         let autonat = &self.swarm.behaviour().autonat;
+        let mut addresses: Vec<AddressReport> = autonat.addresses().collect();
+        let is_passing = |report: &AddressReport| self.is_passing(report);
+        if !addresses.iter().all(is_passing) {
+            addresses.retain(|report| !is_passing(report));
+        }
         Report {
-            addresses: autonat.addresses().collect(),
+            addresses,
             refused: self.refused,
             summary: autonat.summary(),
             mapping: autonat.nat_mapping(),
@@ -374,7 +462,9 @@ impl Check {
 }
 
 fn swarm(args: &Args) -> Result<Swarm<Behaviour>, Box<dyn Error>> {
-    let config = client::Config::default().with_private_addresses(args.allow_private);
+    let config = client::Config::default()
+        .with_private_addresses(args.allow_private)
+        .with_requests_per_minute(REQUESTS_PER_MINUTE);
     let idle = args.timeout() + Duration::from_secs(10);
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
@@ -395,7 +485,7 @@ fn swarm(args: &Args) -> Result<Swarm<Behaviour>, Box<dyn Error>> {
         .build())
 }
 
-fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<(), Failure> {
+fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<HashSet<ListenerId>, Failure> {
     let all = [
         IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::from(Ipv6Addr::UNSPECIFIED),
@@ -420,11 +510,14 @@ fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<(), Failure> {
             addrs.extend(has_ip.then(|| addr.with(Protocol::QuicV1)));
         }
     }
+    let mut listeners = HashSet::new();
     for addr in addrs {
         let listening = swarm.listen_on(addr.clone());
-        listening.map_err(|error| Failure::new(format!("can't listen on {addr}: {error}")))?;
+        listeners.insert(
+            listening.map_err(|error| Failure::new(format!("can't listen on {addr}: {error}")))?,
+        );
     }
-    Ok(())
+    Ok(listeners)
 }
 
 /// Whether the port could be bound. libp2p shares its TCP ports, so it would listen beside another program that does so
@@ -457,6 +550,23 @@ fn is_free(
     Err(Failure::new(why))
 }
 
+/// Of no use to other machines, or only on this link.
+fn is_local(addr: &Multiaddr) -> bool {
+    match address::ip(addr) {
+        Some(IpAddr::V4(ip)) => ip.is_loopback(),
+        Some(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
+        None => false,
+    }
+}
+
+/// Why a connection ended, in a person's words.
+fn closed(cause: Option<&ConnectionError>) -> String {
+    match cause {
+        Some(ConnectionError::IO(error)) => format!("the connection ended: {error}"),
+        Some(ConnectionError::KeepAliveTimeout) | None => "the connection ended".to_owned(),
+    }
+}
+
 /// Why a dial failed, in a person's words.
 fn dial_error(error: &DialError) -> String {
     match error {
@@ -471,6 +581,11 @@ fn dial_error(error: &DialError) -> String {
                 "nobody listens there (connection refused)".to_owned()
             } else if text.to_lowercase().contains("time") && text.contains("out") {
                 "nobody answers there (timed out)".to_owned()
+            } else if text.contains("No route to host") {
+                "no machine answers at that IP (no route to host)".to_owned()
+            } else if text.contains("etwork is unreachable") {
+                "this machine has no way to that network, perhaps no IPv6 (network is unreachable)"
+                    .to_owned()
             } else {
                 text
             }

@@ -156,7 +156,11 @@ impl Report {
                     .to_owned()
             }
             Answer::Unreachable => {
-                format!("NO. Strangers cannot reach this machine on {}.", each(all))
+                let on = match all - self.count(Verdict::Unknown) {
+                    decided if decided == all => any(all),
+                    decided => format!("any of the {decided} addresses that were decided"),
+                };
+                format!("NO. Strangers cannot reach this machine on {on}.")
             }
             Answer::NoServer => "NO ANSWER. None of the servers could be asked.".to_owned(),
             Answer::Undecided if all == 0 => {
@@ -335,6 +339,10 @@ impl Report {
                     "{}: no server dials it. Ask one that speaks that transport and IP version.",
                     report.address
                 )),
+                Verdict::Unknown => advice.push(format!(
+                    "{}: not decided. Give it more time with --timeout, or ask another server.",
+                    report.address
+                )),
                 _ => {}
             }
         }
@@ -476,6 +484,14 @@ fn each(count: usize) -> String {
         1 => "its one address".to_owned(),
         2 => "both of its addresses".to_owned(),
         more => format!("all of its {more} addresses"),
+    }
+}
+
+fn any(count: usize) -> String {
+    match count {
+        1 => "its one address".to_owned(),
+        2 => "either of its addresses".to_owned(),
+        more => format!("any of its {more} addresses"),
     }
 }
 
