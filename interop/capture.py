@@ -76,14 +76,14 @@ def run_exchange(peer, lab, commands, name, role, server_options, client_options
 
     tap_serves = role == "server"
     options = {"role": "server", "seconds": 60, "listen": server_addrs(), **server_options}
-    server = Peer(commands["tap" if tap_serves else peer], lab.server, options, changed)
+    server = Peer(commands["tap" if tap_serves else peer], lab.server, [json.dumps(options)], changed)
     peers = [server]
     try:
         wait(lambda: server.any("ready"))
         ipv6 = name == "IPv6"
         at = f"{server_addrs()[2 if ipv6 else 0]}/p2p/{server.all('ready')[0]['id']}"
         options = {"role": "client", "seconds": 60, "servers": [at], **client_options}
-        client = Peer(commands[peer if tap_serves else "tap"], lab.client, options, changed)
+        client = Peer(commands[peer if tap_serves else "tap"], lab.client, [json.dumps(options)], changed)
         peers.append(client)
         tap = server if tap_serves else client
         wait(lambda: tap.any("done"))

@@ -47,6 +47,8 @@ class Case:
     ipv6: bool = False
     server_options: dict = field(default_factory=dict)
     server_count: int = 1
+    # The client's command line, if it does not speak the line protocol; the servers' addresses are added.
+    arguments: list = None
     deadline: float = 60
     settle: float = 1.0
     expected_seconds: float = 2
@@ -216,6 +218,116 @@ def our_client(peer, transport):
             server_options={"full": True},
             expected=[("the nonce came", results("reachable", good)), ("verdict", verdicts("reachable", good))],
         )
+
+
+# ---- the tool for a person, their server: that its answer is the right one ----
+
+
+def report(run):
+    """What it said, once it is over."""
+    reports = run.client.all("report")
+    return reports[0] if reports and run.client.ended else None
+
+
+def says(code, *words):
+    """It exits with this code, and its report has these words."""
+
+    def check(run, lab):
+        said = report(run)
+        if said is None or run.client.process.wait(5) != code or said["exit_code"] != code:
+            return False
+        text = " ".join([said["explanation"], *said["advice"]])
+        return all(word in text for word in words)
+
+    return check
+
+
+def tells(**fields):
+    """It knows these addresses and no other, with these verdicts."""
+
+    def check(run, lab):
+        said = report(run)
+        return said is not None and {a["address"]: a["verdict"] for a in said["addresses"]} == fields
+
+    return check
+
+
+def check_tool(peer):
+    def case(transport, name, arguments, expected, **more):
+        arguments = ["--json", "--quiet", *arguments]
+        return Case(peer, "check", transport, name, {}, expected, arguments=arguments, **more)
+
+    here, here_6 = ["--bind", Lab.CLIENT], ["--bind", Lab.CLIENT_6]
+    dropped, shut = Lab.BLACKHOLED[5], Lab.REJECTED[5]
+    for transport in TRANSPORTS:
+        other = TRANSPORTS[1 - TRANSPORTS.index(transport)]
+        good = [addr(t, ip, Lab.OPEN) for t in TRANSPORTS for ip in (Lab.CLIENT, Lab.CLIENT_6)]
+        yield case(
+            transport,
+            "reachable over all there is",
+            [*here, *here_6, "--port", str(Lab.OPEN)],
+            [
+                ("says yes", says(0, "YES", "all of its 4 addresses")),
+                ("verdicts", tells(**dict.fromkeys(good, "reachable"))),
+            ],
+            expected_seconds=10,
+        )
+        yield case(
+            transport,
+            "a firewall that drops",
+            [*here, f"--{transport}", str(dropped)],
+            [
+                ("says no, and what to do", says(1, "NO. Strangers", "its one address", "Open the port", "relay", "Hole punching")),
+                ("verdict", tells(**{addr(transport, Lab.CLIENT, dropped): "unreachable"})),
+            ],
+            expected_seconds=30,
+        )
+        yield case(
+            transport,
+            "a firewall that rejects",
+            [*here, f"--{transport}", str(shut)],
+            [
+                ("says no, and what to do", says(1, "NO. Strangers", "its one address", "Open the port", "relay", "Hole punching")),
+                ("verdict", tells(**{addr(transport, Lab.CLIENT, shut): "unreachable"})),
+            ],
+            expected_seconds=12,
+        )
+        yield case(
+            transport,
+            "one open, one shut",
+            [*here, f"--{transport}", str(Lab.OPEN), f"--{other}", str(shut)],
+            [
+                ("says on which", says(0, "YES", "1 of 2 addresses", f"open or forward {'UDP' if other == 'quic' else 'TCP'} port {shut}")),
+                (
+                    "verdicts",
+                    tells(**{addr(transport, Lab.CLIENT, Lab.OPEN): "reachable", addr(other, Lab.CLIENT, shut): "unreachable"}),
+                ),
+            ],
+            expected_seconds=15,
+        )
+        yield case(
+            transport,
+            "the server is busy",
+            [*here, f"--{transport}", str(Lab.OPEN), "--timeout", "5"],
+            [("says that it can't tell, and why", says(3, "UNDECIDED", "busy"))],
+            server_options={"limit": 0},
+            expected_seconds=7,
+        )
+    yield case(
+        "tcp",
+        "nobody listens at the server's port",
+        [*here, "--tcp", str(Lab.OPEN), addr("tcp", Lab.SERVER, 4009)],
+        [("says that nobody was asked, and why", says(4, "NO ANSWER", "nobody listens there"))],
+        server_count=0,
+    )
+    yield case(
+        "tcp",
+        "no machine at the server's IP",
+        [*here, "--tcp", str(Lab.OPEN), addr("tcp", Lab.NOBODY, 4009)],
+        [("says that nobody was asked, and why", says(4, "NO ANSWER", "no machine answers"))],
+        server_count=0,
+        expected_seconds=5,
+    )
 
 
 # ---- a client by hand, their server: what the specification says and our client can't show ----
@@ -431,6 +543,7 @@ def all_cases():
     for peer in PEERS:
         for transport in TRANSPORTS:
             yield from our_client(peer, transport)
+    yield from check_tool("go-libp2p")
     for peer in ["ours", *PEERS]:
         yield from by_hand(peer)
     for peer in PEERS:

@@ -25,6 +25,7 @@ def remove_leftovers():
 
 class Lab:
     SERVER = "20.1.0.1"
+    NOBODY = "20.1.0.9"
     # Connections come from the first one. Addresses on the second one cost dial data.
     CLIENT = "20.1.0.2"
     CLIENT_OTHER = "20.1.0.3"
@@ -59,6 +60,7 @@ class Lab:
         table inet interop {{
             chain input {{
                 type filter hook input priority 0; policy accept;
+                ct state established accept
                 tcp dport {drop} drop
                 udp dport {drop} drop
                 tcp dport {reject} reject with tcp reset

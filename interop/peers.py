@@ -1,4 +1,4 @@
-"""Processes that speak the line protocol: options as one argument, one JSON object a line back."""
+"""Processes that answer with one JSON object a line; those of the line protocol take their options as one argument."""
 
 import json
 import subprocess
@@ -6,14 +6,14 @@ import threading
 
 
 class Peer:
-    """A process that speaks the line protocol."""
+    """A process that answers with one JSON object a line."""
 
-    def __init__(self, command, namespace, options, changed):
+    def __init__(self, command, namespace, arguments, changed):
         self.events = []
         self.ended = False
         self.changed = changed
         self.process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *command, json.dumps(options)],
+            ["ip", "netns", "exec", namespace, *command, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -36,6 +36,8 @@ class Peer:
             event = json.loads(line)
         except ValueError:
             event = {"event": "noise", "text": line}
+        # The tools print nothing but their report.
+        event.setdefault("event", "report")
         with self.changed:
             self.events.append(event)
             self.changed.notify_all()

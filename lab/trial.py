@@ -97,7 +97,7 @@ class Trial:
             if server.second_ip:
                 options["dialer"] = multiaddr("udp", server.second_ip, PORT)
             namespace = self.world.name(server.role)
-            self.servers.append(Peer(self.programs["server", cell.server_program], namespace, options, self.changed))
+            self.servers.append(Peer(self.programs["server", cell.server_program], namespace, [json.dumps(options)], self.changed))
         if not self.wait(lambda: all(s.any("ready") or s.ended for s in self.servers), START):
             raise RuntimeError("the servers did not start")
         if any(s.ended for s in self.servers):
@@ -113,7 +113,7 @@ class Trial:
         if cell.only_ipv6 or cell.listens_on_ipv6:
             listen += [multiaddr(proto, "::", PORT) for proto in cell.protos]
         options = {"role": "client", "listen": listen, "servers": known, "seconds": seconds, **CLIENTS[cell.client_program]}
-        self.client = Peer(self.programs["client", cell.client_program], self.world.name("c"), options, self.changed)
+        self.client = Peer(self.programs["client", cell.client_program], self.world.name("c"), [json.dumps(options)], self.changed)
         if not self.wait(lambda: self.client.any("connected") or self.client.ended, START) or self.client.ended:
             raise RuntimeError(f"the client did not connect: {self.client.events[-3:]} {self.client.errors[-3:]}")
 
