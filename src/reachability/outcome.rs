@@ -1,6 +1,7 @@
 //! What comes of probes: nonces, responses and ends, turned into evidence about addresses and into experience with
 //! servers. Only a proof and a credible failure become evidence; all else says something about the server.
 
+use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
@@ -8,8 +9,8 @@ use crate::{
     address::Neighbourhood,
     protocol::DialResponse,
     reachability::{
-        AddressId, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
-        RequestCompleted, Vantage, Violation, Witness,
+        AddressId, Class, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed,
+        Reachability, RequestCompleted, Vantage, Violation, Witness,
         probe::{Answer, Carrier, Unusable},
         servers::{Setback, subnet},
     },
@@ -144,13 +145,16 @@ impl Reachability {
             _ if probe.has_answers() || probe.reported => None,
             _ => Some(Setback::Failed),
         };
-        let unanswered: Vec<_> = probe.unanswered().map(|t| (t.id, t.class)).collect();
+        let mut unanswered: Vec<_> = probe
+            .unanswered()
+            .map(|(index, target)| (index, target.id, target.class))
+            .collect();
         let only_refused = probe.refused_first_only();
         let silent = !probe.has_answers() && !probe.reported;
         let primary_passed_over = probe.has_answers()
             && probe
                 .primary()
-                .is_some_and(|primary| unanswered.iter().any(|(id, _)| *id == primary.id));
+                .is_some_and(|primary| unanswered.iter().any(|(_, id, _)| *id == primary.id));
         let passed_over = probe.passed_over();
         let primary = probe.primary().map(|target| target.id);
         if let Some(setback) = setback {
@@ -158,14 +162,10 @@ impl Reachability {
         }
         if only_refused {
             // One refusal for the whole request: none of its addresses can be dialed there.
-            for (_, class) in unanswered {
-                self.servers.note_refusal(&server, class, now);
-            }
+            self.refused(id, server, &unanswered, now);
         } else if passed_over > 0 {
-            for (index, (_, class)) in unanswered.into_iter().take(passed_over).enumerate() {
-                self.servers.note_refusal(&server, class, now);
-                self.report_probe(id, index, ProbeOutcome::Refused, now);
-            }
+            unanswered.truncate(passed_over);
+            self.refused(id, server, &unanswered, now);
         } else if let Some(address) = primary {
             let budget_renewed = self.dial_data_renewed_at(now);
             if let Some(candidate) = self.candidates.get_mut(address) {
@@ -177,6 +177,30 @@ impl Reachability {
         }
         if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {
             self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        }
+    }
+
+    /// The server would dial none of these, which it did not mention.
+    fn refused(
+        &mut self,
+        id: ProbeId,
+        server: PeerId,
+        targets: &[(usize, AddressId, Class)],
+        now: Instant,
+    ) {
+        // A request is one refusal, however many addresses of a class it has; that of the first was noted with the answer.
+        let first = self.probes.get(&id).and_then(|probe| probe.primary());
+        let mut noted: Vec<Class> = first
+            .filter(|primary| primary.refused)
+            .map(|primary| primary.class)
+            .into_iter()
+            .collect();
+        for (index, _, class) in targets {
+            if !noted.contains(class) {
+                noted.push(*class);
+                self.servers.note_refusal(&server, *class, now);
+            }
+            self.report_probe(id, *index, ProbeOutcome::Refused, now);
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Target {
     pub(crate) class: Class,
     subnet: Option<Neighbourhood>,
     answered: bool,
-    refused: bool,
+    pub(crate) refused: bool,
     claimed_ok: bool,
     /// The server says that it dialed it, and the nonce has until then to come in.
     awaits_nonce_until: Option<Instant>,
@@ -303,8 +303,11 @@ impl Probe {
         Some((index, vantage))
     }
 
-    pub(crate) fn unanswered(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| !target.answered)
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (usize, &Target)> {
+        self.targets
+            .iter()
+            .enumerate()
+            .filter(|(_, target)| !target.answered)
     }
 
     /// The addresses that the server passed over for one behind them. A server dials the first that it can; only

@@ -1,7 +1,7 @@
 //! Whom the core asks, how often, and whom it leaves alone.
 
 use libp2p::Multiaddr;
-use libp2p_autonat_v2::reachability::Verdict;
+use libp2p_autonat_v2::reachability::{ProbeOutcome, Verdict};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::world::{Answer, World, addr, hours, minutes, ms, secs};
@@ -132,6 +132,46 @@ fn a_refusal_holds_for_the_transport_only() {
     assert_eq!(world.verdict(&tcp()), Verdict::Unknown);
     world.run(minutes(5));
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// An application that waits until every address has its answer would wait for ever otherwise.
+#[test]
+fn a_refusal_of_a_whole_request_is_told_for_each_address() {
+    let addresses = [
+        tcp(),
+        addr("/ip4/81.2.69.160/udp/4001/quic-v1"),
+        addr("/ip6/2a02:2e02:3ea0::2/tcp/4001"),
+    ];
+    let mut world = World::new();
+    for address in &addresses {
+        world.core.add_candidate(world.now, address).unwrap();
+    }
+    world.server(Answer::Refuse);
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), 1);
+    for address in &addresses {
+        let told: Vec<_> = world
+            .probed()
+            .filter(|(_, probed)| probed.address == *address)
+            .map(|(_, probed)| probed.outcome)
+            .collect();
+        assert_eq!(told, [ProbeOutcome::Refused], "{address}");
+    }
+}
+
+#[test]
+fn a_refusal_of_many_addresses_of_one_transport_is_one_refusal() {
+    let mut world = World::new();
+    for port in 4001..4005 {
+        let address = addr(&format!("/ip4/81.2.69.160/tcp/{port}"));
+        world.core.add_candidate(world.now, &address).unwrap();
+    }
+    world.server(Answer::Refuse);
+    world.run(secs(1));
+    let asked = world.requests.len();
+    assert_eq!(world.requests[0].2.addrs.len(), 4);
+    world.run(minutes(5));
+    assert!(world.requests.len() > asked, "asked again after 5 min");
 }
 
 #[test]
