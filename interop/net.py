@@ -16,15 +16,17 @@ def ip(*args, check=True):
 
 def remove_leftovers():
     """Removes the namespaces of runs that were killed."""
-    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
-    for name in re.findall(rf"^{PREFIX}-\d+-\d+-[sc]\b", listed, re.MULTILINE):
-        owner = int(name.split("-")[1])
-        if not os.path.exists(f"/proc/{owner}"):
+    # Where `ip netns` keeps them. Its own list fails while another run removes some.
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
+        found = re.fullmatch(rf"{PREFIX}-(\d+)-\d+-[sc]", name)
+        if found and not os.path.exists(f"/proc/{found[1]}"):
             ip("netns", "del", name, check=False)
 
 
 class Lab:
     SERVER = "20.1.0.1"
+    # Each in another /8, as js wants them.
+    SERVERS = [f"{first}.1.0.1" for first in range(20, 28)]
     NOBODY = "20.1.0.9"
     # Connections come from the first one. Addresses on the second one cost dial data.
     CLIENT = "20.1.0.2"
@@ -47,13 +49,15 @@ class Lab:
             ip("-n", namespace, "link", "set", "lo", "up")
         ip("link", "add", "veth0", "netns", self.server, "type", "veth", "peer", "name", "veth0", "netns", self.client)
         for namespace, addrs in (
-            (self.server, [f"{self.SERVER}/24", f"{self.SERVER_6}/32"]),
+            (self.server, [f"{self.SERVER}/24", *(f"{ip}/32" for ip in self.SERVERS[1:]), f"{self.SERVER_6}/32"]),
             (self.client, [f"{self.CLIENT}/24", f"{self.CLIENT_OTHER}/24", f"{self.CLIENT_6}/32"]),
         ):
             ip("-n", namespace, "link", "set", "veth0", "up")
             for addr in addrs:
                 nodad = ["nodad"] if ":" in addr else []
                 ip("-n", namespace, "addr", "add", addr, "dev", "veth0", *nodad)
+        for server in self.SERVERS[1:]:
+            ip("-n", self.client, "route", "add", server, "dev", "veth0", "src", self.CLIENT)
         drop = f"{self.BLACKHOLED.start}-{self.BLACKHOLED.stop - 1}"
         reject = f"{self.REJECTED.start}-{self.REJECTED.stop - 1}"
         rules = f"""

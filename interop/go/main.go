@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,10 +20,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2/pb"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -146,10 +150,64 @@ func server(opts options) {
 	}
 	config = append(config, autonatv2.WithMetricsTracer(tracer{}))
 	an := must(autonatv2.New(dialer, config...))
-	if err := an.Start(h); err != nil {
+	if err := an.Start(tapped{h}); err != nil {
 		fail(err)
 	}
 	ready(h)
+}
+
+// tapped is a host that tells what its streams are asked and what they answer: the tracer knows of no other address than
+// the dialed one, and not of its index.
+type tapped struct{ host.Host }
+
+func (h tapped) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	h.Host.SetStreamHandler(id, func(s network.Stream) {
+		if id != autonatv2.DialProtocol {
+			handle(s)
+			return
+		}
+		t := &tap{Stream: s}
+		handle(t)
+		t.tell()
+	})
+}
+
+type tap struct {
+	network.Stream
+	read, written bytes.Buffer
+}
+
+func (t *tap) Read(p []byte) (int, error) {
+	n, err := t.Stream.Read(p)
+	t.read.Write(p[:n])
+	return n, err
+}
+
+func (t *tap) Write(p []byte) (int, error) {
+	n, err := t.Stream.Write(p)
+	t.written.Write(p[:n])
+	return n, err
+}
+
+func (t *tap) tell() {
+	exchange := map[string]any{"event": "exchange"}
+	var msg pb.Message
+	if pbio.NewDelimitedReader(&t.read, 8192).ReadMsg(&msg) == nil {
+		asked := []string{}
+		for _, addr := range msg.GetDialRequest().GetAddrs() {
+			asked = append(asked, must(ma.NewMultiaddrBytes(addr)).String())
+		}
+		exchange["asked"] = asked
+	}
+	written := pbio.NewDelimitedReader(&t.written, 8192)
+	for written.ReadMsg(&msg) == nil {
+		if response := msg.GetDialResponse(); response != nil {
+			exchange["status"] = response.Status.String()
+			exchange["index"] = response.AddrIdx
+			exchange["dial_status"] = response.DialStatus.String()
+		}
+	}
+	emit(exchange)
 }
 
 // tracer tells what the server did.

@@ -35,18 +35,28 @@ const node = await createLibp2p({
   services: { identify: identify(), ping: ping(), autonat: autoNATv2() }
 })
 
+// It says nothing of dial-backs: as a server, its own connections are those.
+node.addEventListener('connection:open', ({ detail }) => {
+  emit({ event: 'connected', dialed: detail.direction === 'outbound', remote: detail.remoteAddr.toString() })
+})
+
 const listening = node.components.transportManager.getAddrs().map(String)
 emit({ event: 'ready', id: node.peerId.toString(), addrs: listening })
 
 if (options.role === 'client') {
   const confirmed = new Set()
-  // It has no event for that.
+  const rejected = new Set()
+  // It has no event for that. Until it is judged, an address expired long ago.
   setInterval(() => {
-    for (const { multiaddr, type, verified } of node.components.addressManager.getAddressesWithMetadata()) {
+    for (const { multiaddr, type, verified, expires } of node.components.addressManager.getAddressesWithMetadata()) {
       const addr = multiaddr.toString()
       if (verified && !confirmed.has(addr)) {
         confirmed.add(addr)
         emit({ event: 'verdict', addr, verdict: 'reachable', type })
+      }
+      if (!verified && expires > 0 && type === 'transport' && !rejected.has(addr)) {
+        rejected.add(addr)
+        emit({ event: 'verdict', addr, verdict: 'unreachable', type })
       }
     }
   }, 50).unref()

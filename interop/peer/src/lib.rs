@@ -7,7 +7,9 @@ use std::{error::Error, io::Write, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    core::ConnectedPoint,
+    identify,
     identity::Keypair,
     multiaddr::Protocol,
     noise,
@@ -40,7 +42,7 @@ pub struct Options {
     /// Client: what to ask about. Peers that also ask about what they listen on may do so.
     #[serde(default)]
     pub test: Vec<Multiaddr>,
-    /// Client: all addresses in one request, not each in its own.
+    /// Client: all addresses in one request, those of `test` first, not each in its own.
     #[serde(default)]
     pub together: bool,
     /// Server: how many requests a minute to serve; the peer's default if absent.
@@ -175,7 +177,7 @@ pub fn peer_of(addr: &Multiaddr) -> Option<PeerId> {
     })
 }
 
-/// Connections that come and go, for whoever reads a failed run.
+/// Connections that come and go.
 pub fn tell_connection<E: std::fmt::Debug>(event: &SwarmEvent<E>) {
     match event {
         SwarmEvent::ConnectionEstablished {
@@ -185,6 +187,11 @@ pub fn tell_connection<E: std::fmt::Debug>(event: &SwarmEvent<E>) {
             "peer": peer_id.to_string(),
             "dialed": endpoint.is_dialer(),
             "remote": endpoint.get_remote_address(),
+            // Where a connection came in.
+            "local": match endpoint {
+                ConnectedPoint::Listener { local_addr, .. } => Some(local_addr),
+                ConnectedPoint::Dialer { .. } => None,
+            },
         })),
         SwarmEvent::ConnectionClosed { peer_id, cause, .. } => emit(&json!({
             "event": "disconnected",

@@ -5,7 +5,7 @@ use interop_peer::{
     Failure, Options, Role, connect, emit, identify, listen, swarm, tell_connection,
 };
 use libp2p::{
-    identify,
+    Multiaddr, Swarm, identify,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
 use libp2p_autonat_v2::{client, server};
@@ -41,9 +41,13 @@ async fn client(options: Options) -> Result<(), Failure> {
         identify: identify(key),
         autonat: client::Behaviour::new(key.public().to_peer_id(), config),
     })?;
-    listen(&mut swarm, &options.listen).await?;
-    for addr in &options.test {
-        swarm.behaviour_mut().autonat.add_candidate(addr)?;
+    // Addresses are asked about in the order in which they were heard of.
+    if options.together {
+        add(&mut swarm, &options.test)?;
+        listen(&mut swarm, &options.listen).await?;
+    } else {
+        listen(&mut swarm, &options.listen).await?;
+        add(&mut swarm, &options.test)?;
     }
     connect(&mut swarm, &options.servers)?;
     loop {
@@ -53,6 +57,7 @@ async fn client(options: Options) -> Result<(), Failure> {
             SwarmEvent::Behaviour(ClientEvent::Autonat(client::Event::Probed(probed))) => {
                 emit(&json!({
                     "event": "result",
+                    "request": format!("{:?}", probed.probe),
                     "server": probed.server.to_string(),
                     "addr": probed.address,
                     "outcome": probed.outcome.as_str(),
@@ -75,6 +80,13 @@ async fn client(options: Options) -> Result<(), Failure> {
             _ => {}
         }
     }
+}
+
+fn add(swarm: &mut Swarm<Client>, addrs: &[Multiaddr]) -> Result<(), Failure> {
+    for addr in addrs {
+        swarm.behaviour_mut().autonat.add_candidate(addr)?;
+    }
+    Ok(())
 }
 
 async fn server(options: Options) -> Result<(), Failure> {
@@ -120,7 +132,9 @@ async fn server(options: Options) -> Result<(), Failure> {
                 }));
             }
             SwarmEvent::Behaviour(ServerEvent::Autonat(server::Event::Misbehaved(it))) => {
-                emit(&json!({ "event": "misbehaved", "cause": it.cause.as_str() }));
+                emit(
+                    &json!({ "event": "misbehaved", "cause": it.cause.as_str(), "count": it.count }),
+                );
             }
             _ => {}
         }
