@@ -24,6 +24,7 @@ def seconds(value, silence=False):
 
 
 def count(runs, sign):
+    """Runs with a false positive (`+`), a false negative (`-`), or filtered and unreachable mixed up (`~`), even for a moment."""
     return sum(any(wrong.startswith(sign) for wrong in run["wrong"]) for run in runs)
 
 
@@ -46,8 +47,8 @@ def matrix(cells):
     rows = defaultdict(list)
     for cell in cells:
         rows[network(cell)].append(cell)
-    print("| network | unwanted packets | cells | runs | right | false + | false − | none | first, TCP | QUIC | both | noticed |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| network | unwanted packets | cells | runs | right | false + | false − | mixed up | none | first, TCP | QUIC | both | noticed |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for (name, answer), group in rows.items():
         runs = [run for cell in group for run in cell["runs"]]
         times = []
@@ -56,10 +57,9 @@ def matrix(cells):
             silence = any(cell["silence"] for cell in of)
             times.append(seconds(median([run.get("first") for cell in of for run in cell["runs"]]), silence))
         noticed = seconds(median([run.get("noticed") for run in runs]))
-        missing = sum(bool(run["missing"]) for run in runs)
         print(
             f"| {name} | {answer} | {len(group)} | {len(runs)} | {sum(run['right'] for run in runs)} | {count(runs, '+')} "
-            f"| {count(runs, '-')} | {missing} | {' | '.join(times)} | {noticed} |"
+            f"| {count(runs, '-')} | {count(runs, '~')} | {silent(runs)} | {' | '.join(times)} | {noticed} |"
         )
     runs = [run for cell in cells for run in cell["runs"]]
     print(f"\n{len(cells)} cells, {len(runs)} runs, {sum(run['right'] for run in runs)} right.")
@@ -73,6 +73,9 @@ def matrix(cells):
         known = sorted(value for value in noticed if value is not None)
         if known:
             print(f"{change}: median {median(known):.0f} s, longest {known[-1]:.0f} s, {len(known)} runs")
+    forgotten = sorted(run["forgotten"] for run in runs if run.get("forgotten") is not None)
+    if forgotten:
+        print(f"the old address given up: median {median(forgotten):.0f} s, longest {forgotten[-1]:.0f} s, {len(forgotten)} runs")
 
 
 def compared(cells):
@@ -119,7 +122,7 @@ def compared(cells):
 
 
 def silent(runs):
-    """Runs that ended without any word on an address."""
+    """Runs that ended without a verdict on an address."""
     return sum(any(verdict[0] == "unknown" for verdict in run.get("verdicts", {}).values()) for run in runs)
 
 

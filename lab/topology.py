@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from dataclasses import dataclass
 
 PREFIX = "anv2lab"
@@ -29,6 +30,9 @@ STRANGER_6 = "2a09:7::7"
 ROUTER = "169.254.1.1"
 
 SERIAL = itertools.count()
+# Held where namespaces are made, so that none is made once all are being removed.
+MAKING = threading.Lock()
+CLOSING = threading.Event()
 
 
 def call(*command, given=None):
@@ -45,17 +49,19 @@ def namespaces():
 
 def remove_leftovers():
     """Removes the namespaces of runs that were killed."""
-    for name in namespaces():
-        found = re.fullmatch(rf"{PREFIX}-(\d+)-\d+-\w+", name)
-        if found and not os.path.exists(f"/proc/{found[1]}"):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    made = ((name, re.fullmatch(rf"{PREFIX}-(\d+)-\d+-\w+", name)) for name in namespaces())
+    delete([name for name, found in made if found and not os.path.exists(f"/proc/{found[1]}")])
 
 
 def remove_own():
-    """Removes what this run has made and not removed."""
-    for name in namespaces():
-        if name.startswith(f"{PREFIX}-{os.getpid()}-"):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    """Removes what this run has made and not removed. From then on nothing can be made."""
+    with MAKING:
+        CLOSING.set()
+    delete([name for name in namespaces() if name.startswith(f"{PREFIX}-{os.getpid()}-")])
+
+
+def delete(names):
+    subprocess.run(["ip", "-force", "-batch", "-"], input="".join(f"netns del {name}\n" for name in names), text=True, capture_output=True)
 
 
 @dataclass(frozen=True)
@@ -284,9 +290,13 @@ class World:
         self.nft(f"n{len(self.cell.boxes) - 1}", "\n".join(rules) + "\n")
 
     def change_public_ip(self):
-        """The provider hands out another IP; the NAT forgets its mappings, as `masquerade` does when an address goes."""
+        """The provider hands out another IP; the NAT forgets its mappings, as `masquerade` does when an address goes.
+
+        What is sent to the old IP vanishes, or the router answers that it knows no way there.
+        """
         role = f"n{len(self.cell.boxes) - 1}"
-        self._ip("w", f"route add {PUBLIC_NEW}/32 dev {role}\nroute del {PUBLIC}/32 dev {role}")
+        gone = f"\nroute add blackhole {PUBLIC}/32" if self.cell.silent else ""
+        self._ip("w", f"route add {PUBLIC_NEW}/32 dev {role}\nroute del {PUBLIC}/32 dev {role}{gone}")
         self._ip(role, f"addr add {PUBLIC_NEW}/32 dev wan\naddr del {PUBLIC}/32 dev wan\nroute replace default via {ROUTER} dev wan onlink")
 
     def traffic(self):
@@ -298,13 +308,15 @@ class World:
         call("ip", "netns", "exec", self.name(role), "nft", "-f", "-", given=rules)
 
     def remove(self):
-        for role in self.made:
-            subprocess.run(["ip", "netns", "del", self.name(role)], capture_output=True)
+        delete([self.name(role) for role in self.made])
         self.made = []
 
     def _namespace(self, role):
-        call("ip", "netns", "add", self.name(role))
-        self.made.append(role)
+        with MAKING:
+            if CLOSING.is_set():
+                raise RuntimeError("the lab is closing")
+            call("ip", "netns", "add", self.name(role))
+            self.made.append(role)
         self._ip(role, "link set lo up")
 
     def _attach(self, role, ips, ips6, interface="eth0"):

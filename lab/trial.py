@@ -4,27 +4,34 @@ import json
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 from matrix import CONTACTED, FILTERED, REACHABLE, UNREACHABLE, multiaddr, parsed  # noqa: E402
 from peers import Peer  # noqa: E402
-from topology import PORT, PUBLIC, World, call  # noqa: E402
+from topology import CLOSING, PORT, PUBLIC, World, call  # noqa: E402
 
 # For a server or client to start, on a busy machine.
-START = 20
+START = 60
 # Within which a verdict must be there.
 DEADLINE = 60
-# What must not happen gets this time to happen after the last verdict that was waited for.
+# A node that has just started gets the processor for so long after its first connection, if it has no verdicts before.
+BUSY = 3
+# By then, from the first connection, the first recheck is over.
+RECHECKED = 45
+# What must not happen gets this time to happen after the last verdict that was waited for, and so long after a change.
 SETTLE = 1.5
+SETTLE_CHANGED = 15
 # Within which a change must be noticed.
 NOTICE = 300
 # What was asked before a change may be answered so long after it.
 STALE = 15
-# Over how long after the first verdicts changes are spread from run to run: the checks of a young node are at most this far
-# apart.
+# Over how long after the first verdicts changes are spread from run to run: the checks of a young node are at most a minute
+# apart. Two runs in five have theirs later in the first ten minutes.
 SPREAD = 60
+SPREAD_LATE = 300
 # For how long verdicts must stand when servers have left, and with most servers unable to dial.
 STAND = {"servers leave": 120, "10 minutes": 600}
 
@@ -49,20 +56,23 @@ def is_wrong(verdict, vantage, truth):
 
 
 class Trial:
-    def __init__(self, cell, programs, number, settle=SETTLE, deadline=DEADLINE, minimum=0):
+    def __init__(self, cell, programs, number, minimum, gate):
         self.cell = cell
         self.programs = programs
         self.check_nat = number == 0
-        # The golden ratio spreads any number of runs evenly.
-        self.change_after = (number * 0.618 + 0.1) % 1 * SPREAD
+        # The golden ratio spreads any number of runs evenly; cells begin at different places.
+        begin = zlib.crc32(cell.title.encode()) / 2**32
+        self.change_after = (number * 0.618 + begin) % 1 * (SPREAD_LATE if number % 5 > 2 else SPREAD)
         self.change_at = None
-        self.settle = settle
-        self.deadline = deadline
-        # For how long to look, whatever is known: so that costs can be compared.
+        # Seconds from the first connection for which to look, whatever is known.
         self.minimum = minimum
+        # Held while the processor is needed.
+        self.gate = gate
         self.changed = threading.Condition()
         self.world = World(cell)
         self.servers = []
+        # Servers that were stopped on purpose.
+        self.stopped = []
         self.client = None
 
     def wait(self, done, seconds):
@@ -77,8 +87,11 @@ class Trial:
 
     def run(self):
         try:
-            self.world.make()
-            self.start()
+            with self.gate:
+                self.world.make()
+                self.start()
+                expected = self.cell.expected()
+                self.wait(lambda: self.all_right(expected) or self.client.ended, BUSY)
             result = {"cell": self.cell.title, "client": self.cell.client_program}
             result.update(self.observe())
             return result
@@ -88,16 +101,27 @@ class Trial:
                     peer.stop()
             self.world.remove()
 
+    def kill(self):
+        """Ends the nodes at once, from another thread."""
+        for peer in [*self.servers, self.client]:
+            if peer:
+                peer.process.kill()
+
+    def peer(self, program, role, options):
+        if CLOSING.is_set():
+            raise RuntimeError("the lab is closing")
+        return Peer(program, self.world.name(role), [json.dumps(options)], self.changed)
+
     def start(self):
         cell = self.cell
-        seconds = int(self.deadline + self.settle + 2 * START) + (900 if cell.change else 0)
+        # No node may end by itself before the run does.
+        seconds = 2 * START + DEADLINE + self.minimum + 60 + (SPREAD_LATE + NOTICE + max(STAND.values()) if cell.change else 0)
         for server in self.world.servers:
             listen = [multiaddr(proto, ip, PORT) for ip in (server.ip, server.ip6) for proto in ("tcp", "udp")]
             options = {"role": "server", "listen": listen, "seconds": seconds}
             if server.second_ip:
                 options["dialer"] = multiaddr("udp", server.second_ip, PORT)
-            namespace = self.world.name(server.role)
-            self.servers.append(Peer(self.programs["server", cell.server_program], namespace, [json.dumps(options)], self.changed))
+            self.servers.append(self.peer(self.programs["server", cell.server_program], server.role, options))
         if not self.wait(lambda: all(s.any("ready") or s.ended for s in self.servers), START):
             raise RuntimeError("the servers did not start")
         if any(s.ended for s in self.servers):
@@ -113,13 +137,21 @@ class Trial:
         if cell.only_ipv6 or cell.listens_on_ipv6:
             listen += [multiaddr(proto, "::", PORT) for proto in cell.protos]
         options = {"role": "client", "listen": listen, "servers": known, "seconds": seconds, **CLIENTS[cell.client_program]}
-        self.client = Peer(self.programs["client", cell.client_program], self.world.name("c"), [json.dumps(options)], self.changed)
+        self.client = self.peer(self.programs["client", cell.client_program], "c", options)
         if not self.wait(lambda: self.client.any("connected") or self.client.ended, START) or self.client.ended:
             raise RuntimeError(f"the client did not connect: {self.client.events[-3:]} {self.client.errors[-3:]}")
 
     def verdict(self, door):
+        """The verdict that stands, and from where it was proven."""
         said = self.client.all("verdict", addr=door)
-        return (said[-1]["verdict"], said[-1].get("vantage")) if said else ("unknown", None)
+        if not said:
+            return "unknown", None
+        verdict, vantage = said[-1]["verdict"], said[-1].get("vantage")
+        # A later proof can come from elsewhere.
+        for probe in self.client.all("probed", addr=door, stands=verdict):
+            if probe["at"] >= said[-1]["at"]:
+                vantage = probe["stands_from"]
+        return verdict, vantage
 
     def all_right(self, expected):
         return all(is_right(*self.verdict(door), truth) for door, truth in expected.items())
@@ -127,18 +159,24 @@ class Trial:
     def observe(self):
         expected = before = self.cell.expected()
         wrong = []
-        self.wait(lambda: self.all_right(expected) or self.client.ended, self.deadline)
+        self.wait(lambda: self.all_right(expected) or self.client.ended, DEADLINE)
         if self.check_nat:
             wrong += self.knocks(expected)
         first, times = self.first_right(), {door: self.time_of(door, truth) for door, truth in expected.items()}
-        noticed = None
+        noticed = forgotten = None
+        settle = SETTLE
         if self.cell.change and self.all_right(expected):
-            expected, noticed = self.change(before)
+            expected, noticed, forgotten = self.change(before)
+            if self.change_at:
+                settle = SETTLE_CHANGED
+        elif self.cell.change:
+            wrong.append(f"no {self.cell.change}: the verdicts before were not right")
         elapsed = time.time() - self.client.all("connected")[0]["at"]
-        self.wait(lambda: self.client.ended, max(self.settle, self.minimum - elapsed))
+        self.wait(lambda: self.client.ended, max(settle, self.minimum - elapsed))
         wrong += self.wrong()
-        if self.client.ended:
-            wrong.append(f"the client ended: {self.client.errors[-3:]}")
+        if self.cell.client_program == "ours":
+            wrong += self.wrong_announcements(expected) + self.wrong_vantages(expected)
+        wrong += self.broken()
         missing = [door for door, truth in expected.items() if not is_right(*self.verdict(door), truth)]
         return {
             "right": not wrong and not missing,
@@ -149,20 +187,24 @@ class Trial:
             "times": times,
             "first": first,
             "noticed": noticed,
+            "forgotten": forgotten,
             "changed_after": self.change_after if self.change_at else None,
             "all": None if None in times.values() else max(times.values()),
             **self.costs(),
         }
 
     def change(self, before):
-        """Changes the network or the servers. The right verdicts from then on, and after how long they were there."""
+        """Changes the network or the servers. The right verdicts from then on, after how long they were there, and after how
+        long addresses that are no more were given up.
+        """
         cell = self.cell
         if cell.change in STAND:
             if cell.change == "servers leave":
-                for server in self.servers[1:]:
+                self.stopped = self.servers[1:]
+                for server in self.stopped:
                     server.stop()
             self.wait(lambda: self.client.ended, STAND[cell.change])
-            return before, None
+            return before, None, None
         self.wait(lambda: self.client.ended, self.change_after)
         self.change_at = time.time()
         if cell.change == "new external IP":
@@ -175,18 +217,96 @@ class Trial:
             problems = self.knocks(after, contacted=False)
             if problems:
                 raise RuntimeError("; ".join(problems))
-        self.wait(lambda: self.all_right(after) or self.client.ended, NOTICE)
+        dead = [door for door in before if door not in after]
+        self.wait(lambda: self.all_right(after) and all(map(self.given_up, dead)) or self.client.ended, NOTICE)
         times = [self.time_of(door, truth, since=self.change_at) for door, truth in after.items()]
-        return after, None if None in times else max(times)
+        ends = [self.given_up(door) for door in dead]
+        noticed = None if None in times else max(times)
+        return after, noticed, None if None in ends or not ends else max(0.0, max(ends) - self.change_at)
+
+    def given_up(self, door):
+        """When a door ceased to be called reachable; `None` if it is called so still."""
+        said = self.client.all("verdict", addr=door)
+        if not said:
+            return self.change_at
+        if said[-1]["verdict"] != REACHABLE:
+            return said[-1]["at"]
+        # An address that is dropped altogether has no verdict any more.
+        expired = [event["at"] for event in self.client.all("expired", addr=door) if event["at"] >= said[-1]["at"]]
+        return expired[0] if expired else None
 
     def wrong(self):
         """Every verdict that was wrong, even for a moment."""
-        found = []
-        for event in self.client.all("verdict"):
+        found = {}
+        # What stands may be out of date when a probe comes in, but not the claim that strangers get in.
+        stands = [
+            {**e, "verdict": REACHABLE, "vantage": "independent"}
+            for e in self.client.all("probed", stands=REACHABLE, stands_from="independent")
+            if all(self.cell.truth(e["addr"], *state) == CONTACTED for state in self.states(e["at"]))
+        ]
+        for event in [*self.client.all("verdict"), *stands]:
             kinds = [self.judge(event, *state) for state in self.states(event["at"])]
             if kinds and all(kinds):
-                found.append(kinds[-1])
-        return found
+                # Once for each: what stands is repeated with each probe.
+                found.setdefault((event["addr"], event["verdict"], event.get("vantage")), kinds[-1])
+        if self.change_at:
+            for door in self.cell.doors():
+                if door not in self.cell.expected(*self.cell.after()) and self.given_up(door) is None:
+                    found.setdefault(door, f"+ {door} reachable still, {time.time() - self.change_at:.0f} s after the node lost it")
+        return list(found.values())
+
+    def wrong_announcements(self, expected):
+        """Addresses that the swarm was told to be external and are not, at any time, and those that were missing at the end."""
+        wrong, announced = [], set()
+        for event in list(self.client.events):
+            if event["event"] not in ("confirmed", "expired"):
+                continue
+            addr = event["addr"]
+            if event["event"] == "expired":
+                announced.discard(addr)
+                continue
+            announced.add(addr)
+            if not any(self.cell.truth(addr, *state) in (REACHABLE, CONTACTED) for state in self.states(event["at"])):
+                wrong.append(f"+ {addr} confirmed at {event['t']:.2f} s, is {self.cell.truth(addr, *self.states(event['at'])[-1])}")
+        state = self.states(time.time())[-1]
+        for addr in sorted(announced | set(expected)):
+            truth = self.cell.truth(addr, *state)
+            if addr in announced and truth not in (REACHABLE, CONTACTED):
+                wrong.append(f"+ {addr} is confirmed at the end, is {truth}")
+            # Where nobody could tell more, the verdict decides.
+            if addr not in announced and (truth == REACHABLE or truth == CONTACTED and self.verdict(addr)[0] == REACHABLE):
+                wrong.append(f"- {addr} is not confirmed at the end, is {truth}")
+        return wrong
+
+    def wrong_vantages(self, expected):
+        """Doors that were proven from an IP that the client had not contacted, and are not said to be."""
+        if self.change_at:
+            return []
+        wrong = []
+        dialers = [server for server, kind in zip(self.servers, self.cell.servers) if kind in ("multihomed", "over IPv6")]
+        reachable = [door for door, truth in expected.items() if truth == REACHABLE]
+        # Three agreeing servers are enough at first. The recheck asks others, if there are any.
+        asked = len(self.servers) - len(dialers) <= 3 and self.minimum >= RECHECKED
+        if dialers and reachable and asked and not any(self.verdict(door)[1] == "independent" for door in reachable):
+            wrong.append("no door is said to be open to strangers, and there are servers that dial as such")
+        # One that dials over another transport too is a contacted one from then on.
+        elsewhere = dialers if len(self.cell.protos) == 1 else []
+        for door in reachable:
+            proven = any(probe["vantage"] == "independent" for probe in self.client.all("probed", addr=door))
+            proven |= any(e["dial_back"] == "Delivered" and e["tested"] == door for s in elsewhere for e in s.all("served"))
+            vantage = self.verdict(door)[1]
+            if proven and vantage != "independent":
+                wrong.append(f"{door} was proven from an IP that was not contacted, and the vantage is {vantage}")
+        return wrong
+
+    def broken(self):
+        """Nodes that ended, or that survived a panic."""
+        wrong = []
+        for name, peer in [("the client", self.client), *((f"server {i}", s) for i, s in enumerate(self.servers) if s not in self.stopped)]:
+            panics = [line for line in peer.errors if "panicked at" in line]
+            if peer.ended or panics:
+                wrong.append(f"{name} {'ended' if peer.ended else 'panicked'}: {panics[:3] or peer.errors[-3:]}")
+        return wrong
 
     def states(self, at):
         """What could be said of the network at that time: to which ports it led, and its IP."""
