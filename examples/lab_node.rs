@@ -398,21 +398,34 @@ fn tell_ours(swarm: &Swarm<Node>, clock: &Clock, event: client::Event) {
                 }),
             );
         }
-        client::Event::Probed(probed) => clock.tell(
-            "probed",
-            json!({
-                "addr": probed.address,
-                "server": probed.server.to_string(),
-                "outcome": probed.outcome.as_str(),
-                "vantage": match probed.outcome {
-                    client::ProbeOutcome::Reachable(vantage) => Some(vantage.as_str()),
-                    _ => None,
-                },
-                "dial_data": probed.dial_data,
-                "took": probed.took.as_secs_f64(),
-                "addresses": probed.addresses,
-            }),
-        ),
+        client::Event::Probed(probed) => {
+            // More than verdict events say: a proof from elsewhere can raise the vantage of one that stands.
+            let report = swarm
+                .behaviour()
+                .client
+                .as_ref()
+                .and_then(|client| client.address(&probed.address));
+            clock.tell(
+                "probed",
+                json!({
+                    "addr": probed.address,
+                    "server": probed.server.to_string(),
+                    "outcome": probed.outcome.as_str(),
+                    "vantage": match probed.outcome {
+                        client::ProbeOutcome::Reachable(vantage) => Some(vantage.as_str()),
+                        _ => None,
+                    },
+                    "stands": report.as_ref().map(|report| report.verdict.as_str()),
+                    "stands_from": report
+                        .as_ref()
+                        .and_then(|report| report.vantage)
+                        .map(client::Vantage::as_str),
+                    "dial_data": probed.dial_data,
+                    "took": probed.took.as_secs_f64(),
+                    "addresses": probed.addresses,
+                }),
+            );
+        }
         client::Event::SummaryChanged { new, .. } => {
             clock.tell("summary", json!({ "summary": new.as_str() }));
         }
