@@ -10,12 +10,10 @@ use libp2p::{
     core::transport::ListenerId,
     dcutr, identify,
     identity::Keypair,
-    kad,
-    kad::{Mode, store::MemoryStore},
+    kad::{self, Mode, store::MemoryStore},
     multiaddr::Protocol,
     noise, ping, relay,
-    swarm::NetworkBehaviour,
-    swarm::SwarmEvent,
+    swarm::{NetworkBehaviour, SwarmEvent},
     upnp, yamux,
 };
 use libp2p_autonat_v2::{client, client::Event, client::Summary, server};
@@ -58,8 +56,8 @@ impl Node {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let peers = env::args().skip(1).map(|peer| peer.parse());
-    let peers: Vec<Multiaddr> = peers.collect::<Result<_, _>>()?;
+    let parse = |text: String| text.parse().map_err(|e| format!("{text}: {e}"));
+    let peers: Vec<Multiaddr> = env::args().skip(1).map(parse).collect::<Result<_, _>>()?;
     let (noise, yamux) = (noise::Config::new, yamux::Config::default);
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
@@ -70,7 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(300)))
         .build();
     let listen = env::var("LISTEN").unwrap_or_else(|_| "/ip4/0.0.0.0/tcp/0".to_owned());
-    swarm.listen_on(listen.parse()?)?;
+    swarm.listen_on(parse(listen)?)?;
     for peer in &peers {
         swarm.dial(peer.clone())?;
     }
@@ -141,7 +139,9 @@ impl RelaySlot {
                 let Some(relay) = self.relays.next() else {
                     return;
                 };
-                self.listener = swarm.listen_on(relay.with(Protocol::P2pCircuit)).ok();
+                let slot = swarm.listen_on(relay.clone().with(Protocol::P2pCircuit));
+                let complain = |error: &_| println!("can't reserve on {relay}: {error:?}");
+                self.listener = slot.inspect_err(complain).ok();
             }
             _ => {}
         }

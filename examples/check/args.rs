@@ -11,14 +11,14 @@ Exit codes:
   0  reachable: strangers can reach this machine on one address at least
   1  not reachable on any address
   2  a mistake on the command line
-  3  undecided: the time was over, or there was nothing to test
+  3  undecided: the time was over, it was interrupted, or there was nothing to test
   4  no server answered that speaks AutoNAT v2
   5  this machine could not listen, or another failure here
 
 The result goes to standard output, progress to standard error. RUST_LOG=libp2p_autonat_v2=debug shows more.
 
 Examples:
-  check /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3KooW...
+  check /dns4/one.example.org/udp/4001/quic-v1
   check --port 4001 --port 4002 --json /dns4/one.example.org/tcp/4001 /dns4/two.example.org/tcp/4001
   check --allow-private --bind 127.0.0.1 --port 0 /ip4/127.0.0.1/tcp/4001";
 
@@ -106,6 +106,11 @@ impl Args {
 
     /// What no single argument shows.
     fn check(&self) -> Result<(), String> {
+        if let Some(addr) = self.external.iter().find(|a| address::peer_id(a).is_some()) {
+            return Err(format!(
+                "--external {addr} names a peer, but this program has another peer ID each time. Leave /p2p and what follows away"
+            ));
+        }
         if self.allow_private {
             return Ok(());
         }
@@ -129,9 +134,18 @@ impl Args {
     }
 }
 
+const LIKE: &str = "One looks like /ip4/203.0.113.7/tcp/4001 or /dns4/example.org/udp/4001/quic-v1";
+
 /// A multiaddr that TCP or QUIC can dial.
 fn multiaddr(text: &str) -> Result<Multiaddr, String> {
     let addr: Multiaddr = text.parse().map_err(|_| not_a_multiaddr(text))?;
+    let is_nameless = |part| match part {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => name.is_empty(),
+        _ => false,
+    };
+    if addr.iter().any(is_nameless) {
+        return Err("the name in it is empty. Write /dns4/NAME/tcp/PORT".into());
+    }
     if address::is_relayed(&addr) {
         return Err("it leads through a relay, so it says nothing about who can reach whom. Give a direct address".into());
     }
@@ -142,24 +156,23 @@ fn multiaddr(text: &str) -> Result<Multiaddr, String> {
                 .into(),
         );
     }
-    match address::transport(&addr) {
-        Some(Transport::Tcp | Transport::Quic) => {}
+    let other = match address::transport(&addr) {
+        Some(Transport::Tcp | Transport::Quic) => None,
         Some(Transport::QuicDraft29) => {
             return Err("/quic is the draft that nobody speaks any more. Write /quic-v1".into());
         }
-        Some(Transport::Other) => return Err(no_transport(&addr)),
-        Some(other) => {
-            return Err(format!(
-                "{other:?} is not spoken here. Give a TCP or a QUIC address of it"
-            ));
-        }
-        None => return Err(no_transport(&addr)),
+        Some(Transport::WebSocket) => Some("WebSocket"),
+        Some(Transport::SecureWebSocket) => Some("secure WebSocket"),
+        Some(Transport::WebTransport) => Some("WebTransport"),
+        Some(Transport::WebRtcDirect) => Some("WebRTC"),
+        _ => return Err(no_transport(&addr)),
+    };
+    if let Some(other) = other {
+        return Err(format!(
+            "{other} is not spoken here. Give a TCP or a QUIC address of it"
+        ));
     }
-    let port = addr.iter().find_map(|part| match part {
-        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
-        _ => None,
-    });
-    if port == Some(0) {
+    if matches!(address::port(&addr), Some((_, 0))) {
         return Err(
             "port 0 can't be dialed. Give the port that the program really listens on".into(),
         );
@@ -172,32 +185,47 @@ fn multiaddr(text: &str) -> Result<Multiaddr, String> {
     Ok(addr)
 }
 
+/// What an address lacks that is neither TCP nor QUIC.
 fn no_transport(addr: &Multiaddr) -> String {
-    let has_udp = addr.iter().any(|part| matches!(part, Protocol::Udp(_)));
-    let bare = addr.iter().find(|part| !matches!(part, Protocol::P2p(_)));
-    match bare {
-        None => "that is a peer ID alone. Say where the peer is: /ip4/IP/tcp/PORT/p2p/PEER".into(),
-        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) if has_udp && addr.iter().count() == 2 => {
-            format!("it lacks the transport. Did you mean {addr}/quic-v1?")
+    let mut peer = String::new();
+    let mut parts = Vec::new();
+    for part in addr.iter() {
+        match part {
+            Protocol::P2p(_) => peer = part.to_string(),
+            part => parts.push(part),
         }
-        Some(_) if addr.iter().count() > 1 => {
-            "it is neither a TCP nor a QUIC address, and no other is spoken here".into()
+    }
+    let is_host = |part: &Protocol<'_>| {
+        use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6};
+        matches!(part, Ip4(_) | Ip6(_) | Dns(_) | Dns4(_) | Dns6(_))
+    };
+    match parts.as_slice() {
+        [] if peer.is_empty() => format!("it is empty. {LIKE}"),
+        [] => "that is a peer ID alone. Say where the peer is: /ip4/IP/tcp/PORT/p2p/PEER".into(),
+        [host] if is_host(host) => {
+            format!("it lacks the port. Did you mean {host}/tcp/4001{peer}?")
         }
-        Some(bare) => format!("it lacks the port. Did you mean {bare}/tcp/4001?"),
+        [host, udp @ Protocol::Udp(_)] if is_host(host) => {
+            format!("it lacks the transport. Did you mean {host}{udp}/quic-v1{peer}?")
+        }
+        _ => "it is neither a TCP nor a QUIC address, and no other is spoken here".into(),
     }
 }
 
 /// What somebody may have meant who wrote no multiaddr.
 fn not_a_multiaddr(text: &str) -> String {
+    if text.starts_with('/') {
+        return fault(text);
+    }
     if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-        let ip = ip_part(socket.ip());
+        let ip = Multiaddr::from(socket.ip());
         let port = socket.port();
         return format!(
             "not a multiaddr. Did you mean {ip}/tcp/{port} or {ip}/udp/{port}/quic-v1?"
         );
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
-        let ip = ip_part(ip);
+        let ip = Multiaddr::from(ip);
         return format!(
             "an IP, not a multiaddr. Did you mean {ip}/tcp/4001 or {ip}/udp/4001/quic-v1?"
         );
@@ -210,21 +238,67 @@ fn not_a_multiaddr(text: &str) -> String {
     if text.contains("://") {
         return "a URL, not a multiaddr. Did you mean /dns4/NAME/tcp/PORT?".into();
     }
-    if !text.starts_with('/') && format!("/{text}").parse::<Multiaddr>().is_ok() {
+    if format!("/{text}").parse::<Multiaddr>().is_ok() {
         return format!("a multiaddr starts with a slash. Did you mean /{text}?");
     }
     if let Some((name, port)) = text.rsplit_once(':')
         && port.parse::<u16>().is_ok()
-        && !name.contains(['/', ':'])
+        && is_name(name)
     {
         return format!("not a multiaddr. Did you mean /dns4/{name}/tcp/{port}?");
     }
-    "not a multiaddr. One looks like /ip4/203.0.113.7/tcp/4001 or /dns4/example.org/udp/4001/quic-v1".into()
+    // The host as it is written elsewhere, and perhaps what follows it in a multiaddr.
+    let (host, rest) = text.split_once('/').unwrap_or((text, "tcp/4001"));
+    let host = match host.parse::<IpAddr>() {
+        Ok(ip) => Some(Multiaddr::from(ip).to_string()),
+        Err(_) => (is_name(host) && host.contains('.')).then(|| format!("/dns4/{host}")),
+    };
+    if let Some(host) = host
+        && format!("/{rest}").parse::<Multiaddr>().is_ok()
+    {
+        return format!("not a multiaddr. Did you mean {host}/{rest}?");
+    }
+    format!("not a multiaddr. {LIKE}")
 }
 
-fn ip_part(ip: IpAddr) -> Protocol<'static> {
-    match ip {
-        IpAddr::V4(ip) => Protocol::Ip4(ip),
-        IpAddr::V6(ip) => Protocol::Ip6(ip),
+fn is_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !text.is_empty() && text.chars().all(is_part)
+}
+
+/// The part of `text` that makes it no multiaddr.
+fn fault(text: &str) -> String {
+    let mut parts = text.split('/').skip(1);
+    loop {
+        let mut ahead = parts.clone();
+        let name = match ahead.next() {
+            None => return "not a multiaddr".into(),
+            Some("") if ahead.next().is_none() => {
+                return "there is a slash too many at its end".into();
+            }
+            Some("") => return "there are two slashes in a row in it".into(),
+            Some(name) => name,
+        };
+        let value = ahead.next();
+        if Protocol::from_str_parts(&mut parts).is_ok() {
+            continue;
+        }
+        return match (name, value) {
+            ("ip4", Some(value)) => format!("\"{value}\" is not an IPv4 address"),
+            ("ip6", Some(value)) => format!("\"{value}\" is not an IPv6 address"),
+            ("tcp" | "udp", Some(value)) => format!("\"{value}\" is not a port"),
+            ("p2p" | "ipfs", Some(value)) => format!("\"{value}\" is not a peer ID"),
+            (name, None) if is_protocol(name) => format!("/{name} lacks what belongs behind it"),
+            (name, Some(value)) if is_protocol(name) => {
+                format!("\"{value}\" does not belong behind /{name}")
+            }
+            _ => format!("/{name} is not a part of multiaddrs"),
+        };
     }
+}
+
+fn is_protocol(name: &str) -> bool {
+    use libp2p::multiaddr::Error::UnknownProtocolString;
+    let alone = Protocol::from_str_parts(std::iter::once(name));
+    !matches!(alone, Err(UnknownProtocolString(_)))
 }

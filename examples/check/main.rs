@@ -9,14 +9,18 @@ mod report;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     error::Error,
-    io,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use args::Args;
-use futures::StreamExt;
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{FusedStream, FuturesUnordered},
+};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError,
     core::transport::ListenerId,
@@ -29,7 +33,7 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_autonat_v2::{
-    address,
+    address::{self, IpFamily},
     client::{self, AddressReport, ProbeOutcome, Verdict},
     protocol::DIAL_REQUEST_PROTOCOL,
 };
@@ -59,6 +63,8 @@ struct Behaviour {
 pub(crate) struct Server {
     addr: Multiaddr,
     peer: Option<PeerId>,
+    /// Where it was reached.
+    remote: Option<Multiaddr>,
     state: State,
     since: Instant,
     observed: Option<Multiaddr>,
@@ -73,19 +79,29 @@ enum State {
     Connected,
     Serves,
     /// It does not speak AutoNAT v2, or is a second address of another server.
-    Useless(&'static str),
+    Useless(String),
     Failed(String),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::read();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
         .init();
     let json = args.json;
-    match run(args).await {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::new(format!("can't start: {error}"));
+            failure.print(json);
+            return failure.exit_code();
+        }
+    };
+    let result = runtime.block_on(run(args));
+    // A name that is still being looked up would hold the end up.
+    runtime.shutdown_background();
+    match result {
         Ok(report) => {
             report.print(json);
             report.exit_code()
@@ -102,41 +118,44 @@ async fn run(args: Args) -> Result<Report, Failure> {
     let listeners = listen(&mut swarm, &args)?;
     for addr in &args.external {
         let added = swarm.behaviour_mut().autonat.add_candidate(addr);
-        added.map_err(|error| Failure::new(format!("can't test {addr}: {error}")))?;
+        added.map_err(|error| Failure::mistake(format!("can't test {addr}: {error}")))?;
     }
     let mut check = Check {
         swarm,
         quiet: args.quiet,
         start: Instant::now(),
         servers: Vec::new(),
+        lookups: FuturesUnordered::new(),
         dials: HashMap::new(),
+        dialed: HashMap::new(),
         listeners,
         allow_private: args.allow_private,
-        deadline: Instant::now() + args.timeout(),
         told: None,
         listening: Vec::new(),
         refused: BTreeMap::new(),
         changed: Instant::now(),
     };
-    check.listen().await;
-    check.dial(&args.servers).await;
-
-    let deadline = tokio::time::sleep_until(check.deadline.into());
-    tokio::pin!(deadline);
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let timed_out = loop {
+    let end = {
+        let work = async {
+            check.listen().await;
+            check.look_up(&args.servers);
+            check.work().await;
+        };
         tokio::select! {
-            event = check.swarm.select_next_some() => check.on_event(event),
-            _ = tick.tick() => {
-                if check.is_done() { break false }
-                check.tell_of_wait();
-            }
-            () = &mut deadline => break true,
-            _ = &mut interrupted => break true,
+            () = work => End::Done,
+            () = tokio::time::sleep(args.timeout()) => End::TimedOut,
+            _ = tokio::signal::ctrl_c() => End::Interrupted,
         }
     };
-    Ok(check.into_report(timed_out))
+    Ok(check.into_report(end))
+}
+
+/// Why the work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    TimedOut,
+    Interrupted,
 }
 
 struct Check {
@@ -144,11 +163,14 @@ struct Check {
     quiet: bool,
     start: Instant,
     servers: Vec<Server>,
+    /// The names of servers that are being looked up.
+    lookups: FuturesUnordered<BoxFuture<'static, (usize, Result<Multiaddr, String>)>>,
     dials: HashMap<ConnectionId, usize>,
+    /// By the address that was dialed.
+    dialed: HashMap<Multiaddr, usize>,
     /// Those that have not said yet on which addresses they listen.
     listeners: HashSet<ListenerId>,
     allow_private: bool,
-    deadline: Instant,
     /// The last change after which the person was told of the silence.
     told: Option<Instant>,
     listening: Vec<Multiaddr>,
@@ -171,36 +193,62 @@ impl Check {
         }
     }
 
-    async fn dial(&mut self, addrs: &[Multiaddr]) {
+    fn look_up(&mut self, addrs: &[Multiaddr]) {
         for (i, addr) in addrs.iter().enumerate() {
             self.say(&format!("server {}: asking {addr}", i + 1));
-            let mut state = State::Dialing;
-            match resolve(addr).await {
-                Ok(resolved) => {
-                    let opts = DialOpts::unknown_peer_id().address(resolved).build();
-                    self.dials.insert(opts.connection_id(), i);
-                    if let Err(error) = self.swarm.dial(opts) {
-                        state = State::Failed(dial_error(&error));
-                    }
-                }
-                Err(error) => state = State::Failed(error),
-            }
             self.servers.push(Server {
                 addr: addr.clone(),
                 peer: None,
+                remote: None,
                 state: State::Dialing,
                 since: Instant::now(),
                 observed: None,
                 answers: 0,
                 rejections: 0,
             });
-            self.set(i, state);
+            let addr = addr.clone();
+            let lookup = async move { (i, resolve(&addr).await) };
+            self.lookups.push(lookup.boxed());
+        }
+    }
+
+    fn dial(&mut self, i: usize, addr: Result<Multiaddr, String>) {
+        let addr = match addr {
+            Ok(addr) => addr,
+            Err(why) => return self.set(i, State::Failed(why)),
+        };
+        let twin = *self.dialed.entry(addr.clone()).or_insert(i);
+        if twin != i {
+            let why = format!("is at the same address as server {}", twin + 1);
+            return self.set(i, State::Useless(why));
+        }
+        let opts = DialOpts::unknown_peer_id().address(addr).build();
+        self.dials.insert(opts.connection_id(), i);
+        if let Err(error) = self.swarm.dial(opts) {
+            self.set(i, State::Failed(dial_error(&error)));
+        }
+    }
+
+    /// Asks the servers until there is nothing left to wait for.
+    async fn work(&mut self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event),
+                Some((i, addr)) = self.lookups.next(), if !self.lookups.is_terminated() => self.dial(i, addr),
+                _ = tick.tick() => {
+                    if self.is_done() { return }
+                    self.tell_of_wait();
+                }
+            }
         }
     }
 
     fn say(&self, what: &str) {
         if !self.quiet {
-            eprintln!("{:6.1} s  {what}", self.start.elapsed().as_secs_f64());
+            let seconds = self.start.elapsed().as_secs_f64();
+            // Whoever closed the pipe wants to read no more; the result is another matter.
+            let _ = writeln!(io::stderr(), "{seconds:6.1} s  {what}");
         }
     }
 
@@ -209,7 +257,7 @@ impl Check {
             State::Dialing => None,
             State::Connected => Some("connected".to_owned()),
             State::Serves => Some("speaks AutoNAT v2".to_owned()),
-            State::Useless(why) => Some((*why).to_owned()),
+            State::Useless(why) => Some(why.clone()),
             State::Failed(why) => Some(format!("can't be asked: {why}")),
         };
         let Some(server) = self.servers.get_mut(i) else {
@@ -261,15 +309,9 @@ impl Check {
             SwarmEvent::ConnectionEstablished {
                 connection_id,
                 peer_id,
+                endpoint,
                 ..
-            } => {
-                if let Some(i) = self.dials.get(&connection_id).copied() {
-                    if let Some(server) = self.servers.get_mut(i) {
-                        server.peer = Some(peer_id);
-                    }
-                    self.set(i, State::Connected);
-                }
-            }
+            } => self.on_connected(connection_id, peer_id, endpoint.get_remote_address()),
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
                 error,
@@ -298,6 +340,30 @@ impl Check {
         }
     }
 
+    fn on_connected(&mut self, connection: ConnectionId, peer: PeerId, remote: &Multiaddr) {
+        let Some(i) = self.dials.get(&connection).copied() else {
+            return;
+        };
+        let way = |addr| (address::transport(addr), address::family(addr));
+        let twin = self.servers.iter().position(|server| {
+            let is_up = matches!(server.state, State::Connected | State::Serves);
+            let same_way = server.remote.as_ref().map(way) == Some(way(remote));
+            is_up && same_way && server.peer == Some(peer)
+        });
+        if let Some(server) = self.servers.get_mut(i) {
+            server.peer = Some(peer);
+            server.remote = Some(remote.clone());
+        }
+        let Some(twin) = twin else {
+            return self.set(i, State::Connected);
+        };
+        // It leaves from a port that nobody listens on, and the peer would tell of that one as an address to test.
+        self.dials.remove(&connection);
+        self.swarm.close_connection(connection);
+        let why = format!("is the same peer as server {}", twin + 1);
+        self.set(i, State::Useless(why));
+    }
+
     fn on_identified(&mut self, connection: ConnectionId, info: &identify::Info) {
         let Some(i) = self.dials.get(&connection).copied() else {
             return;
@@ -315,7 +381,7 @@ impl Check {
         }
         let state = match serves {
             true => State::Serves,
-            false => State::Useless("does not speak AutoNAT v2"),
+            false => State::Useless("does not speak AutoNAT v2".to_owned()),
         };
         self.set(i, state);
     }
@@ -336,6 +402,9 @@ impl Check {
                 if probed.outcome == ProbeOutcome::Refused {
                     let refused = self.refused.entry(probed.address.clone()).or_default();
                     refused.insert(probed.server);
+                    if self.is_out_of_sight(&probed.address) {
+                        return;
+                    }
                 }
                 let outcome = match probed.outcome {
                     ProbeOutcome::Reachable(_) => "got through",
@@ -372,14 +441,14 @@ impl Check {
             return;
         }
         self.told = Some(self.changed);
-        let serving = self.serving();
+        let reports = self.reports();
         let mut open: Vec<String> = Vec::new();
-        for report in self.swarm.behaviour().autonat.addresses() {
-            if !self.is_settled(&report, &serving) {
+        for report in &reports {
+            if !self.is_settled(report, &reports) {
                 open.push(report.address.to_string());
             }
         }
-        if !serving.is_empty() && !open.is_empty() {
+        if !self.serving().is_empty() && !open.is_empty() {
             self.say(&format!(
                 "waiting for an answer about {}; a server is asked {REQUESTS_PER_MINUTE} times a minute at most",
                 open.join(", ")
@@ -397,15 +466,44 @@ impl Check {
         if undecided || self.changed.elapsed() < QUIET {
             return false;
         }
-        let serving = self.serving();
-        if serving.is_empty() {
+        if self.serving().is_empty() {
             return true;
         }
-        let mut addresses = self.swarm.behaviour().autonat.addresses().peekable();
-        if addresses.peek().is_none() {
+        let reports = self.reports();
+        if reports.is_empty() {
             return self.changed.elapsed() >= NOTHING_TO_TEST;
         }
-        addresses.all(|report| self.is_settled(&report, &serving))
+        let mut settled = reports.iter().map(|r| self.is_settled(r, &reports));
+        settled.all(|is| is)
+    }
+
+    /// The addresses that a server can have a word to say about.
+    fn reports(&self) -> Vec<AddressReport> {
+        let mut reports: Vec<_> = self.swarm.behaviour().autonat.addresses().collect();
+        reports.retain(|report| {
+            let is_wanted = report.sources.added || report.verdict == Verdict::Reachable;
+            is_wanted || !self.is_out_of_sight(&report.address)
+        });
+        if reports.iter().all(|report| self.is_passing(report)) {
+            reports.retain(|report| self.could_accept(&report.address));
+        }
+        reports
+    }
+
+    /// Of this machine alone, or of its link, and no server is there.
+    fn is_out_of_sight(&self, addr: &Multiaddr) -> bool {
+        let kind = |addr| address::ip(addr).map(|ip| (IpFamily::of(ip), address::ip_scope(ip)));
+        let mut remotes = self.servers.iter().filter_map(|s| s.remote.as_ref());
+        is_local(addr) && remotes.all(|remote| kind(remote) != kind(addr))
+    }
+
+    /// Whether one of the listeners could be behind the address.
+    fn could_accept(&self, addr: &Multiaddr) -> bool {
+        self.listening.iter().any(|listen| {
+            address::family(listen) == address::family(addr)
+                && (address::transport(listen) == address::transport(addr)
+                    || address::port(listen) == address::port(addr))
+        })
     }
 
     fn serving(&self) -> BTreeSet<&PeerId> {
@@ -416,9 +514,12 @@ impl Check {
         serves.filter_map(|server| server.peer.as_ref()).collect()
     }
 
-    fn is_settled(&self, report: &AddressReport, serving: &BTreeSet<&PeerId>) -> bool {
+    fn is_settled(&self, report: &AddressReport, all: &[AddressReport]) -> bool {
         if report.inherited {
             return true;
+        }
+        if self.is_passing(report) {
+            return !self.could_accept(&report.address) || self.has_better(report, all);
         }
         if report.verdict != Verdict::Unknown {
             let later = report
@@ -427,36 +528,67 @@ impl Check {
             // It could become surer, but nobody has a word to say about it now.
             return later || self.changed.elapsed() > SILENCE;
         }
+        self.nobody_dials(report)
+    }
+
+    fn nobody_dials(&self, report: &AddressReport) -> bool {
         let refused = self.refused.get(&report.address);
-        refused.is_some_and(|by| serving.iter().all(|peer| by.contains(*peer)))
+        refused.is_some_and(|by| self.serving().iter().all(|peer| by.contains(*peer)))
+    }
+
+    /// Whether a port that this program listens on is reachable behind the same IP, or may be.
+    fn has_better(&self, passing: &AddressReport, all: &[AddressReport]) -> bool {
+        let kind = |addr| (address::ip(addr), address::transport(addr));
+        all.iter().any(|report| {
+            kind(&report.address) == kind(&passing.address)
+                && matches!(report.verdict, Verdict::Unknown | Verdict::Reachable)
+                && !self.is_passing(report)
+        })
     }
 
     /// Seen by a server and never tested: the port that one connection left from, beside addresses that can be listened on.
     fn is_passing(&self, report: &AddressReport) -> bool {
-        let sources = &report.sources;
-        let is_known = sources.listening || sources.confirmed || sources.added || sources.guessed;
-        !is_known
+        is_only_observed(report)
             && report.verdict == Verdict::Unknown
             && report.servers == 0
             && !self.refused.contains_key(&report.address)
     }
 
-    fn into_report(self, timed_out: bool) -> Report {
-        let autonat = &self.swarm.behaviour().autonat;
-        let mut addresses: Vec<AddressReport> = autonat.addresses().collect();
-        let is_passing = |report: &AddressReport| self.is_passing(report);
-        if !addresses.iter().all(is_passing) {
-            addresses.retain(|report| !is_passing(report));
+    /// Of a socket that this program does not listen on, so that there is nothing to open or forward.
+    fn is_stray(&self, report: &AddressReport) -> bool {
+        let addr = &report.address;
+        let is_here = address::ip(addr).is_some_and(is_own);
+        let mut listening = self.listening.iter();
+        let could_lead_to = |listen: &Multiaddr| {
+            address::port(listen) == address::port(addr)
+                && (!is_here || address::ip(listen) == address::ip(addr))
+        };
+        is_only_observed(report) && !listening.any(could_lead_to)
+    }
+
+    fn into_report(self, end: End) -> Report {
+        let mut addresses = self.reports();
+        if !addresses.iter().all(|report| self.is_passing(report)) {
+            addresses.retain(|report| !self.is_passing(report));
         }
+        let undialed = addresses
+            .iter()
+            .filter(|report| report.verdict == Verdict::Unknown && self.nobody_dials(report));
+        let undialed = undialed.map(|report| report.address.clone()).collect();
+        let stray = addresses.iter().filter(|report| self.is_stray(report));
+        let stray = stray.map(|report| report.address.clone()).collect();
+        let autonat = &self.swarm.behaviour().autonat;
         Report {
             addresses,
-            refused: self.refused,
+            undialed,
+            stray,
             summary: autonat.summary(),
             mapping: autonat.nat_mapping(),
+            behind_nat: is_behind_nat(&self.servers),
             listening: self.listening,
             servers: self.servers,
             took: self.start.elapsed(),
-            timed_out,
+            end,
         }
     }
 }
@@ -514,7 +646,9 @@ fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<HashSet<ListenerI
     for addr in addrs {
         let listening = swarm.listen_on(addr.clone());
         listeners.insert(
-            listening.map_err(|error| Failure::new(format!("can't listen on {addr}: {error}")))?,
+            listening.map_err(|error| {
+                Failure::new(format!("can't listen on {addr}: {}", why(&error)))
+            })?,
         );
     }
     Ok(listeners)
@@ -550,12 +684,29 @@ fn is_free(
     Err(Failure::new(why))
 }
 
+fn is_only_observed(report: &AddressReport) -> bool {
+    let sources = &report.sources;
+    !(sources.listening || sources.confirmed || sources.added || sources.guessed)
+}
+
 /// Of no use to other machines, or only on this link.
 fn is_local(addr: &Multiaddr) -> bool {
     match address::ip(addr) {
-        Some(IpAddr::V4(ip)) => ip.is_loopback(),
+        Some(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
         Some(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local(),
         None => false,
+    }
+}
+
+/// What the error says; its own `Display` leaves out what is in it.
+fn why(error: &TransportError<io::Error>) -> String {
+    let text = match error {
+        TransportError::Other(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    match text.is_empty() {
+        true => format!("{error:?}"),
+        false => text,
     }
 }
 
@@ -572,8 +723,7 @@ fn dial_error(error: &DialError) -> String {
     match error {
         DialError::Transport(errors) => {
             let text = match errors.first() {
-                Some((_, TransportError::Other(error))) => error.to_string(),
-                Some((_, error)) => error.to_string(),
+                Some((_, error)) => why(error),
                 None => "there is no address to dial".to_owned(),
             };
             // The kind of the operating system's error is lost on the way up.
@@ -614,14 +764,18 @@ async fn resolve(addr: &Multiaddr) -> Result<Multiaddr, String> {
     Ok(parts.fold(Multiaddr::from(ip), Multiaddr::with))
 }
 
-/// Whether the machine itself has the address that servers see, so that there is no NAT; `None` if nobody told.
-pub(crate) fn is_behind_nat(servers: &[Server], listening: &[Multiaddr]) -> Option<bool> {
+/// Whether the machine itself has the IPs that servers see, so that there is no NAT; `None` if nobody told.
+fn is_behind_nat(servers: &[Server]) -> Option<bool> {
     let mut seen = servers
         .iter()
         .filter_map(|server| server.observed.as_ref())
         .filter_map(address::ip)
         .peekable();
     seen.peek()?;
-    let own: BTreeSet<IpAddr> = listening.iter().filter_map(address::ip).collect();
-    Some(seen.any(|ip| !own.contains(&ip)))
+    Some(seen.any(|ip| !is_own(ip)))
+}
+
+/// Whether this machine has the IP, listened on or not.
+fn is_own(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }

@@ -1,42 +1,54 @@
 //! What is printed at the end: the answer in words, a table, what the NAT looks like and what to do; or one JSON object.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Write as _,
+    io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use libp2p_autonat_v2::{
     address::{self, PortProtocol},
     client::{AddressReport, NatMapping, Summary, Vantage, Verdict},
 };
 use serde_json::{Value, json};
 
-use crate::{Server, State, is_behind_nat};
+use crate::{End, Server, State};
 
-/// A failure of this machine: nothing could be checked.
-pub(crate) struct Failure(String);
+/// Nothing could be checked.
+pub(crate) struct Failure {
+    why: String,
+    code: u8,
+}
 
 impl Failure {
+    /// Of this machine.
     pub(crate) fn new(why: String) -> Self {
-        Self(why)
+        Self { why, code: 5 }
+    }
+
+    /// On the command line.
+    pub(crate) fn mistake(why: String) -> Self {
+        Self { why, code: 2 }
     }
 
     pub(crate) fn print(&self, json: bool) {
-        if json {
-            println!(
+        let Self { why, code } = self;
+        // Nothing is left to do if nobody reads it.
+        let _ = match json {
+            true => writeln!(
+                io::stdout(),
                 "{}",
-                json!({ "result": "error", "exit_code": 5, "error": self.0 })
-            );
-        } else {
-            eprintln!("error: {}", self.0);
-        }
+                json!({ "result": "error", "exit_code": code, "error": why })
+            ),
+            false => writeln!(io::stderr(), "error: {why}"),
+        };
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(5)
+        ExitCode::from(self.code)
     }
 }
 
@@ -72,13 +84,17 @@ impl Answer {
 /// All that was found out.
 pub(crate) struct Report {
     pub(crate) addresses: Vec<AddressReport>,
-    pub(crate) refused: BTreeMap<Multiaddr, BTreeSet<PeerId>>,
+    /// Those that every server refused to dial.
+    pub(crate) undialed: BTreeSet<Multiaddr>,
+    /// Those of sockets that this program does not listen on.
+    pub(crate) stray: BTreeSet<Multiaddr>,
     pub(crate) summary: Summary,
     pub(crate) mapping: NatMapping,
+    pub(crate) behind_nat: Option<bool>,
     pub(crate) listening: Vec<Multiaddr>,
     pub(crate) servers: Vec<Server>,
     pub(crate) took: Duration,
-    pub(crate) timed_out: bool,
+    pub(crate) end: End,
 }
 
 impl Report {
@@ -87,11 +103,12 @@ impl Report {
     }
 
     pub(crate) fn print(&self, json: bool) {
-        if json {
-            println!("{}", self.to_json());
-        } else {
-            print!("{}", self.to_text());
-        }
+        let text = match json {
+            true => format!("{}\n", self.to_json()),
+            false => self.to_text(),
+        };
+        // The exit code says it, too.
+        let _ = io::stdout().write_all(text.as_bytes());
     }
 
     fn answer(&self) -> Answer {
@@ -162,12 +179,18 @@ impl Report {
                 };
                 format!("NO. Strangers cannot reach this machine on {on}.")
             }
+            Answer::NoServer if self.end == End::Interrupted => {
+                "NO ANSWER. It was interrupted before a server could be asked.".to_owned()
+            }
             Answer::NoServer => "NO ANSWER. None of the servers could be asked.".to_owned(),
+            Answer::Undecided if self.end == End::Interrupted => {
+                "UNDECIDED. It was interrupted before the servers had said enough.".to_owned()
+            }
             Answer::Undecided if all == 0 => {
                 "UNDECIDED. No server sees an address of this machine that could be tested."
                     .to_owned()
             }
-            Answer::Undecided if self.timed_out => {
+            Answer::Undecided if self.end == End::TimedOut => {
                 "UNDECIDED. The time was over before the servers had said enough.".to_owned()
             }
             Answer::Undecided => {
@@ -212,7 +235,7 @@ impl Report {
 
     fn nat(&self) -> &'static str {
         let filtered = self.count(Verdict::Filtered) > 0;
-        match (is_behind_nat(&self.servers, &self.listening), self.mapping) {
+        match (self.behind_nat, self.mapping) {
             (Some(false), _) if filtered => {
                 "none, but a firewall lets in only hosts that were contacted first."
             }
@@ -237,7 +260,7 @@ impl Report {
     /// What to do, the most useful first.
     fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
-        let nat = is_behind_nat(&self.servers, &self.listening) != Some(false);
+        let nat = self.behind_nat != Some(false);
         match self.answer() {
             Answer::Reachable => {
                 self.advise_reachable(&mut advice);
@@ -276,29 +299,23 @@ impl Report {
                             .to_owned(),
                     );
                 }
-                let mut refused = self
-                    .addresses
-                    .iter()
-                    .filter(|report| self.nobody_dials(report));
-                if refused
-                    .clone()
-                    .any(|report| !address::is_public(&report.address))
-                {
+                if self.undialed.iter().any(|addr| !address::is_public(addr)) {
                     advice.push(
                         "Servers turned private addresses down. Most never dial them; a server of your own does with \
                          --allow-private."
                             .to_owned(),
                     );
-                } else if refused.next().is_some() {
+                } else if !self.undialed.is_empty() {
                     advice.push(
                         "No server dials some of the addresses: ask one that speaks that transport and IP version."
                             .to_owned(),
                     );
                 }
-                advice.push(
-                    "Ask more servers, on other networks, or give them more time with --timeout."
+                advice.push(match self.end {
+                    End::Interrupted => "Let it run to its end.".to_owned(),
+                    _ => "Ask more servers, on other networks, or give them more time with --timeout."
                         .to_owned(),
-                );
+                });
             }
             Answer::NoServer => {
                 advice.push(
@@ -306,8 +323,8 @@ impl Report {
                 );
                 for (i, server) in self.servers.iter().enumerate() {
                     let why = match &server.state {
-                        State::Failed(why) => why,
-                        State::Useless(why) => *why,
+                        State::Failed(why) | State::Useless(why) => why,
+                        State::Dialing => "there was no time to connect to it",
                         _ => "it did not say what it speaks",
                     };
                     let why = why.trim_end_matches('.');
@@ -328,28 +345,36 @@ impl Report {
                     .to_owned(),
             );
         }
+        let mut undecided = Vec::new();
         for report in &self.addresses {
+            let addr = &report.address;
             match report.verdict {
+                _ if self.stray.contains(addr) => {}
                 Verdict::Unreachable | Verdict::Filtered => advice.push(format!(
-                    "{}: open or forward {}, if you want it reachable too.",
-                    report.address,
-                    port(&report.address)
+                    "{addr}: open or forward {}, if you want it reachable too.",
+                    port(addr)
                 )),
-                Verdict::Unknown if self.nobody_dials(report) => advice.push(format!(
-                    "{}: no server dials it. Ask one that speaks that transport and IP version.",
-                    report.address
-                )),
-                Verdict::Unknown => advice.push(format!(
-                    "{}: not decided. Give it more time with --timeout, or ask another server.",
-                    report.address
-                )),
+                Verdict::Unknown if !self.undialed.contains(addr) => {
+                    undecided.push(addr.to_string());
+                }
                 _ => {}
             }
         }
-    }
-
-    fn nobody_dials(&self, report: &AddressReport) -> bool {
-        report.verdict == Verdict::Unknown && self.refused.contains_key(&report.address)
+        if !self.undialed.is_empty() {
+            let addrs: Vec<_> = self.undialed.iter().map(Multiaddr::to_string).collect();
+            advice.push(format!(
+                "{}: no server dials {}. Ask one on another machine that speaks that transport and IP version.",
+                addrs.join(", "),
+                it(addrs.len())
+            ));
+        }
+        if !undecided.is_empty() {
+            let more = match self.end {
+                End::Interrupted => "when it was interrupted. Let it run to its end",
+                _ => "yet. Give it more time with --timeout, or ask another server",
+            };
+            advice.push(format!("{}: not decided {more}.", undecided.join(", ")));
+        }
     }
 
     fn forward(&self) -> String {
@@ -403,13 +428,14 @@ impl Report {
             "exit_code": answer.code(),
             "summary": self.summary.as_str(),
             "explanation": self.headline(),
-            "timed_out": self.timed_out,
+            "timed_out": self.end == End::TimedOut,
+            "interrupted": self.end == End::Interrupted,
             "seconds": self.took.as_secs_f64(),
             "addresses": addresses,
             "servers": servers,
             "listening": self.listening,
             "nat": {
-                "present": is_behind_nat(&self.servers, &self.listening),
+                "present": self.behind_nat,
                 "mapping": self.mapping.as_str(),
                 "explanation": self.nat(),
             },
@@ -455,7 +481,7 @@ fn server_to_json(server: &Server) -> Value {
         State::Dialing => ("dialing", None),
         State::Connected => ("connected", None),
         State::Serves => ("serves", None),
-        State::Useless(why) => ("useless", Some(*why)),
+        State::Useless(why) => ("useless", Some(why.as_str())),
         State::Failed(why) => ("failed", Some(why.as_str())),
     };
     json!({
@@ -476,6 +502,13 @@ pub(crate) fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Filtered => "filtered",
         Verdict::Unreachable => "NOT reachable",
         _ => "not known",
+    }
+}
+
+fn it(count: usize) -> &'static str {
+    match count {
+        1 => "it",
+        _ => "them",
     }
 }
 

@@ -8,30 +8,34 @@ use std::{
 
 use libp2p::identity::Keypair;
 
-/// Reads the key in `path`, or makes one and writes it there.
+/// Reads the key in `path`; `None` if there is no such file.
 ///
 /// # Errors
-/// If the file can't be read or written, holds no key, or may be read by others.
-pub(crate) fn load_or_create(path: &Path) -> Result<(Keypair, bool), String> {
+/// If the file can't be read, holds no key, or may be read by others.
+pub(crate) fn load(path: &Path) -> Result<Option<Keypair>, String> {
     let shown = path.display();
     match fs::read(path) {
         Ok(bytes) => {
             check_permissions(path)?;
-            let key = Keypair::from_protobuf_encoding(&bytes)
-                .map_err(|error| format!("{shown} does not hold a libp2p key: {error}"))?;
-            Ok((key, false))
+            let key = Keypair::from_protobuf_encoding(&bytes);
+            key.map(Some)
+                .map_err(|error| format!("{shown} does not hold a libp2p key: {error}"))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = Keypair::generate_ed25519();
-            let bytes = key
-                .to_protobuf_encoding()
-                .map_err(|error| format!("can't encode the new key: {error}"))?;
-            write(path, &bytes)
-                .map_err(|error| format!("can't write the key to {shown}: {error}"))?;
-            Ok((key, true))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("can't read the key in {shown}: {error}")),
     }
+}
+
+/// Writes the key to `path`, where there is no file yet.
+///
+/// # Errors
+/// If it can't.
+pub(crate) fn save(path: &Path, key: &Keypair) -> Result<(), String> {
+    let bytes = key
+        .to_protobuf_encoding()
+        .map_err(|error| format!("can't encode the new key: {error}"))?;
+    write(path, &bytes)
+        .map_err(|error| format!("can't write the key to {}: {error}", path.display()))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

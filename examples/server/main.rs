@@ -9,7 +9,8 @@ mod identity;
 
 use std::{
     error::Error,
-    io,
+    fmt, io,
+    io::Write as _,
     net::{IpAddr, TcpListener, UdpSocket},
     process::ExitCode,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use args::Args;
 use clap::Parser;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, connection_limits,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, connection_limits,
     core::transport::ListenerId,
     identify,
     identity::Keypair,
@@ -56,7 +57,7 @@ async fn main() -> ExitCode {
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -71,16 +72,13 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             "--metrics needs the feature: cargo run --features metrics --example server".into(),
         );
     }
-    let (key, is_new) = identity::load_or_create(&args.key)?;
-    if is_new {
-        println!("made a new key: {}", args.key.display());
-    }
-    let mut swarm = swarm(args, key)?;
+    let known = identity::load(&args.key)?;
+    let key = known.clone().unwrap_or_else(Keypair::generate_ed25519);
+    let mut swarm = swarm(args, key.clone())?;
     let listeners = listen(&mut swarm, args)?;
     for addr in &args.external {
         swarm.add_external_address(addr.clone());
     }
-    println!("peer {}", swarm.local_peer_id());
     let mut served = Served::default();
 
     #[cfg(feature = "metrics")]
@@ -90,16 +88,28 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         (registry, metrics)
     };
     #[cfg(feature = "metrics")]
+    let mut metrics_at = None;
+    #[cfg(feature = "metrics")]
     let mut scrapes = match args.metrics {
         None => None,
         Some(addr) => {
             let (addr, scrapes) = http::serve(addr)
                 .await
                 .map_err(|error| format!("can't serve metrics on {addr}: {error}"))?;
-            println!("metrics on http://{addr}/metrics");
+            metrics_at = Some(addr);
             Some(scrapes)
         }
     };
+    // Last of what may fail: a mistake on the command line leaves no file behind.
+    if known.is_none() {
+        identity::save(&args.key, &key)?;
+        say(format_args!("made a new key: {}", args.key.display()));
+    }
+    say(format_args!("peer {}", swarm.local_peer_id()));
+    #[cfg(feature = "metrics")]
+    if let Some(addr) = metrics_at {
+        say(format_args!("metrics on http://{addr}/metrics"));
+    }
 
     let mut stopping: Option<Instant> = None;
     loop {
@@ -140,7 +150,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 if stopping.replace(Instant::now()).is_some() {
                     break;
                 }
-                println!("{name}: stopping, {} requests are under way", load.requests);
+                say(format_args!("{name}: stopping, {} requests are under way", load.requests));
                 for listener in &listeners {
                     swarm.remove_listener(*listener);
                 }
@@ -150,6 +160,27 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     served.print();
     Ok(())
+}
+
+/// Prints a line. Whoever listens no more, as `head` does, is no reason to stop serving.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What the error says; its own `Display` leaves out what is in it.
+fn why(error: &TransportError<io::Error>) -> String {
+    let text = match error {
+        TransportError::Other(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    match text.is_empty() {
+        true => format!("{error:?}"),
+        false => text,
+    }
 }
 
 /// What was done so far.
@@ -163,22 +194,20 @@ struct Served {
 
 impl Served {
     fn print(&self) {
-        println!(
+        say(format_args!(
             "stopped: {} requests served, {} of them reached their client; {} rejected; {} broke the protocol",
             self.requests, self.reached, self.rejected, self.misbehaved
-        );
+        ));
     }
 }
 
 fn on_event(event: SwarmEvent<BehaviourEvent>, me: PeerId, quiet: bool, served: &mut Served) {
     let said = match event {
         SwarmEvent::NewListenAddr { address, .. } => {
-            println!("listening on {address}/p2p/{me}");
-            return;
+            return say(format_args!("listening on {address}/p2p/{me}"));
         }
         SwarmEvent::ListenerError { error, .. } => {
-            eprintln!("a listener failed: {error}");
-            return;
+            return complain(format_args!("a listener failed: {error}"));
         }
         SwarmEvent::Behaviour(BehaviourEvent::Autonat(Event::Served(request))) => {
             served.requests += 1;
@@ -216,7 +245,7 @@ fn on_event(event: SwarmEvent<BehaviourEvent>, me: PeerId, quiet: bool, served: 
         _ => return,
     };
     if !quiet {
-        println!("{said}");
+        say(format_args!("{said}"));
     }
 }
 
@@ -268,7 +297,7 @@ fn dialer(ips: &[IpAddr]) -> Result<Swarm<DialBack>, Box<dyn Error>> {
             .with(Protocol::QuicV1);
         swarm
             .listen_on(addr)
-            .map_err(|error| format!("can't dial from {ip}: {error}"))?;
+            .map_err(|error| format!("can't dial from {ip}: {}", why(&error)))?;
     }
     Ok(swarm)
 }
@@ -284,7 +313,7 @@ fn listen(swarm: &mut Swarm<Behaviour>, args: &Args) -> Result<Vec<ListenerId>, 
     for (addr, must) in addrs {
         match swarm.listen_on(addr.clone()) {
             Ok(id) => listeners.push(id),
-            Err(error) if must => return Err(format!("can't listen on {addr}: {error}")),
+            Err(error) if must => return Err(format!("can't listen on {addr}: {}", why(&error))),
             // Not every machine has IPv6.
             Err(_) => {}
         }

@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use libp2p::{PeerId, identify, swarm::NetworkBehaviour};
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::process::Process;
 use crate::{
     full_node::{EVERY_PORT, Firewall, host},
-    process::{Run, Scratch, run, server},
+    process::{Run, Scratch, run, run_unread, server},
 };
 
 const LOCAL: [&str; 5] = ["--allow-private", "--bind", "127.0.0.1", "--port", "0"];
@@ -31,7 +33,8 @@ async fn each_mistake_on_the_command_line_is_explained() {
     let peer = PeerId::random().to_string();
     let server = "/ip4/203.0.113.7/tcp/4001";
     let relayed = format!("/ip4/8.8.8.8/tcp/1/p2p/{peer}/p2p-circuit");
-    let mistakes: [(&[&str], &str); 23] = [
+    let at_8 = |rest: &str| format!("/ip4/8.8.8.8/{rest}");
+    let mistakes: [(&[&str], &str); 45] = [
         (&[], "<SERVER>..."),
         (&["8.8.8.8:4001"], "Did you mean /ip4/8.8.8.8/tcp/4001"),
         (
@@ -48,7 +51,59 @@ async fn each_mistake_on_the_command_line_is_explained() {
         (&["nonsense"], "One looks like"),
         (&[&peer], "a peer ID"),
         (&[&format!("/p2p/{peer}")], "a peer ID alone"),
+        (&[""], "it is empty"),
+        (&["example.org"], "Did you mean /dns4/example.org/tcp/4001"),
+        (
+            &["example.org/tcp/1"],
+            "Did you mean /dns4/example.org/tcp/1?",
+        ),
+        (&["8.8.8.8/tcp/1"], "Did you mean /ip4/8.8.8.8/tcp/1?"),
         (&["/ip4/8.8.8.8"], "it lacks the port"),
+        (
+            &[&at_8(&format!("p2p/{peer}"))],
+            &at_8(&format!("tcp/4001/p2p/{peer}?")),
+        ),
+        (
+            &[&at_8(&format!("udp/1/p2p/{peer}"))],
+            &at_8(&format!("udp/1/quic-v1/p2p/{peer}?")),
+        ),
+        (
+            &["/dns4/example.org/udp/1"],
+            "/dns4/example.org/udp/1/quic-v1?",
+        ),
+        (&["/unix/a"], "neither a TCP nor a QUIC address"),
+        (&[&at_8("tcp/99999")], "\"99999\" is not a port"),
+        (&[&at_8("tcp")], "/tcp lacks what belongs behind it"),
+        (&[&at_8("tcp/1/")], "a slash too many"),
+        (&["//ip4/8.8.8.8/tcp/1"], "two slashes"),
+        (&[&at_8("tpc/1")], "/tpc is not a part"),
+        (&["/ip4/300.1.1.1/tcp/1"], "\"300.1.1.1\" is not an IPv4"),
+        (&["/ip6/8.8.8.8/tcp/1"], "\"8.8.8.8\" is not an IPv6"),
+        (&[&at_8("tcp/1/p2p/12D3")], "\"12D3\" is not a peer ID"),
+        (&["/dns4//tcp/1"], "the name in it is empty"),
+        (&[&at_8("udp/1/webrtc-direct")], "WebRTC is not"),
+        (&[&at_8("tcp/1/tls/ws")], "secure WebSocket is not"),
+        (
+            &[
+                "/ip4/8.8.8.8/tcp/1",
+                "--external",
+                &at_8(&format!("tcp/1/p2p/{peer}")),
+            ],
+            "names a peer",
+        ),
+        (
+            &[
+                "--allow-private",
+                "/ip4/8.8.8.8/tcp/1",
+                "--external",
+                &at_8(&format!("tcp/1/p2p/{peer}")),
+            ],
+            "names a peer",
+        ),
+        (
+            &["--external", "/ip4/10.0.0.1/tcp/1", "/ip4/8.8.8.8/tcp/1"],
+            "--external /ip4/10.0.0.1/tcp/1 is not a public address",
+        ),
         (
             &["/ip4/8.8.8.8/udp/1"],
             "Did you mean /ip4/8.8.8.8/udp/1/quic-v1",
@@ -75,19 +130,6 @@ async fn each_mistake_on_the_command_line_is_explained() {
         );
         assert_eq!(run.stdout, "", "{args:?}");
     }
-}
-
-#[tokio::test]
-async fn a_private_address_to_test_needs_permission() {
-    let args = [
-        "--allow-private",
-        "/ip4/127.0.0.1/tcp/1",
-        "--external",
-        "/ip4/10.0.0.1/tcp/1",
-    ];
-    let run = run("check", &[&args[1..], &["/ip4/8.8.8.8/tcp/1"]].concat()).await;
-    assert_eq!(run.code, 2, "{run:?}");
-    assert!(run.stderr.contains("--allow-private"), "{run:?}");
 }
 
 #[tokio::test]
@@ -167,6 +209,124 @@ async fn the_json_says_all_that_the_table_says() {
         advice.contains(&closed),
         "says what to do about the closed one: {advice}"
     );
+}
+
+#[tokio::test]
+async fn it_does_not_wait_for_ports_that_are_never_tested() {
+    let scratch = Scratch::new("check-passing");
+    let (_server, tcp, quic) = server(&scratch, &[]).await;
+    for (port, addr) in [("--quic", &tcp), ("--tcp", &quic)] {
+        let args = ["--allow-private", "--bind", "127.0.0.1", port, "0", addr];
+        let run = run("check", &[&args[..], &["--json"]].concat()).await;
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(json(&run)["timed_out"], false, "{run:?}");
+        assert!(!run.stderr.contains("waiting"), "{run:?}");
+        let addresses = json(&run)["addresses"].as_array().map(Vec::len);
+        assert_eq!(addresses, Some(1), "{run:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_named_twice_counts_once() {
+    let scratch = Scratch::new("check-twice");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let (nameless, _) = tcp.split_once("/p2p/").expect("it names its peer");
+    let named = nameless.replace("/ip4/127.0.0.1", "/dns4/localhost");
+    let run = check(&["--json", nameless, &tcp, &named]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let json = json(&run);
+    let servers = json["servers"].as_array().expect("a list");
+    let in_state = |state| {
+        servers
+            .iter()
+            .filter(move |server| server["state"] == state)
+    };
+    assert_eq!(in_state("serves").count(), 1, "{json}");
+    assert_eq!(in_state("useless").count(), 2, "{json}");
+    for server in in_state("useless") {
+        let why = server["error"].to_string();
+        assert!(why.contains("as server"), "says which one it is: {json}");
+    }
+    assert!(
+        !json["advice"].to_string().contains("open or forward"),
+        "{json}"
+    );
+}
+
+/// Only there all of 127.0.0.0/8 is this machine's.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_ip_of_this_machine_that_is_not_listened_on_is_no_nat() {
+    let scratch = Scratch::new("check-bind");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let args = ["--allow-private", "--bind", "127.0.0.5", "--tcp", "0", &tcp];
+    let run = run("check", &[&args[..], &["--json"]].concat()).await;
+    let json = json(&run);
+    assert_eq!(json["nat"]["present"], false, "{run:?}");
+    let advice = json["advice"].to_string();
+    assert!(
+        !advice.contains("forward"),
+        "nothing is in the way: {run:?}"
+    );
+}
+
+#[tokio::test]
+async fn addresses_that_no_server_can_dial_are_passed_over_or_told_in_one_item() {
+    let scratch = Scratch::new("check-all");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let run = run("check", &["--allow-private", "--port", "0", "--json", &tcp]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let json = json(&run);
+    for address in json["addresses"].as_array().expect("a list") {
+        let address = address["address"].as_str().expect("text");
+        let is_local = address.starts_with("/ip6/::1/") || address.starts_with("/ip6/fe80:");
+        assert!(!is_local, "the server is on IPv4: {json}");
+    }
+    let advice = json["advice"].as_array().expect("a list").iter();
+    let undialed = advice.filter(|item| item.to_string().contains("no server dials"));
+    assert!(undialed.count() <= 1, "{json}");
+}
+
+#[tokio::test]
+async fn one_refusal_does_not_speak_for_all_servers() {
+    let refuses = Scratch::new("check-refuses");
+    let (_one, one, _) = server(&refuses, &["--refuse-network", "127.0.0.0/8"]).await;
+    let is_busy = Scratch::new("check-busy");
+    let (_other, other, _) = server(&is_busy, &["--requests", "0"]).await;
+    let alone = check(&[&one]).await;
+    let advice = "Servers turned private addresses down";
+    assert!(alone.stdout.contains(advice), "{alone:?}");
+
+    let both = check(&["--timeout", "4", &one, &other]).await;
+    assert_eq!(both.code, 3, "{both:?}");
+    assert!(both.stderr.contains("can't or won't dial"), "{both:?}");
+    assert!(!both.stdout.contains(advice), "{both:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interruption_is_told_from_the_end_of_the_time() {
+    let scratch = Scratch::new("check-interrupted");
+    let (_server, tcp, _) = server(&scratch, &["--requests", "0"]).await;
+    for (more, words) in [
+        ("--bind=127.0.0.1", "UNDECIDED. It was interrupted"),
+        ("--json", "\"interrupted\":true"),
+    ] {
+        let mut check = Process::start("check", &[&LOCAL, &[more, &tcp][..]].concat(), &[]);
+        check.line("is busy and turned the request down").await;
+        check.signal("INT").await;
+        let rest = check.line(words).await;
+        assert!(!rest.contains("\"timed_out\":true"), "{rest}");
+        assert_eq!(check.ended().await.code(), Some(3));
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_to_read_what_it_says() {
+    let scratch = Scratch::new("check-unread");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let code = run_unread("check", &[&LOCAL, &[&tcp[..]][..]].concat()).await;
+    assert_eq!(code, Some(0), "the exit code says it, too");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use libp2p_autonat_v2::{
     server::{self, DialBack},
 };
 
-use crate::process::{PATIENCE, Process};
+use crate::process::{PATIENCE, Process, run};
 
 /// Stands for all ports in a [`Firewall`].
 pub(crate) const EVERY_PORT: u16 = 0;
@@ -170,4 +170,29 @@ async fn the_public_node_serves_the_dht_the_private_one_reserves_and_they_change
     private.line("the slot on the relay is gone").await;
     public.line("private: the DHT is in client mode").await;
     public.line("relay: ReservationReqAccepted").await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_fails_is_told() {
+    let closed = Firewall::default();
+    closed.lock().expect("not poisoned").insert(EVERY_PORT);
+    let (one, other) = (host(&closed).await, host(&closed).await);
+    let nameless = [one, other].map(|mut addr| {
+        addr.pop();
+        addr.to_string()
+    });
+    let mut node = node(free_port(), &[&nameless[0], &nameless[1]]);
+    node.line("private: the DHT is in client mode").await;
+    let told = node.line("can't reserve on ").await;
+    assert!(nameless.iter().any(|addr| told.contains(addr)), "{told}");
+    assert!(told.contains("PeerId"), "says what is missing: {told}");
+}
+
+#[tokio::test]
+async fn a_bad_argument_is_named() {
+    for arg in ["--help", "/ip4/8.8.8.8/tcp"] {
+        let run = run("full_node", &[arg]).await;
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.stderr.contains(arg), "{run:?}");
+    }
 }

@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
     sync::mpsc,
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -39,6 +40,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
 pub(crate) struct Process {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
+    forwarders: [JoinHandle<()>; 2],
     /// All that was printed, for the message of a failing test.
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -59,9 +61,16 @@ impl Process {
         let log = Arc::default();
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = child.stderr.take().expect("it is piped");
-        forward(stdout, sender.clone(), &log);
-        forward(stderr, sender, &log);
-        Self { child, lines, log }
+        let forwarders = [
+            forward(stdout, sender.clone(), &log),
+            forward(stderr, sender, &log),
+        ];
+        Self {
+            child,
+            lines,
+            forwarders,
+            log,
+        }
     }
 
     /// The rest of the first line that contains `marker`, from there on.
@@ -77,6 +86,13 @@ impl Process {
                 Ok(None) => panic!("it ended without printing {marker:?}:\n{}", self.log()),
                 Err(_) => panic!("it did not print {marker:?} in time:\n{}", self.log()),
             }
+        }
+    }
+
+    /// Reads no more of what it prints.
+    pub(crate) fn unread(&mut self) {
+        for forwarder in &self.forwarders {
+            forwarder.abort();
         }
     }
 
@@ -107,7 +123,7 @@ fn forward(
     pipe: impl AsyncRead + Unpin + Send + 'static,
     sender: mpsc::UnboundedSender<String>,
     log: &Arc<Mutex<Vec<String>>>,
-) {
+) -> JoinHandle<()> {
     let log = Arc::clone(log);
     tokio::spawn(async move {
         let mut lines = BufReader::new(pipe).lines();
@@ -115,7 +131,7 @@ fn forward(
             log.lock().expect("not poisoned").push(line.clone());
             let _ = sender.send(line);
         }
-    });
+    })
 }
 
 /// What a tool printed and how it ended.
@@ -143,6 +159,23 @@ pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
         stdout: String::from_utf8(output.stdout).expect("it prints text"),
         stderr: String::from_utf8(output.stderr).expect("it prints text"),
     }
+}
+
+/// Runs an example whose output nobody reads, to its end.
+pub(crate) async fn run_unread(name: &str, args: &[&str]) -> Option<i32> {
+    let mut child = Command::new(example(name))
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the example starts");
+    drop((child.stdout.take(), child.stderr.take()));
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+    let status = ended.unwrap_or_else(|_| panic!("{name} {args:?} did not end in time"));
+    status.expect("it can be waited for").code()
 }
 
 /// A directory that is removed when it is dropped.

@@ -1,6 +1,16 @@
 //! The server's key, its end, its limits and its metrics.
 
+use std::{path::Path, time::Duration};
+
+use args::Args;
+use clap::Parser;
+use libp2p_autonat_v2::server::Config;
+
 use crate::process::{Process, Scratch, run, server};
+
+#[path = "../../examples/server/args.rs"]
+#[expect(dead_code, reason = "the tests read its configuration only")]
+mod args;
 
 fn peer(addr: &str) -> String {
     let (_, peer) = addr.split_once("/p2p/").expect("it names its peer");
@@ -72,6 +82,136 @@ async fn a_file_that_is_no_key_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_it_cannot_listen_on_is_told_and_leaves_no_key_behind() {
+    let scratch = Scratch::new("server-listen");
+    let key = scratch.file("key");
+    let here = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+    for args in [
+        &["--listen", "/ip4/203.0.113.1/tcp/0"][..],
+        &[&here[..], &["--dial-from", "203.0.113.1"]].concat(),
+        #[cfg(feature = "metrics")]
+        &[&here[..], &["--metrics", "203.0.113.1:0"]].concat(),
+    ] {
+        let run = run("server", &[&["--key", &key], args].concat()).await;
+        assert_eq!(run.code, 1, "{args:?}: {run:?}");
+        let (what, why) = run.stderr.rsplit_once(": ").expect("it says why");
+        assert!(what.contains("203.0.113.1"), "{args:?}: {run:?}");
+        assert!(why.contains("os error"), "{args:?}: {run:?}");
+        assert!(!Path::new(&key).exists(), "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn it_serves_on_when_nobody_reads_what_it_prints() {
+    let scratch = Scratch::new("server-unread");
+    let (mut server, tcp, _) = server(&scratch, &[]).await;
+    server.unread();
+    let args = ["--allow-private", "--bind", "127.0.0.1", "--tcp", "0", &tcp];
+    for _ in 0..2 {
+        let client = run("check", &args).await;
+        assert_eq!(client.code, 0, "{client:?}");
+    }
+    server.signal("TERM").await;
+    assert!(server.ended().await.success());
+}
+
+/// Each option against the setter that it stands for. The configuration tells its values to `Debug` only.
+#[test]
+fn each_option_sets_what_it_says() {
+    let ms = Duration::from_millis;
+    let networks = [
+        ([192, 0, 2, 0].into(), 24),
+        ("2001:db8::".parse().expect("an IP"), 32),
+    ];
+    let config = Config::default;
+    let options: [(&[&str], Config); 24] = [
+        (&[], config()),
+        (&["--allow-private"], config().with_private_addresses(true)),
+        (&["--allow-names"], config().with_names(true)),
+        (
+            &[
+                "--refuse-network=192.0.2.0/24",
+                "--refuse-network=2001:db8::/32",
+            ],
+            config().with_refused_networks(networks),
+        ),
+        (&["--max-addresses=7"], config().with_max_addresses(7)),
+        (&["--requests=7"], config().with_max_requests_per_minute(7)),
+        (
+            &["--requests-per-peer=7"],
+            config().with_max_requests_per_minute_per_peer(7),
+        ),
+        (
+            &["--requests-per-neighbourhood=7"],
+            config().with_max_requests_per_minute_per_neighbourhood(7),
+        ),
+        (&["--v4-prefix=17"], config().with_neighbourhood(17, 56)),
+        (&["--v6-prefix=47"], config().with_neighbourhood(24, 47)),
+        (
+            &["--dial-data=7"],
+            config().with_max_dial_data_requests_per_minute(7),
+        ),
+        (
+            &["--dial-data-per-neighbourhood=5"],
+            config().with_max_dial_data_requests_per_minute_per_neighbourhood(5),
+        ),
+        (
+            &["--dials-per-target=7"],
+            config().with_max_dials_per_minute_per_target(7),
+        ),
+        (
+            &["--concurrent-requests=7"],
+            config().with_max_concurrent_requests(7),
+        ),
+        (
+            &["--concurrent-requests-per-peer=7"],
+            config().with_max_concurrent_requests_per_peer(7),
+        ),
+        (
+            &["--concurrent-dials=7"],
+            config().with_max_concurrent_dials(7),
+        ),
+        (
+            &["--streams-per-connection=7"],
+            config().with_max_streams_per_connection(7),
+        ),
+        (&["--message-len=7777"], config().with_max_message_len(7777)),
+        (
+            &["--request-timeout=7777"],
+            config().with_request_timeout(ms(7777)),
+        ),
+        (
+            &["--read-timeout=1777"],
+            config().with_read_timeout(ms(1777)),
+        ),
+        (
+            &["--dial-data-timeout=1777"],
+            config().with_dial_data_timeout(ms(1777)),
+        ),
+        (
+            &["--dial-data-delay=1777"],
+            config().with_max_delay_after_dial_data(ms(1777)),
+        ),
+        (
+            &["--dial-timeout=1777"],
+            config().with_dial_timeout(ms(1777)),
+        ),
+        (
+            &["--dial-back-timeout=1777"],
+            config().with_dial_back_timeout(ms(1777)),
+        ),
+    ];
+    let default = format!("{:?}", config());
+    for (given, wanted) in options {
+        let args = Args::parse_from([&["server"], given].concat());
+        let wanted = format!("{wanted:?}");
+        assert_eq!(format!("{:?}", args.config()), wanted, "{given:?}");
+        assert_eq!(wanted == default, given.is_empty(), "{given:?}");
+    }
+}
+
+#[tokio::test]
 async fn mistakes_on_the_servers_command_line_are_explained() {
     let scratch = Scratch::new("server-mistakes");
     let key = scratch.file("key");
@@ -122,7 +262,6 @@ async fn without_the_feature_it_says_how_to_get_metrics() {
 #[cfg(feature = "metrics")]
 #[tokio::test]
 async fn the_metrics_count_what_was_served() {
-    use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
