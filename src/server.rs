@@ -72,7 +72,7 @@ use dial_back::{DialBackEvent, Fact};
 use handler::{Command, Handler, Order, Report, Said, StreamId};
 use job::{Action, Decision, Job};
 use limits::Limiter;
-use own::OwnIps;
+use own::{Own, OwnIps};
 use policy::Client;
 use tally::Tally;
 
@@ -157,12 +157,12 @@ impl Dialer {
         }
     }
 
-    fn is_own_ip(&self, ip: IpAddr) -> bool {
+    fn own(&self, ip: IpAddr) -> Option<Own> {
         let node = match self {
-            Self::Node(_) => false,
-            Self::Apart { own_ips, .. } => own_ips.contains(ip),
+            Self::Node(_) => None,
+            Self::Apart { own_ips, .. } => own_ips.find(ip),
         };
-        node || self.dial_back().own_ips.contains(ip)
+        node.max(self.dial_back().own_ips.find(ip))
     }
 
     /// A dialer without evidence of its own, which is one without listeners in its first minutes, is
@@ -322,7 +322,7 @@ impl Behaviour {
             &asked.addrs,
             request.client,
             &self.config.rules,
-            |ip| self.dialer.is_own_ip(ip),
+            |ip| self.dialer.own(ip),
             |addr| self.dialer.can_dial(now, addr),
         );
         request.nonce = asked.nonce;
