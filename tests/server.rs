@@ -466,6 +466,41 @@ async fn the_connection_of_a_client_closes_and_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn a_dial_back_that_this_node_closes_says_nothing_about_the_client() {
+    for listen in [TCP, QUIC] {
+        let (mut server, mut client, connection) = pair(listen, Config::default()).await;
+        let addr = client.listen(listen).await;
+        let mut request = ask(&mut client, connection, &[addr], 7).await;
+        let (_, _, _stream) = client.accept().await;
+        let dial_back = server
+            .node
+            .event("the dial-back", |event| match event {
+                SwarmEvent::ConnectionEstablished {
+                    connection_id,
+                    endpoint,
+                    ..
+                } if endpoint.is_dialer() => Some(*connection_id),
+                _ => None,
+            })
+            .await;
+        // As an application does that blocks the peer, or needs the place.
+        server
+            .node
+            .with(move |swarm| swarm.close_connection(dial_back))
+            .await;
+        assert_eq!(
+            answer(&mut request).await,
+            not_dialed(ResponseStatus::InternalError)
+        );
+        assert_eq!(
+            server.served().await.dial_back,
+            Some(DialBackOutcome::NotDialed(NotDialed::Aborted))
+        );
+        server.is_idle().await;
+    }
+}
+
+#[tokio::test]
 async fn a_dial_back_connection_offers_the_protocol_and_serves_nobody() {
     let (_server, mut client, connection) = pair(TCP, Config::default()).await;
     let addr = client.listen(TCP).await;
