@@ -52,7 +52,8 @@ pub enum PassedOver {
     /// Its IP is in the /64 of one of this server's own IPv6 addresses, and the client was not seen to be there too: a
     /// host of the same LAN, which strangers may not reach.
     OwnNetwork,
-    /// The stack of protocols is not one of the known libp2p transports.
+    /// The protocols are not exactly those of a known libp2p transport: something is missing, such as a certificate hash,
+    /// or added where it has no meaning.
     UnknownTransport,
     /// The server has no evidence that it can dial this IP family and transport.
     CannotDial(Transport),
@@ -236,10 +237,7 @@ fn inspect<'a>(
             return Err(PassedOver::Path);
         }
     }
-    let transport = match address::transport(addr) {
-        None | Some(Transport::Other) => return Err(PassedOver::UnknownTransport),
-        Some(transport) => transport,
-    };
+    let transport = address::exact_transport(addr).ok_or(PassedOver::UnknownTransport)?;
     if !can_dial(addr) {
         return Err(PassedOver::CannotDial(transport));
     }

@@ -14,7 +14,10 @@ const RULES: Rules = Rules {
 };
 
 fn addr(text: &str) -> Multiaddr {
-    let text = text.replace("CLIENT", CLIENT).replace("OTHER", OTHER);
+    let text = text
+        .replace("CLIENT", CLIENT)
+        .replace("OTHER", OTHER)
+        .replace("HASH", "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w");
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
@@ -177,9 +180,78 @@ fn each_address_is_dialed_or_passed_over_for_its_own_reason() {
             Err(CannotDial(Transport::SecureWebSocket)),
         ),
         (
-            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport",
+            "/ip4/20.1.0.2/tcp/1/tls/sni/example.com/ws/p2p/CLIENT",
+            Err(CannotDial(Transport::SecureWebSocket)),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/wss",
+            Err(CannotDial(Transport::SecureWebSocket)),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/quic",
+            Err(CannotDial(Transport::QuicDraft29)),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport/certhash/HASH/certhash/HASH",
             Err(CannotDial(Transport::WebTransport)),
         ),
+        (
+            "/ip4/20.1.0.2/udp/1/webrtc-direct/certhash/HASH/p2p/CLIENT",
+            Err(CannotDial(Transport::WebRtcDirect)),
+        ),
+        // Something is missing.
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/udp/1/webrtc-direct", Err(UnknownTransport)),
+        // Something is added where it has no meaning, or has none.
+        ("/ip4/20.1.0.2/tcp/1/certhash/HASH", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/certhash/HASH/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/443/wss/certhash/HASH",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/sni/a.com/ws", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/ws/sni/a.com",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/a.com/sni/a.com/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/not a name/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/20.1.0.2/ws",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/tls/sni/-/ws", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/a..com/ws",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/ws/http-path/a", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/certhash/HASH",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/webrtc-direct/certhash/uAAA",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/p2p/CLIENT/p2p/CLIENT",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/p2p/CLIENT/ws", Err(UnknownTransport)),
+        ("/p2p/CLIENT/ip4/20.1.0.2/tcp/1", Err(NoIp)),
     ];
     for (text, expected) in cases {
         assert_eq!(judge(text, &RULES).map(|_| ()), *expected, "{text}");
