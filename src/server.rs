@@ -83,6 +83,9 @@ const MAX_EVENTS: usize = 128;
 /// Events of a dialer's swarm that are handled in one go, before other behaviours get their turn.
 const MAX_DIALER_EVENTS: usize = 64;
 
+/// Who pays less than one in so many bytes of dial data has not paid.
+const UNPAID: u64 = 8;
+
 /// Serves dial requests.
 ///
 /// ```
@@ -127,6 +130,8 @@ struct Request {
     nonce: u64,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
+    /// When it was told to pay dial data, if it was.
+    told_to_pay: Option<Instant>,
     span: tracing::Span,
 }
 
@@ -307,6 +312,7 @@ impl Behaviour {
                 },
                 nonce: 0,
                 dial: None,
+                told_to_pay: None,
                 span,
             },
         );
@@ -350,6 +356,7 @@ impl Behaviour {
                     }
                     Ok(()) => {
                         let data = (!chosen.own).then(|| policy::dial_data_bytes(&mut rand::rng()));
+                        request.told_to_pay = data.map(|_| now);
                         Decision::Test(chosen, data)
                     }
                 }
@@ -474,6 +481,11 @@ impl Behaviour {
                 .add(now, cause, 1, request.client.peer, key.0);
         }
         let served = request.job.into_event(now, end);
+        if let Some(told) = request.told_to_pay
+            && served.dial_data_received < served.dial_data_requested / UNPAID
+        {
+            self.limiter.did_not_pay(told);
+        }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
             self.dialer.dialed(now, addr, outcome);
         }

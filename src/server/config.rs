@@ -53,7 +53,7 @@ impl Default for Config {
                 requests_of_peer: 12,
                 requests_of_neighbourhood: 20,
                 dial_data: 12,
-                dial_data_of_neighbourhood: 6,
+                dial_data_of_neighbourhood: 3,
                 target: 12,
                 concurrent: 64,
                 concurrent_of_peer: 2,
