@@ -13,15 +13,15 @@ use libp2p_swarm::Stream;
 use super::{End, Misbehaviour};
 use crate::protocol::{
     DecodeError, DialDataRequest, DialRequest, DialResponse, Limits, MAX_MESSAGE_LEN, Message,
-    MessageCodec, ResponseStatus,
+    MessageCodec,
 };
 
 /// Dial data in smaller messages than this costs the server more than the client. The last message may
 /// be smaller. go-libp2p draws the same line.
 const MIN_DIAL_DATA_MESSAGE: usize = 100;
 
-/// How many bytes of a rejected request are read and dropped: more than any request has.
-const MAX_DRAIN: usize = 2 * MAX_MESSAGE_LEN;
+/// One byte in so many may be something other than dial data. Messages of the smallest size have one in twenty.
+const PADDING: u64 = 8;
 
 /// What happened on the stream.
 #[derive(Debug)]
@@ -34,8 +34,10 @@ pub(super) enum Progress {
     Over { end: End, dial_data: u64 },
 }
 
+/// A stream that was admitted. It has buffers of some 16 KiB.
 pub(super) struct Exchange {
     framed: Framed<Stream, MessageCodec>,
+    limits: Limits,
     step: Step,
     /// Dial data received so far, in bytes.
     paid: u64,
@@ -43,8 +45,6 @@ pub(super) struct Exchange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Nothing is read until the behaviour says so.
-    Untouched,
     ReadRequest,
     /// The behaviour's turn. The client has nothing to say, but may leave.
     Wait,
@@ -55,29 +55,20 @@ enum Step {
     },
     ReadData {
         due: u64,
+        /// What the codec had read before.
+        before: u64,
     },
     WriteAnswer,
-    WriteRejection,
-    /// Reads what the client sends on a stream that was rejected, so that the rejection reaches it: to
-    /// drop a stream with unread bytes is to reset it, and some peers then lose what they have
-    /// not read yet.
-    Drain {
-        left: usize,
-    },
 }
 
 impl Exchange {
+    /// Starts with reading the request.
     pub(super) fn new(stream: Stream, limits: Limits) -> Self {
         Self {
             framed: Framed::new(stream, MessageCodec::new(limits)),
-            step: Step::Untouched,
+            limits,
+            step: Step::ReadRequest,
             paid: 0,
-        }
-    }
-
-    pub(super) fn read_request(&mut self) {
-        if self.step == Step::Untouched {
-            self.step = Step::ReadRequest;
         }
     }
 
@@ -97,14 +88,6 @@ impl Exchange {
         }
     }
 
-    /// Answers `E_REQUEST_REJECTED` without reading the request.
-    pub(super) fn reject(&mut self) {
-        let response = DialResponse::without_dial(ResponseStatus::RequestRejected);
-        if self.step == Step::Untouched && self.queue(Message::DialResponse(response)) {
-            self.step = Step::WriteRejection;
-        }
-    }
-
     /// Both messages of a server are far smaller than the write buffer, which holds no more than one of
     /// them at a time, so that there is always room.
     fn queue(&mut self, message: Message) -> bool {
@@ -114,7 +97,6 @@ impl Exchange {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         loop {
             match self.step {
-                Step::Untouched => return Poll::Pending,
                 Step::ReadRequest => match ready!(self.framed.poll_next_unpin(cx)) {
                     Some(Ok(Message::DialRequest(request))) => {
                         self.step = Step::Wait;
@@ -135,9 +117,10 @@ impl Exchange {
                     if ready!(self.framed.poll_flush_unpin(cx)).is_err() {
                         return self.over(End::ClientLeft);
                     }
-                    self.step = Step::ReadData { due };
+                    let before = self.framed.codec().bytes_read();
+                    self.step = Step::ReadData { due, before };
                 }
-                Step::ReadData { due } => match ready!(self.framed.poll_next_unpin(cx)) {
+                Step::ReadData { due, before } => match ready!(self.framed.poll_next_unpin(cx)) {
                     Some(Ok(Message::DialDataResponse { len })) => {
                         self.paid = self.paid.saturating_add(len as u64);
                         if self.paid >= due {
@@ -146,6 +129,11 @@ impl Exchange {
                         }
                         if len < MIN_DIAL_DATA_MESSAGE {
                             return self.over(misbehaved(Misbehaviour::SmallDialData));
+                        }
+                        let read = self.framed.codec().bytes_read() - before;
+                        let most = self.paid + self.paid / PADDING;
+                        if read > most.saturating_add(self.limits.max_message_len()) {
+                            return self.over(misbehaved(Misbehaviour::PaddedDialData));
                         }
                     }
                     Some(Ok(_)) => return self.over(misbehaved(Misbehaviour::NotDialData)),
@@ -159,21 +147,6 @@ impl Exchange {
                         Err(_) => End::ClientLeft,
                     };
                     return self.over(end);
-                }
-                Step::WriteRejection => {
-                    if ready!(self.framed.poll_close_unpin(cx)).is_err() {
-                        return self.over(End::ClientLeft);
-                    }
-                    self.step = Step::Drain { left: MAX_DRAIN };
-                }
-                Step::Drain { left } => {
-                    let mut buffer = [0; 512];
-                    match ready!(Pin::new(&mut *self.framed).poll_read(cx, &mut buffer)) {
-                        Ok(read) if read > 0 && read < left => {
-                            self.step = Step::Drain { left: left - read };
-                        }
-                        _ => return self.over(End::Answered),
-                    }
                 }
             }
         }
@@ -208,5 +181,100 @@ const fn blame(error: &DecodeError) -> End {
         DecodeError::Io(_) | DecodeError::Truncated => End::ClientLeft,
         DecodeError::LengthOverLimit { .. } => misbehaved(Misbehaviour::TooLong),
         _ => misbehaved(Misbehaviour::Garbage),
+    }
+}
+
+/// How many bytes of a rejected request are read and dropped: more than any request has.
+const MAX_DRAIN: usize = 2 * MAX_MESSAGE_LEN;
+
+/// What a rejected client reads: a `DialResponse` of `E_REQUEST_REJECTED`, the same for all.
+const REJECTION: [u8; 5] = [4, 0x12, 2, 0x08, 100];
+
+/// A stream that was rejected before anything was read. It has no buffers.
+pub(super) struct Rejection {
+    stream: Stream,
+    step: RejectionStep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RejectionStep {
+    Write {
+        written: usize,
+    },
+    Close,
+    /// Reads what the client sends, so that the rejection reaches it: to drop a stream with unread bytes is to
+    /// reset it, and some peers then lose what they have not read yet.
+    Drain {
+        left: usize,
+    },
+}
+
+impl Rejection {
+    pub(super) const fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            step: RejectionStep::Write { written: 0 },
+        }
+    }
+
+    /// Ready when the stream can be dropped.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut stream = Pin::new(&mut self.stream);
+        loop {
+            match self.step {
+                RejectionStep::Write { written } => {
+                    let rest = REJECTION.get(written..).unwrap_or_default();
+                    if rest.is_empty() {
+                        self.step = RejectionStep::Close;
+                        continue;
+                    }
+                    match ready!(stream.as_mut().poll_write(cx, rest)) {
+                        Ok(more) if more > 0 => {
+                            self.step = RejectionStep::Write {
+                                written: written + more,
+                            };
+                        }
+                        _ => return Poll::Ready(()),
+                    }
+                }
+                // Closing flushes first.
+                RejectionStep::Close => match ready!(stream.as_mut().poll_close(cx)) {
+                    Ok(()) => self.step = RejectionStep::Drain { left: MAX_DRAIN },
+                    Err(_) => return Poll::Ready(()),
+                },
+                RejectionStep::Drain { left } => {
+                    let mut buffer = [0; 512];
+                    match ready!(stream.as_mut().poll_read(cx, &mut buffer)) {
+                        Ok(read) if read > 0 && read < left => {
+                            self.step = RejectionStep::Drain { left: left - read };
+                        }
+                        _ => return Poll::Ready(()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asynchronous_codec::{BytesMut, Encoder};
+
+    use super::*;
+    use crate::protocol::ResponseStatus;
+
+    #[test]
+    fn a_rejection_is_the_message_that_the_codec_would_write() {
+        let mut written = BytesMut::new();
+        let response = DialResponse::without_dial(ResponseStatus::RequestRejected);
+        MessageCodec::default()
+            .encode(Message::DialResponse(response), &mut written)
+            .expect("short enough");
+        assert_eq!(written[..], REJECTION);
+    }
+
+    #[test]
+    fn a_stream_that_was_not_admitted_is_small() {
+        assert!(size_of::<Rejection>() <= size_of::<Stream>() + 32);
     }
 }
