@@ -69,6 +69,7 @@ pub use policy::PassedOver;
 
 use capabilities::Capabilities;
 use dial_back::{DialBackEvent, Fact};
+use exchange::Meter;
 use handler::{Command, Handler, Order, Report, Said, StreamId};
 use job::{Action, Decision, Job};
 use limits::Limiter;
@@ -130,8 +131,8 @@ struct Request {
     nonce: u64,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
-    /// When it was told to pay dial data, if it was.
-    told_to_pay: Option<Instant>,
+    /// When it was told to pay dial data, if it was, and what has come in.
+    paying: Option<(Instant, Meter)>,
     span: tracing::Span,
 }
 
@@ -312,7 +313,7 @@ impl Behaviour {
                 },
                 nonce: 0,
                 dial: None,
-                told_to_pay: None,
+                paying: None,
                 span,
             },
         );
@@ -356,7 +357,6 @@ impl Behaviour {
                     }
                     Ok(()) => {
                         let data = (!chosen.own).then(|| policy::dial_data_bytes(&mut rand::rng()));
-                        request.told_to_pay = data.map(|_| now);
                         Decision::Test(chosen, data)
                     }
                 }
@@ -366,22 +366,14 @@ impl Behaviour {
         self.perform(now, key, action);
     }
 
-    fn on_paid(&mut self, key: Key, bytes: u64) {
+    fn on_paid(&mut self, key: Key) {
         let now = Instant::now();
         let Some(request) = self.requests.get_mut(&key) else {
             return;
         };
-        request.job.record.dial_data_received = bytes;
         let delay = rand::rng().random_range(Duration::ZERO..=self.config.max_delay);
         let action = request.job.data_complete(now, delay);
         self.perform(now, key, action);
-    }
-
-    fn on_over(&mut self, key: Key, end: End, dial_data: u64) {
-        if let Some(request) = self.requests.get_mut(&key) {
-            request.job.record.dial_data_received = dial_data;
-            self.finish(Instant::now(), key, end);
-        }
     }
 
     fn on_fact(&mut self, fact: Fact) {
@@ -430,11 +422,15 @@ impl Behaviour {
         let peer = request.client.peer;
         match action {
             Action::AskForData { index, num_bytes } => {
-                let order = Order::AskForData(DialDataRequest {
+                let (_, meter) = request
+                    .paying
+                    .get_or_insert_with(|| (now, Meter::default()));
+                let meter = meter.clone();
+                let ask = DialDataRequest {
                     addr_idx: index,
                     num_bytes,
-                });
-                self.command(peer, key, order);
+                };
+                self.command(peer, key, Order::AskForData(ask, meter));
             }
             Action::Dial(chosen) => {
                 let dialer = self.dialer.dial_back_mut();
@@ -480,11 +476,12 @@ impl Behaviour {
             self.misbehaved
                 .add(now, cause, 1, request.client.peer, key.0);
         }
-        let served = request.job.into_event(now, end);
-        if let Some(told) = request.told_to_pay
-            && served.dial_data_received < served.dial_data_requested / UNPAID
-        {
-            self.limiter.did_not_pay(told);
+        let mut served = request.job.into_event(now, end);
+        if let Some((told, meter)) = &request.paying {
+            served.dial_data_received = meter.read();
+            if served.dial_data_received < served.dial_data_requested / UNPAID {
+                self.limiter.did_not_pay(*told);
+            }
         }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
             self.dialer.dialed(now, addr, outcome);
@@ -664,12 +661,8 @@ impl NetworkBehaviour for Behaviour {
             Said::Requested { stream, request } => {
                 self.on_requested((connection, stream), request);
             }
-            Said::Paid { stream, bytes } => self.on_paid((connection, stream), bytes),
-            Said::Over {
-                stream,
-                end,
-                dial_data,
-            } => self.on_over((connection, stream), end, dial_data),
+            Said::Paid { stream } => self.on_paid((connection, stream)),
+            Said::Over { stream, end } => self.finish(Instant::now(), (connection, stream), end),
             Said::TooManyStreams(count) => self.misbehaved.add(
                 Instant::now(),
                 Misbehaviour::TooManyStreams,

@@ -3,6 +3,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -28,10 +32,25 @@ const PADDING: u64 = 8;
 pub(super) enum Progress {
     /// The request was read.
     Requested(DialRequest),
-    /// The dial data is complete; this many bytes came.
-    Paid(u64),
+    /// The dial data is complete.
+    Paid,
     /// The exchange is over, and with it the stream.
-    Over { end: End, dial_data: u64 },
+    Over(End),
+}
+
+/// The bytes of dial data that have come in, as the behaviour reads them when a request is over, however it ends: a
+/// handler may have no time to say so.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    pub(super) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
 }
 
 /// A stream that was admitted. It has buffers of some 16 KiB.
@@ -41,6 +60,7 @@ pub(super) struct Exchange {
     step: Step,
     /// Dial data received so far, in bytes.
     paid: u64,
+    meter: Option<Meter>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +89,15 @@ impl Exchange {
             limits,
             step: Step::ReadRequest,
             paid: 0,
+            meter: None,
         }
     }
 
-    pub(super) fn ask_for_data(&mut self, request: DialDataRequest) {
+    pub(super) fn ask_for_data(&mut self, request: DialDataRequest, meter: Meter) {
         if matches!(self.step, Step::Wait | Step::WaitHalfClosed)
             && self.queue(Message::DialDataRequest(request))
         {
+            self.meter = Some(meter);
             self.step = Step::FlushDataRequest {
                 due: request.num_bytes,
             };
@@ -102,20 +124,20 @@ impl Exchange {
                         self.step = Step::Wait;
                         return Poll::Ready(Progress::Requested(request));
                     }
-                    Some(Ok(_)) => return self.over(misbehaved(Misbehaviour::NotARequest)),
-                    Some(Err(error)) => return self.over(blame(&error)),
-                    None => return self.over(End::ClientLeft),
+                    Some(Ok(_)) => return over(misbehaved(Misbehaviour::NotARequest)),
+                    Some(Err(error)) => return over(blame(&error)),
+                    None => return over(End::ClientLeft),
                 },
                 Step::Wait => match ready!(self.framed.poll_next_unpin(cx)) {
-                    Some(Ok(_)) => return self.over(misbehaved(Misbehaviour::Unasked)),
-                    Some(Err(error)) => return self.over(blame(&error)),
-                    None if self.was_reset(cx) => return self.over(End::ClientLeft),
+                    Some(Ok(_)) => return over(misbehaved(Misbehaviour::Unasked)),
+                    Some(Err(error)) => return over(blame(&error)),
+                    None if self.was_reset(cx) => return over(End::ClientLeft),
                     None => self.step = Step::WaitHalfClosed,
                 },
                 Step::WaitHalfClosed => return Poll::Pending,
                 Step::FlushDataRequest { due } => {
                     if ready!(self.framed.poll_flush_unpin(cx)).is_err() {
-                        return self.over(End::ClientLeft);
+                        return over(End::ClientLeft);
                     }
                     let before = self.framed.codec().bytes_read();
                     self.step = Step::ReadData { due, before };
@@ -123,22 +145,25 @@ impl Exchange {
                 Step::ReadData { due, before } => match ready!(self.framed.poll_next_unpin(cx)) {
                     Some(Ok(Message::DialDataResponse { len })) => {
                         self.paid = self.paid.saturating_add(len as u64);
+                        if let Some(meter) = &self.meter {
+                            meter.set(self.paid);
+                        }
                         if self.paid >= due {
                             self.step = Step::Wait;
-                            return Poll::Ready(Progress::Paid(self.paid));
+                            return Poll::Ready(Progress::Paid);
                         }
                         if len < MIN_DIAL_DATA_MESSAGE {
-                            return self.over(misbehaved(Misbehaviour::SmallDialData));
+                            return over(misbehaved(Misbehaviour::SmallDialData));
                         }
                         let read = self.framed.codec().bytes_read() - before;
                         let most = self.paid + self.paid / PADDING;
                         if read > most.saturating_add(self.limits.max_message_len()) {
-                            return self.over(misbehaved(Misbehaviour::PaddedDialData));
+                            return over(misbehaved(Misbehaviour::PaddedDialData));
                         }
                     }
-                    Some(Ok(_)) => return self.over(misbehaved(Misbehaviour::NotDialData)),
-                    Some(Err(error)) => return self.over(blame(&error)),
-                    None => return self.over(End::ClientLeft),
+                    Some(Ok(_)) => return over(misbehaved(Misbehaviour::NotDialData)),
+                    Some(Err(error)) => return over(blame(&error)),
+                    None => return over(End::ClientLeft),
                 },
                 Step::WriteAnswer => {
                     // Closing flushes first.
@@ -146,17 +171,10 @@ impl Exchange {
                         Ok(()) => End::Answered,
                         Err(_) => End::ClientLeft,
                     };
-                    return self.over(end);
+                    return over(end);
                 }
             }
         }
-    }
-
-    fn over(&self, end: End) -> Poll<Progress> {
-        Poll::Ready(Progress::Over {
-            end,
-            dial_data: self.paid,
-        })
     }
 
     /// Tells a reset from a half-close. yamux reads both as the end of the stream, but takes no more writes after a
@@ -168,6 +186,10 @@ impl Exchange {
             Poll::Ready(Err(_))
         )
     }
+}
+
+const fn over(end: End) -> Poll<Progress> {
+    Poll::Ready(Progress::Over(end))
 }
 
 const fn misbehaved(cause: Misbehaviour) -> End {

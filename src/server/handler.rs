@@ -23,7 +23,7 @@ use web_time::Instant;
 
 use super::{
     End, NotDelivered, dial_back,
-    exchange::{Exchange, Progress, Rejection},
+    exchange::{Exchange, Meter, Progress, Rejection},
 };
 use crate::{
     address,
@@ -111,14 +111,13 @@ pub(super) enum Said {
         stream: StreamId,
         request: DialRequest,
     },
+    /// The dial data is complete.
     Paid {
         stream: StreamId,
-        bytes: u64,
     },
     Over {
         stream: StreamId,
         end: End,
-        dial_data: u64,
     },
     /// This many streams were dropped unseen.
     TooManyStreams(u32),
@@ -137,7 +136,7 @@ pub struct Command {
 pub(super) enum Order {
     Serve,
     Reject,
-    AskForData(DialDataRequest),
+    AskForData(DialDataRequest, Meter),
     Answer(DialResponse),
     Reset,
 }
@@ -217,8 +216,8 @@ impl Server {
                     .timer
                     .get_or_insert_with(|| Delay::new(REJECTION_TIME));
             }
-            (Order::AskForData(request), State::Served(mut exchange)) => {
-                exchange.ask_for_data(request);
+            (Order::AskForData(request, meter), State::Served(mut exchange)) => {
+                exchange.ask_for_data(request, meter);
                 *state = State::Served(exchange);
             }
             (Order::Answer(response), State::Served(mut exchange)) => {
@@ -262,16 +261,12 @@ impl Server {
                     Poll::Ready(Progress::Requested(request)) => {
                         return Poll::Ready(Said::Requested { stream, request });
                     }
-                    Poll::Ready(Progress::Paid(bytes)) => {
-                        return Poll::Ready(Said::Paid { stream, bytes });
+                    Poll::Ready(Progress::Paid) => {
+                        return Poll::Ready(Said::Paid { stream });
                     }
-                    Poll::Ready(Progress::Over { end, dial_data }) => {
+                    Poll::Ready(Progress::Over(end)) => {
                         active.streams.swap_remove(at);
-                        return Poll::Ready(Said::Over {
-                            stream,
-                            end,
-                            dial_data,
-                        });
+                        return Poll::Ready(Said::Over { stream, end });
                     }
                 },
                 State::Rejected { rejection, .. } => match rejection.poll(cx) {

@@ -157,9 +157,10 @@ impl Server {
 
         for _ in 0..times {
             let mut request = ask(&mut client, connection, std::slice::from_ref(&at), 4711).await;
-            let (_, _, nonce) = acknowledge(&mut client).await;
+            let (_, dial_back, nonce) = acknowledge(&mut client).await;
             assert_eq!(nonce, 4711, "the honest client's nonce");
             assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+            client.closed_promptly(dial_back).await;
             self.node
                 .event("the honest client is served", |event| match event {
                     SwarmEvent::Behaviour(server::Event::Served(served))
