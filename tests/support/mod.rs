@@ -35,7 +35,7 @@ mod raw;
 pub mod serving;
 mod transport;
 
-pub use naked::{Face, naked_swarm};
+pub use naked::{Face, face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
 
