@@ -1,6 +1,6 @@
 //! What a client must not be able to make the server dial.
 
-use libp2p::swarm::{FromSwarm, NetworkBehaviour as _, NewExternalAddrCandidate};
+use libp2p::swarm::{FromSwarm, NetworkBehaviour as _, NewExternalAddrCandidate, Swarm};
 
 use super::*;
 
@@ -203,6 +203,43 @@ async fn names() {
     .await;
 }
 
+/// A peer tells the server that it sees it under this address.
+fn observed(swarm: &mut Swarm<libp2p_autonat_v2::server::Behaviour>, addr: &str) {
+    let addr = &addr.parse().expect("valid");
+    let candidate = NewExternalAddrCandidate { addr };
+    let behaviour = swarm.behaviour_mut();
+    behaviour.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+}
+
+#[tokio::test]
+async fn hosts_on_the_servers_own_lan() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    server
+        .node
+        .with(|swarm| observed(swarm, "/ip6/2a00:9::1/tcp/4001"))
+        .await;
+    let addrs = [
+        "/ip6/2a00:9::2/tcp/4001",
+        "/ip6/2a00:9::ffff:1/udp/4001/quic-v1",
+        "/ip6/2a00:9::1/tcp/22",
+    ];
+    let addrs = addrs.map(|text| text.parse().expect("valid"));
+    let mut request = ask(&mut attacker, connection, &addrs, 1).await;
+    assert_eq!(
+        answer(&mut request).await,
+        not_dialed(ResponseStatus::DialRefused)
+    );
+    assert_eq!(
+        server.served().await.passed_over,
+        [
+            (0, PassedOver::OwnNetwork),
+            (1, PassedOver::OwnNetwork),
+            (2, PassedOver::OwnIp)
+        ]
+    );
+    dialed_nothing_and_serves_on(server).await;
+}
+
 #[tokio::test]
 async fn the_servers_own_addresses() {
     let (mut server, mut attacker, connection) = attacked(Config::default()).await;
@@ -211,11 +248,7 @@ async fn the_servers_own_addresses() {
         .with(|swarm| {
             swarm.add_external_address("/ip4/20.0.0.99/tcp/4001".parse().expect("valid"));
             // As identify does with what a peer observes: the server's NAT, which none of its listeners knows.
-            let observed = "/ip4/20.0.0.98/tcp/50000".parse().expect("valid");
-            let behaviour: &mut libp2p_autonat_v2::server::Behaviour = swarm.behaviour_mut();
-            behaviour.on_swarm_event(FromSwarm::NewExternalAddrCandidate(
-                NewExternalAddrCandidate { addr: &observed },
-            ));
+            observed(swarm, "/ip4/20.0.0.98/tcp/50000");
             swarm.listeners().cloned().collect::<Vec<_>>()
         })
         .await;

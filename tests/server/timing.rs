@@ -49,19 +49,30 @@ async fn the_dial_waits_after_dial_data_a_random_while() {
 
 #[tokio::test]
 async fn no_dial_leaves_before_its_wait_is_over() {
-    // Waits are from zero; of some hundred seconds all but few are longer than this test.
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
     let config = Config::default()
-        .with_max_delay_after_dial_data(Duration::from_secs(1000))
-        .with_request_timeout(Duration::from_secs(2000));
+        .with_max_delay_after_dial_data(HOUR)
+        .with_request_timeout(HOUR);
     let (server, mut client, connection) = pair(TCP, config).await;
     let (_socket, target) = closed_port("127.9.9.9");
-    let mut request = ask(&mut client, connection, &[target], 1).await;
-    let data = dial_data_request(&mut request).await;
-    pay(&mut request, data.num_bytes).await;
-    let answered = tokio::time::timeout(Duration::from_secs(2), request.next()).await;
-    assert!(answered.is_err(), "{answered:?}");
-    assert_eq!(server.dials.all(), []);
-    assert_eq!(server.load().await.requests, 1);
+    let mut requests = Vec::new();
+    for nonce in 0..2 {
+        let mut request = ask(
+            &mut client,
+            connection,
+            std::slice::from_ref(&target),
+            nonce,
+        )
+        .await;
+        let data = dial_data_request(&mut request).await;
+        pay(&mut request, data.num_bytes).await;
+        requests.push(request);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // One random wait in some thousand is as short as this, and two of them never.
+    assert!(server.dials.all().len() <= 1);
+    assert!(server.load().await.requests >= 1);
 }
 
 /// How long it takes until the server answers, with its default deadlines, a client that is as slow as it may be and
