@@ -1,7 +1,8 @@
 //! How often the server serves, and how much at once: counters per client, neighbourhood and
 //! dialed target, with the time passed in.
 //!
-//! A request takes from every counter or from none. What is rejected is therefore never remembered,
+//! A request takes from every counter or from none, and gives back only what it took of the dial data of all without
+//! paying. What is rejected is therefore never remembered,
 //! and no counter holds more keys than requests were admitted in about a minute: the limit on
 //! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
 //! nobody else's share.
