@@ -69,10 +69,11 @@ pub use policy::PassedOver;
 
 use capabilities::Capabilities;
 use dial_back::{DialBackEvent, Fact};
+use exchange::Meter;
 use handler::{Command, Handler, Order, Report, Said, StreamId};
 use job::{Action, Decision, Job};
 use limits::Limiter;
-use own::OwnIps;
+use own::{Own, OwnIps};
 use policy::Client;
 use tally::Tally;
 
@@ -82,6 +83,9 @@ const MAX_EVENTS: usize = 128;
 
 /// Events of a dialer's swarm that are handled in one go, before other behaviours get their turn.
 const MAX_DIALER_EVENTS: usize = 64;
+
+/// Who pays less than one in so many bytes of dial data has not paid.
+const UNPAID: u64 = 8;
 
 /// Serves dial requests.
 ///
@@ -127,6 +131,8 @@ struct Request {
     nonce: u64,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
+    /// When it was told to pay dial data, if it was, and what has come in.
+    paying: Option<(Instant, Meter)>,
     span: tracing::Span,
 }
 
@@ -157,12 +163,12 @@ impl Dialer {
         }
     }
 
-    fn is_own_ip(&self, ip: IpAddr) -> bool {
+    fn own(&self, ip: IpAddr) -> Option<Own> {
         let node = match self {
-            Self::Node(_) => false,
-            Self::Apart { own_ips, .. } => own_ips.contains(ip),
+            Self::Node(_) => None,
+            Self::Apart { own_ips, .. } => own_ips.find(ip),
         };
-        node || self.dial_back().own_ips.contains(ip)
+        node.max(self.dial_back().own_ips.find(ip))
     }
 
     /// A dialer without evidence of its own, which is one without listeners in its first minutes, is
@@ -307,6 +313,7 @@ impl Behaviour {
                 },
                 nonce: 0,
                 dial: None,
+                paying: None,
                 span,
             },
         );
@@ -322,7 +329,7 @@ impl Behaviour {
             &asked.addrs,
             request.client,
             &self.config.rules,
-            |ip| self.dialer.is_own_ip(ip),
+            |ip| self.dialer.own(ip),
             |addr| self.dialer.can_dial(now, addr),
         );
         request.nonce = asked.nonce;
@@ -359,22 +366,14 @@ impl Behaviour {
         self.perform(now, key, action);
     }
 
-    fn on_paid(&mut self, key: Key, bytes: u64) {
+    fn on_paid(&mut self, key: Key) {
         let now = Instant::now();
         let Some(request) = self.requests.get_mut(&key) else {
             return;
         };
-        request.job.record.dial_data_received = bytes;
         let delay = rand::rng().random_range(Duration::ZERO..=self.config.max_delay);
         let action = request.job.data_complete(now, delay);
         self.perform(now, key, action);
-    }
-
-    fn on_over(&mut self, key: Key, end: End, dial_data: u64) {
-        if let Some(request) = self.requests.get_mut(&key) {
-            request.job.record.dial_data_received = dial_data;
-            self.finish(Instant::now(), key, end);
-        }
     }
 
     fn on_fact(&mut self, fact: Fact) {
@@ -423,11 +422,15 @@ impl Behaviour {
         let peer = request.client.peer;
         match action {
             Action::AskForData { index, num_bytes } => {
-                let order = Order::AskForData(DialDataRequest {
+                let (_, meter) = request
+                    .paying
+                    .get_or_insert_with(|| (now, Meter::default()));
+                let meter = meter.clone();
+                let ask = DialDataRequest {
                     addr_idx: index,
                     num_bytes,
-                });
-                self.command(peer, key, order);
+                };
+                self.command(peer, key, Order::AskForData(ask, meter));
             }
             Action::Dial(chosen) => {
                 let dialer = self.dialer.dial_back_mut();
@@ -473,7 +476,13 @@ impl Behaviour {
             self.misbehaved
                 .add(now, cause, 1, request.client.peer, key.0);
         }
-        let served = request.job.into_event(now, end);
+        let mut served = request.job.into_event(now, end);
+        if let Some((told, meter)) = &request.paying {
+            served.dial_data_received = meter.read();
+            if served.dial_data_received < served.dial_data_requested / UNPAID {
+                self.limiter.did_not_pay(*told);
+            }
+        }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
             self.dialer.dialed(now, addr, outcome);
         }
@@ -652,12 +661,8 @@ impl NetworkBehaviour for Behaviour {
             Said::Requested { stream, request } => {
                 self.on_requested((connection, stream), request);
             }
-            Said::Paid { stream, bytes } => self.on_paid((connection, stream), bytes),
-            Said::Over {
-                stream,
-                end,
-                dial_data,
-            } => self.on_over((connection, stream), end, dial_data),
+            Said::Paid { stream } => self.on_paid((connection, stream)),
+            Said::Over { stream, end } => self.finish(Instant::now(), (connection, stream), end),
             Said::TooManyStreams(count) => self.misbehaved.add(
                 Instant::now(),
                 Misbehaviour::TooManyStreams,

@@ -13,8 +13,8 @@ use libp2p::{
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
 use libp2p_autonat_v2::{
-    protocol::{DIAL_BACK_PROTOCOL, DialBackClientCodec, DialStatus},
-    server::{self, Config},
+    protocol::{DIAL_BACK_PROTOCOL, DialBackClientCodec, DialStatus, ResponseStatus},
+    server::{self, Config, PassedOver},
 };
 use support::{
     Node, PATIENCE, Raw, RawEvent, RawPeer, Scope,
@@ -216,6 +216,29 @@ async fn without_one_application_requests_do_travel_on_dial_backs() {
     let server = server::Behaviour::new(config());
     let astray = requests_on_the_dial_back(server).await;
     assert!(astray > 0, "the reason to have a dialer of its own");
+}
+
+#[tokio::test]
+async fn a_dialer_of_its_own_does_not_dial_the_node_for_strangers() {
+    let (dialer, dials) = recording_swarm(
+        Keypair::generate_ed25519(),
+        server::DialBack::default(),
+        Scope::Public,
+    );
+    let behaviour = server::Behaviour::with_dialer(Config::default(), dialer);
+    let mut server = Server::with_behaviour(behaviour, Scope::Public);
+    let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let connection = server.connects_to(&mut client, "127.66.0.1").await;
+    let own = server.sees(&at);
+    let mut request = ask(&mut client, connection, &[own], 1).await;
+    assert_eq!(
+        answer(&mut request).await.status,
+        ResponseStatus::DialRefused
+    );
+    let passed_over = server.served().await.passed_over;
+    assert_eq!(passed_over, [(0, PassedOver::OwnIp)]);
+    assert_eq!(dials.all(), []);
 }
 
 #[tokio::test]

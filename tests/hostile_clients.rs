@@ -35,7 +35,7 @@ use libp2p_autonat_v2::{
         DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialBackClientCodec, DialRequest, DialStatus,
         Message, MessageCodec, ResponseStatus,
     },
-    server::{Config, DialBackOutcome, End, Misbehaviour, NotDelivered, PassedOver},
+    server::{Config, DialBackOutcome, End, Misbehaviour, NotDelivered, PassedOver, Served},
 };
 use support::{PATIENCE, RawEvent, RawPeer, autonat::*, frame, public, read_to_end, send, within};
 
@@ -95,7 +95,7 @@ async fn dialed_nothing_and_serves_on(mut server: Server) {
 }
 
 /// The request ended for this cause, without an answer and without a dial.
-async fn was_cut_off(mut server: Server, cause: Misbehaviour) {
+async fn was_cut_off(mut server: Server, cause: Misbehaviour) -> Box<Served> {
     let served = server.served().await;
     assert_eq!(served.end, End::Misbehaved(cause));
     assert_eq!(served.status, None);
@@ -104,6 +104,7 @@ async fn was_cut_off(mut server: Server, cause: Misbehaviour) {
     assert_eq!(misbehaved.cause, cause);
     assert!(misbehaved.count >= 1);
     dialed_nothing_and_serves_on(server).await;
+    served
 }
 
 /// Asks for an address on another IP and returns how much is to be paid.

@@ -1,8 +1,12 @@
 //! The server over real TCP and QUIC connections, against clients that speak raw bytes.
 
+#[path = "server/limits.rs"]
+mod limits;
 #[path = "server/relayed.rs"]
 mod relayed;
 mod support;
+#[path = "server/timing.rs"]
+mod timing;
 
 use std::time::Duration;
 
@@ -10,10 +14,14 @@ use asynchronous_codec::Framed;
 use futures::{SinkExt, StreamExt};
 use libp2p::{
     Multiaddr,
+    core::transport::ListenerId,
     identity::Keypair,
-    swarm::{SwarmEvent, dial_opts::DialOpts},
+    swarm::{
+        FromSwarm, NetworkBehaviour as _, SwarmEvent, behaviour::NewListenAddr, dial_opts::DialOpts,
+    },
 };
 use libp2p_autonat_v2::{
+    address::{IpFamily, Transport},
     protocol::{
         DIAL_BACK_PROTOCOL, DialBackClientCodec, DialStatus, Message, MessageCodec, ResponseStatus,
     },
@@ -23,7 +31,8 @@ use libp2p_autonat_v2::{
     },
 };
 use support::{
-    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, read_to_end, recording_swarm, send, within,
+    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, public, read_to_end, recording_swarm, send,
+    within,
 };
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
@@ -70,7 +79,7 @@ async fn an_address_is_tested(listen: &str) {
     assert!(!listens_on.contains(&from), "{from} is not a new port");
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
     ends_without_a_message(&mut request).await;
-    client.closed(dial_back).await;
+    client.closed_promptly(dial_back).await;
 
     let served = server.served().await;
     assert_eq!(served.client, client.peer_id);
@@ -108,9 +117,11 @@ async fn another_ip_is_paid_for(listen: &str, other: &str) {
     );
     pay(&mut request, data.num_bytes).await;
 
-    let (_, _, nonce) = acknowledge(&mut client).await;
+    let (_, dial_back, nonce) = acknowledge(&mut client).await;
     assert_eq!(nonce, 42);
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    client.closed_promptly(dial_back).await;
+    assert_eq!(server.dials.all().len(), 1);
     let served = server.served().await;
     assert_eq!(served.dial_data_requested, data.num_bytes);
     assert_eq!(served.dial_data_received, data.num_bytes);
@@ -137,8 +148,9 @@ async fn the_last_message_of_dial_data_may_overshoot() {
     let messages = data.num_bytes.div_ceil(4096);
     pay(&mut request, messages * 4096).await;
 
-    acknowledge(&mut client).await;
+    let (_, dial_back, _) = acknowledge(&mut client).await;
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    client.closed_promptly(dial_back).await;
     assert_eq!(server.served().await.dial_data_received, messages * 4096);
 }
 
@@ -264,7 +276,7 @@ async fn an_abandoned_dial_that_succeeds_late_is_closed() {
         let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;
     });
     let late = client.connected_by(server.node.peer_id).await;
-    client.closed(late).await;
+    client.closed_promptly(late).await;
     server.is_idle().await;
     relay.abort();
 }
@@ -290,6 +302,7 @@ async fn a_client_without_the_dial_back_protocol_is_a_dial_back_error() {
     let addr = client.listen(TCP).await;
     let connection = client.connect(at).await;
     let mut request = ask(&mut client, connection, &[addr], 7).await;
+    let dial_back = client.connected_by(server.node.peer_id).await;
     assert_eq!(
         answer(&mut request).await,
         dialed(0, DialStatus::DialBackError)
@@ -300,6 +313,7 @@ async fn a_client_without_the_dial_back_protocol_is_a_dial_back_error() {
             NotDelivered::ProtocolNotSupported
         ))
     );
+    client.closed_promptly(dial_back).await;
     server.is_idle().await;
 }
 
@@ -308,7 +322,7 @@ async fn a_client_that_resets_right_after_the_response_byte_has_the_nonce() {
     let (mut server, mut client, connection) = pair(TCP, Config::default()).await;
     let addr = client.listen(TCP).await;
     let mut request = ask(&mut client, connection, &[addr], 7).await;
-    let (_, _, stream) = client.accept().await;
+    let (_, dial_back, stream) = client.accept().await;
     let mut framed = Framed::new(stream, DialBackClientCodec::new());
     within(PATIENCE, "the nonce", framed.next())
         .await
@@ -318,6 +332,7 @@ async fn a_client_that_resets_right_after_the_response_byte_has_the_nonce() {
     send(&mut stream, &[0]).await.expect("sent");
     drop(stream);
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    client.closed_promptly(dial_back).await;
     assert_eq!(
         server.served().await.dial_back,
         Some(DialBackOutcome::Delivered)
@@ -366,24 +381,62 @@ async fn a_dial_that_another_behaviour_forbids_is_a_rejection_and_says_nothing_a
 
 #[tokio::test]
 async fn a_transport_that_the_node_lacks_is_refused_and_remembered() {
-    use libp2p_autonat_v2::address::{IpFamily, Transport};
+    let (mut server, mut client, connection) = pair(TCP, Config::default()).await;
+    // The server believes that it dials WebSocket, since it listens there; but it has no such transport.
+    server
+        .node
+        .with(|swarm| {
+            let behaviour: &mut server::Behaviour = swarm.behaviour_mut();
+            behaviour.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
+                listener_id: ListenerId::next(),
+                addr: &"/ip4/127.0.0.1/tcp/9/ws".parse().expect("valid"),
+            }));
+        })
+        .await;
+    let ws: Multiaddr = "/ip4/127.0.0.1/tcp/9/ws".parse().expect("valid");
+    for (dial_back, passed_over) in [
+        (
+            Some(DialBackOutcome::NotDialed(NotDialed::NotSupported)),
+            vec![],
+        ),
+        (
+            None,
+            vec![(0, PassedOver::CannotDial(Transport::WebSocket))],
+        ),
+    ] {
+        let mut request = ask(&mut client, connection, std::slice::from_ref(&ws), 7).await;
+        assert_eq!(
+            answer(&mut request).await,
+            not_dialed(ResponseStatus::DialRefused)
+        );
+        let served = server.served().await;
+        assert_eq!(served.dial_back, dial_back);
+        assert_eq!(served.passed_over, passed_over);
+        assert_eq!(server.dials.all().len(), 1);
+    }
+    // TCP is another matter.
+    let (_socket, tcp) = closed_port("127.0.0.1");
+    let mut request = ask(&mut client, connection, &[tcp], 7).await;
+    assert_eq!(answer(&mut request).await, dialed(0, DialStatus::DialError));
+}
 
+#[tokio::test]
+async fn the_operators_word_outweighs_what_a_transport_says() {
     // The operator says that the node dials WebSocket, but it has no such transport.
-    let config = Config::default().with_dialable([
-        (IpFamily::V4, Transport::WebSocket),
-        (IpFamily::V4, Transport::Tcp),
-    ]);
+    let config = Config::default().with_dialable([(IpFamily::V4, Transport::WebSocket)]);
     let (mut server, mut client, connection) = pair(TCP, config).await;
-    let ws = "/ip4/127.0.0.1/tcp/9/ws".parse().expect("valid");
-    let mut request = ask(&mut client, connection, &[ws], 7).await;
-    assert_eq!(
-        answer(&mut request).await,
-        not_dialed(ResponseStatus::DialRefused)
-    );
-    assert_eq!(
-        server.served().await.dial_back,
-        Some(DialBackOutcome::NotDialed(NotDialed::NotSupported))
-    );
+    let ws: Multiaddr = "/ip4/127.0.0.1/tcp/9/ws".parse().expect("valid");
+    for dials in 1..=2 {
+        let mut request = ask(&mut client, connection, std::slice::from_ref(&ws), 7).await;
+        assert_eq!(
+            answer(&mut request).await,
+            not_dialed(ResponseStatus::DialRefused)
+        );
+        let dial_back = server.served().await.dial_back;
+        let not_supported = DialBackOutcome::NotDialed(NotDialed::NotSupported);
+        assert_eq!(dial_back, Some(not_supported));
+        assert_eq!(server.dials.all().len(), dials);
+    }
 }
 
 #[tokio::test]
@@ -435,7 +488,7 @@ async fn a_reset_cancels_the_request(listen: &str) {
     let (_, dial_back, _stream) = client.accept().await;
     drop(request);
     assert_eq!(server.served().await.end, End::ClientLeft);
-    client.closed(dial_back).await;
+    client.closed_promptly(dial_back).await;
     server.is_idle().await;
 }
 
@@ -460,7 +513,42 @@ async fn the_connection_of_a_client_closes_and_nothing_is_left() {
             .with(move |swarm| swarm.close_connection(connection))
             .await;
         assert_eq!(server.served().await.end, End::ClientLeft);
-        client.closed(dial_back).await;
+        client.closed_promptly(dial_back).await;
+        server.is_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_dial_back_that_this_node_closes_says_nothing_about_the_client() {
+    for listen in [TCP, QUIC] {
+        let (mut server, mut client, connection) = pair(listen, Config::default()).await;
+        let addr = client.listen(listen).await;
+        let mut request = ask(&mut client, connection, &[addr], 7).await;
+        let (_, _, _stream) = client.accept().await;
+        let dial_back = server
+            .node
+            .event("the dial-back", |event| match event {
+                SwarmEvent::ConnectionEstablished {
+                    connection_id,
+                    endpoint,
+                    ..
+                } if endpoint.is_dialer() => Some(*connection_id),
+                _ => None,
+            })
+            .await;
+        // As an application does that blocks the peer, or needs the place.
+        server
+            .node
+            .with(move |swarm| swarm.close_connection(dial_back))
+            .await;
+        assert_eq!(
+            answer(&mut request).await,
+            not_dialed(ResponseStatus::InternalError)
+        );
+        assert_eq!(
+            server.served().await.dial_back,
+            Some(DialBackOutcome::NotDialed(NotDialed::Aborted))
+        );
         server.is_idle().await;
     }
 }
@@ -479,6 +567,7 @@ async fn a_dial_back_connection_offers_the_protocol_and_serves_nobody() {
         answer(&mut request).await,
         dialed(0, DialStatus::DialBackError)
     );
+    client.closed_promptly(dial_back).await;
 }
 
 #[tokio::test]
@@ -589,7 +678,7 @@ async fn a_dialer_of_its_own_dials_under_another_peer_id() {
         assert_eq!(peer, dialer_id);
         assert_eq!(nonce, 42);
         assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
-        client.closed(dial_back).await;
+        client.closed_promptly(dial_back).await;
         assert_eq!(
             server.served().await.dial_back,
             Some(DialBackOutcome::Delivered)

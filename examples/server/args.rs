@@ -106,7 +106,7 @@ pub(crate) struct Limits {
     /// Requests per minute that need dial data, in all [default: 12]
     #[arg(long, value_name = "N")]
     dial_data: Option<u32>,
-    /// Requests per minute that need dial data, from one neighbourhood [default: 6]
+    /// Requests per minute that need dial data, from one neighbourhood [default: 3]
     #[arg(long, value_name = "N")]
     dial_data_per_neighbourhood: Option<u32>,
     /// Dials per minute of one IP that is not the client's [default: 12]

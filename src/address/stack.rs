@@ -90,6 +90,72 @@ pub fn transport(addr: &Multiaddr) -> Option<Transport> {
     })
 }
 
+/// The transport of `addr` if it is written as that transport's addresses are, with nothing missing and nothing added.
+///
+/// Unlike for [`transport()`], what belongs to no layer must stand where it has a meaning: certificate hashes behind
+/// `/webtransport` (one or two) and `/webrtc-direct` (one), where they are needed and must be SHA-256; a server name that
+/// can be one between `/tls` and `/ws`; one `/p2p` at the end. No HTTP path. A stranger could otherwise attach what no
+/// transport takes, and have its refusal be taken for one of the whole kind. The path of a WebSocket may be any.
+pub(crate) fn exact_transport(addr: &Multiaddr) -> Option<Transport> {
+    let mut parts: Vec<Protocol<'_>> = addr.iter().collect();
+    if let Some(Protocol::P2p(_)) = parts.last() {
+        parts.pop();
+    }
+    let (host, stack) = parts.split_first()?;
+    if !matches!(host, Protocol::Ip4(_) | Protocol::Ip6(_)) && !super::is_dns(host) {
+        return None;
+    }
+    Some(match stack {
+        [Protocol::Tcp(_)] => Transport::Tcp,
+        [Protocol::Tcp(_), Protocol::Ws(_)] => Transport::WebSocket,
+        [Protocol::Tcp(_), Protocol::Wss(_)]
+        | [Protocol::Tcp(_), Protocol::Tls, Protocol::Ws(_)] => Transport::SecureWebSocket,
+        [
+            Protocol::Tcp(_),
+            Protocol::Tls,
+            Protocol::Sni(name),
+            Protocol::Ws(_),
+        ] if is_server_name(name) => Transport::SecureWebSocket,
+        [Protocol::Udp(_), Protocol::QuicV1] => Transport::Quic,
+        [Protocol::Udp(_), Protocol::Quic] => Transport::QuicDraft29,
+        [
+            Protocol::Udp(_),
+            Protocol::QuicV1,
+            Protocol::WebTransport,
+            hashes @ ..,
+        ] if (1..=2).contains(&hashes.len()) && hashes.iter().all(is_sha_256) => {
+            Transport::WebTransport
+        }
+        [Protocol::Udp(_), Protocol::WebRTCDirect, hash] if is_sha_256(hash) => {
+            Transport::WebRtcDirect
+        }
+        _ => return None,
+    })
+}
+
+/// Whether the server name is a host name (RFC 6066 section 3, RFC 1123 section 2.1), underscores allowed.
+fn is_server_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    // An IPv4 address ends in a number, a name never does.
+    let ends_in_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !ends_in_number
+}
+
+fn is_sha_256(protocol: &Protocol<'_>) -> bool {
+    const SHA2_256: u64 = 0x12;
+    matches!(protocol, Protocol::Certhash(hash) if hash.code() == SHA2_256 && hash.size() == 32)
+}
+
 /// Whether a connection on the one address fits a listener on the other: the same layers in the same order.
 ///
 /// IPs, ports, names, peer ids, certificate hashes, TLS server names, HTTP and WebSocket paths and zones do not count.

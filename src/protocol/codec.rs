@@ -57,6 +57,10 @@ impl Limits {
         self
     }
 
+    pub(crate) const fn max_message_len(self) -> u64 {
+        self.max_message_len as u64
+    }
+
     /// How many addresses of a [`DialRequest`] are parsed. The others are counted.
     ///
     /// Default: [`MAX_ADDRESSES`]. Each costs a parse and an allocation.
@@ -98,12 +102,22 @@ impl Limits {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MessageCodec {
     limits: Limits,
+    bytes_read: u64,
 }
 
 impl MessageCodec {
     /// A codec with these limits.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits }
+        Self {
+            limits,
+            bytes_read: 0,
+        }
+    }
+
+    /// The bytes of all messages read so far, good or bad, with their length prefixes and with what a message has
+    /// besides its content: unknown fields, repeated ones.
+    pub(crate) const fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 }
 
@@ -113,14 +127,17 @@ impl Decoder for MessageCodec {
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Message>, DecodeError> {
         let limits = self.limits;
-        take_frame(
+        let buffered = src.len();
+        let message = take_frame(
             src,
             limits.max_message_len,
             |bytes| match dial_data::read_header(bytes) {
                 Some(len) => Ok(Message::DialDataResponse { len }),
                 None => read_message(bytes, limits.max_addresses),
             },
-        )
+        );
+        self.bytes_read += (buffered - src.len()) as u64;
+        message
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> Result<Option<Message>, DecodeError> {

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p_core::{ConnectedPoint, Multiaddr};
+use libp2p_core::{ConnectedPoint, Multiaddr, multiaddr::Protocol};
 use libp2p_swarm::{FromSwarm, behaviour::ConnectionEstablished};
 use web_time::Instant;
 
@@ -238,20 +238,12 @@ fn families(addr: &Multiaddr) -> impl Iterator<Item = IpFamily> {
 /// Whether the address is the simplest of its transport, so that `MultiaddrNotSupported` is about the
 /// transport and not about an ornament that a stranger attached to make us believe so.
 fn is_simplest(addr: &Multiaddr, transport: Transport) -> bool {
-    use libp2p_core::multiaddr::Protocol;
-
-    let most = match transport {
-        Transport::Tcp => 2,
-        Transport::Quic | Transport::QuicDraft29 | Transport::WebSocket => 3,
-        Transport::SecureWebSocket => 4,
-        _ => usize::MAX,
-    };
-    let parts = addr.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
-    let plain_path = addr.iter().all(|part| match part {
+    let plain = addr.iter().all(|part| match part {
         Protocol::Ws(path) | Protocol::Wss(path) => path == "/",
+        Protocol::Sni(_) => false,
         _ => true,
     });
-    parts.count() <= most && plain_path
+    plain && address::exact_transport(addr) == Some(transport)
 }
 
 /// An IPv4 listener on a private address reaches the Internet through its NAT; an IPv6 listener on
@@ -463,13 +455,74 @@ mod tests {
     #[test]
     fn an_ornament_does_not_switch_a_transport_off() {
         let now = Instant::now();
-        let mut capabilities = listening_on(&["/ip4/10.0.0.1/udp/1/quic-v1"]);
-        let quic = "/ip4/20.1.0.1/udp/1/quic-v1";
         let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
-        capabilities.dial_unsupported(now, &addr(&format!("{quic}/certhash/{hash}")));
-        assert_eq!(capabilities.judge(now, &addr(quic)), Some(true));
-        capabilities.dial_unsupported(now, &addr(quic));
-        assert_eq!(capabilities.judge(now, &addr(quic)), Some(false));
+        for (simplest, ornamented) in [
+            ("/tcp/1", &["/tcp/1/certhash/HASH", "/tcp/1/sni/a.com"][..]),
+            (
+                "/tcp/1/ws",
+                &[
+                    "/tcp/1/ws/certhash/HASH",
+                    "/tcp/1/certhash/HASH/ws",
+                    "/tcp/1/sni/a.com/ws",
+                    "/tcp/1/x-parity-ws/%2Fa",
+                    "/tcp/1/ws/http-path/a",
+                ],
+            ),
+            (
+                "/tcp/1/wss",
+                &[
+                    "/tcp/1/wss/certhash/HASH",
+                    "/tcp/1/certhash/HASH/wss",
+                    "/tcp/1/tls/certhash/HASH/ws",
+                    "/tcp/1/tls/sni/a.com/ws",
+                    "/tcp/1/tls/ws/sni/a.com",
+                    "/tcp/1/x-parity-wss/%2Fa",
+                    "/tcp/1/wss/http-path/a",
+                ],
+            ),
+            ("/udp/1/quic-v1", &["/udp/1/quic-v1/certhash/HASH"]),
+            (
+                "/udp/1/quic-v1/webtransport/certhash/HASH",
+                &[
+                    "/udp/1/quic-v1/webtransport",
+                    "/udp/1/quic-v1/certhash/HASH/webtransport",
+                    "/udp/1/quic-v1/webtransport/certhash/HASH/certhash/HASH/certhash/HASH",
+                ],
+            ),
+            (
+                "/udp/1/webrtc-direct/certhash/HASH",
+                &[
+                    "/udp/1/webrtc-direct",
+                    "/udp/1/certhash/HASH/webrtc-direct",
+                    "/udp/1/webrtc-direct/certhash/HASH/certhash/HASH",
+                ],
+            ),
+        ] {
+            let at =
+                |ip: &str, stack: &str| addr(&format!("/ip4/{ip}{stack}").replace("HASH", hash));
+            let simplest = at("20.1.0.1", simplest);
+            let mut capabilities = Capabilities::default();
+            capabilities.listener_added(&at(
+                "10.0.0.1",
+                &simplest.to_string()["/ip4/20.1.0.1".len()..],
+            ));
+            for text in ornamented {
+                let ornamented = at("20.1.0.1", text);
+                assert_eq!(
+                    address::transport(&ornamented),
+                    address::transport(&simplest),
+                    "{text}"
+                );
+                capabilities.dial_unsupported(now, &ornamented);
+                assert_eq!(capabilities.judge(now, &simplest), Some(true), "{text}");
+            }
+            capabilities.dial_unsupported(now, &simplest);
+            assert_eq!(
+                capabilities.judge(now, &simplest),
+                Some(false),
+                "{simplest}"
+            );
+        }
     }
 
     #[test]

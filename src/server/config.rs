@@ -18,10 +18,18 @@ use crate::protocol;
 /// | resource | bound with the defaults |
 /// |---|---|
 /// | dials | 60 a minute, 32 at once |
-/// | dial data received | 12 times 100,000 bytes a minute, about 20 kB/s |
+/// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 45 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
 /// | memory for rates | about 420 entries of at most 200 bytes |
-/// | streams per connection | 8 |
+/// | streams per connection | 8, without buffers until they are served |
+///
+/// Durations are [`Duration`]s and never over an hour, rates are per minute, sizes are in bytes. Each option says where
+/// its default comes from, what it costs to raise it, and what goes wrong if it is set badly; a limit of zero does what
+/// the option says.
+///
+/// What no option can express: **a WebSocket transport must not follow redirects.** With
+/// `libp2p_websocket::Config::set_max_redirects` over zero (zero is its default) whoever is dialed can send the dial on to
+/// any host and port, past every rule here.
 ///
 /// Whoever runs a public server far from its limits should leave them; a server for a private
 /// network with many nodes behind one IP should raise
@@ -53,7 +61,7 @@ impl Default for Config {
                 requests_of_peer: 12,
                 requests_of_neighbourhood: 20,
                 dial_data: 12,
-                dial_data_of_neighbourhood: 6,
+                dial_data_of_neighbourhood: 3,
                 target: 12,
                 concurrent: 64,
                 concurrent_of_peer: 2,
@@ -76,12 +84,12 @@ impl Default for Config {
 
 /// What is dialed. [`PassedOver`](super::PassedOver) lists what is not, whatever is configured here.
 impl Config {
-    /// Dial private addresses too: loopback, RFC 1918, unique local, shared and link-local ones. Default:
-    /// `false`.
+    /// Dial private addresses too: loopback, RFC 1918, unique local, shared and link-local ones. Default: `false`, as in
+    /// the specification's advice.
     ///
-    /// For test networks and networks of one's own. On the Internet this lets every stranger make this
-    /// node connect to any port of this host and of the networks that it is on. Multicast,
-    /// unspecified and reserved addresses are not dialed in any case.
+    /// For test networks and networks of one's own; costs nothing. On the Internet this lets every stranger make this
+    /// node connect to any port of this host and of the networks that it is on. Multicast, unspecified and reserved addresses
+    /// are not dialed in any case.
     #[must_use]
     pub const fn with_private_addresses(mut self, allowed: bool) -> Self {
         self.rules.private_addresses = allowed;
@@ -105,9 +113,12 @@ impl Config {
     /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
-    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. An IPv4 network also stands for the IPv6
-    /// addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4, Teredo). Costs one comparison per network and
-    /// address of a request.
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its own
+    /// IPs, and of each IPv6 address's /64, the LAN, which is dialed only for clients that are in it. **How far its IPv4 LAN
+    /// reaches it cannot know: list it, if it has public IPs.**
+    ///
+    /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
+    /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.
     #[must_use]
     pub fn with_refused_networks(
         mut self,
@@ -119,8 +130,8 @@ impl Config {
 
     /// How many addresses of a request are looked at, from the first. Default: 50, as in go-libp2p.
     ///
-    /// Each costs a parse and a few comparisons. With a small number, clients that put addresses first
-    /// which this server cannot dial are refused.
+    /// Each costs a parse, an allocation and a few comparisons. With a small number, clients that put addresses first
+    /// which this server cannot dial are refused; with 0, all are.
     #[must_use]
     pub const fn with_max_addresses(mut self, addresses: usize) -> Self {
         self.rules.max_addresses = addresses;
@@ -156,9 +167,10 @@ impl Config {
     /// minute. With 0 every request is rejected.
     ///
     /// Whoever asks from enough networks can use it up, and the others are rejected; they ask another server then. So
-    /// that this takes more than one provider's customer, no /16 of IPv4 and no /32 of IPv6 gets more than half, nor more
-    /// than half of the [dial data](Self::with_max_dial_data_requests_per_minute), unless the limit on a neighbourhood
-    /// is higher.
+    /// that this takes more than one provider's customer, no /16 of IPv4 and no /32 of IPv6 gets more than a third, nor more
+    /// than a third of the [dial data](Self::with_max_dial_data_requests_per_minute), unless the limit on a neighbourhood
+    /// is higher. All relayed clients together get a tenth of both, rounded up. A host that has all three leaves something
+    /// to the others.
     #[must_use]
     pub const fn with_max_requests_per_minute(mut self, requests: u32) -> Self {
         self.limits.requests = if requests < MAX_REQUESTS_PER_MINUTE {
@@ -172,7 +184,8 @@ impl Config {
     /// Requests per minute of one peer. Default: 12, as in go-libp2p.
     ///
     /// A client that has just started asks several times in a row, later once or less per hour. Peer
-    /// ids are free, so this only keeps honest clients from crowding others out.
+    /// ids are free, so this only keeps honest clients from crowding others out. Too low, and clients learn slowly; with 0
+    /// every request is rejected.
     #[must_use]
     pub const fn with_max_requests_per_minute_per_peer(mut self, requests: u32) -> Self {
         self.limits.requests_of_peer = requests;
@@ -180,21 +193,21 @@ impl Config {
     }
 
     /// Requests per minute from one IP neighbourhood, see
-    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 20. All relayed clients together count
-    /// as one.
+    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 20, a third of those in all.
     ///
     /// Keep it well under the requests in all: it is what leaves something for others when somebody
-    /// with many peer ids asks without end. Clients behind one carrier-grade NAT share it.
+    /// with many peer ids asks without end. Clients behind one carrier-grade NAT share it. With 0 every request is rejected.
     #[must_use]
     pub const fn with_max_requests_per_minute_per_neighbourhood(mut self, requests: u32) -> Self {
         self.limits.requests_of_neighbourhood = requests;
         self
     }
 
-    /// The prefix lengths that make a neighbourhood, in bits. Default: 24 for IPv4, 56 for IPv6, the
-    /// smallest networks that are commonly handed to one customer. More than 32 and 128 count as those.
+    /// The prefix lengths that make a neighbourhood, in bits. Default: 24 for IPv4, the smallest network that is routed on
+    /// its own; 56 for IPv6, a common size for one customer (RFC 6177). More than 32 and 128 count as those.
     ///
-    /// Longer prefixes let one attacker be many; shorter ones let many clients share one limit.
+    /// Longer prefixes let one attacker be many; shorter ones let many clients share one limit. With 0 all of a family are
+    /// one neighbourhood.
     #[must_use]
     pub const fn with_neighbourhood(mut self, v4_prefix: u8, v6_prefix: u8) -> Self {
         self.limits.v4_prefix = if v4_prefix > 32 { 32 } else { v4_prefix };
@@ -204,15 +217,22 @@ impl Config {
 
     /// Requests per minute that need dial data, in all. Default: 12, as in go-libp2p.
     ///
-    /// Each receives up to 100,000 bytes. A higher number helps clients with several IPs, at the price of
-    /// traffic, and lets more dials go to IPs that are not the client's.
+    /// Each receives up to 100,000 bytes and an eighth more for what is around them. A higher number helps clients with several
+    /// IPs, at the price of traffic, and lets more dials go to IPs that are not the client's. With 0 only the IP that a client
+    /// is connected from is tested, and relayed clients never are.
+    ///
+    /// A request that ends before an eighth of its dial data has come does not count here, so that those who never pay leave
+    /// something to those who would. It counts for its neighbourhood and network.
     #[must_use]
     pub const fn with_max_dial_data_requests_per_minute(mut self, requests: u32) -> Self {
         self.limits.dial_data = requests;
         self
     }
 
-    /// Requests per minute that need dial data, from one IP neighbourhood. Default: 6.
+    /// Requests per minute that need dial data, from one IP neighbourhood. Default: 3, a quarter of those in all.
+    ///
+    /// It leaves the others theirs. With 0 none is served, as with 0 in all. A neighbourhood whose limit is over a third of
+    /// those in all takes its network along.
     #[must_use]
     pub const fn with_max_dial_data_requests_per_minute_per_neighbourhood(
         mut self,
@@ -222,38 +242,43 @@ impl Config {
         self
     }
 
-    /// Dials per minute of one IP, unless the client that asks has this IP itself. Default: 12.
+    /// Dials per minute of one IP (IPv6: of one /64), unless the client that asks has this IP itself. Default: 12, as many as
+    /// one client could ask for.
     ///
     /// Many clients could otherwise send many servers to one victim, each of them within its own limit
-    /// (libp2p/specs issue 640).
+    /// (libp2p/specs issue 640). A higher number is the victim's cost, not this node's. With 0 only the IP that a client is
+    /// connected from is tested.
     #[must_use]
     pub const fn with_max_dials_per_minute_per_target(mut self, dials: u32) -> Self {
         self.limits.target = dials;
         self
     }
 
-    /// Requests at once. Default: 64.
+    /// Requests at once. Default: 64, a little more than are admitted in a minute, so that the rate limits bind first.
     ///
-    /// A request holds a stream and, while it is read, a buffer of up to three messages. A client
-    /// that stalls holds its place until the step's deadline.
+    /// A request holds a stream and a buffer of up to three messages. A client
+    /// that stalls holds its place until the step's deadline. With 0 every request is rejected.
     #[must_use]
     pub const fn with_max_concurrent_requests(mut self, requests: u32) -> Self {
         self.limits.concurrent = requests;
         self
     }
 
-    /// Requests of one peer at once. Default: 2, as in go-libp2p.
+    /// Requests of one peer at once. Default: 2, as in go-libp2p. With 0 every request is rejected.
+    ///
+    /// A higher number lets one peer hold more of the places for all; it helps clients that have several addresses tested at
+    /// the same time.
     #[must_use]
     pub const fn with_max_concurrent_requests_per_peer(mut self, requests: u32) -> Self {
         self.limits.concurrent_of_peer = requests;
         self
     }
 
-    /// Dial-backs at once. Default: 32.
+    /// Dial-backs at once. Default: 32, half of the requests at once, as most of those wait for something else.
     ///
-    /// Each holds a socket and a handshake. In the node's own swarm a dial that nobody waits for any more counts until the
-    /// transport gives it up, since it cannot be called back there. Give the transport a timeout (the
-    /// [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
+    /// Each holds a socket and a handshake. With 0 every request is rejected. In the node's own swarm a dial that nobody waits
+    /// for any more counts until the transport gives it up, since it cannot be called back there. Give the transport a timeout
+    /// (the [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
     /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
     /// [A swarm of its own](super::Behaviour::with_dialer) calls such dials back.
     #[must_use]
@@ -264,20 +289,28 @@ impl Config {
 
     /// Dial-request streams that are kept on one connection. Default: 8.
     ///
-    /// More than the concurrent requests of a peer, so that those over the limit can be told so. Streams
-    /// beyond are dropped without an answer.
+    /// More than the concurrent requests of a peer, so that those over the limit can be told so: a rejected stream stays until
+    /// the client has read so, for 2 s at most. It has no buffers here, but what the muxer has for it. Streams
+    /// beyond are dropped without an answer, and counted as misbehaviour. With 0 all are: to serve nobody, allow no requests
+    /// instead.
     #[must_use]
     pub const fn with_max_streams_per_connection(mut self, streams: usize) -> Self {
         self.max_streams = streams;
         self
     }
 
-    /// The longest message that is read, in bytes. Default: 8,192, as in go-libp2p.
+    /// The longest message that is read, in bytes. Default: 8,192, as in go-libp2p. At most 65,536; more is taken for that.
     ///
-    /// With less than 4,102, clients that send dial data in full messages of 4,096 bytes are cut off.
+    /// Each request at once may hold a buffer of three times that. With less than 4,102, clients that send dial data in full
+    /// messages of 4,096 bytes are cut off; with less than 1,024, those that send a request as long as every implementation
+    /// takes; with 0, all.
     #[must_use]
     pub const fn with_max_message_len(mut self, bytes: usize) -> Self {
-        self.max_message_len = bytes;
+        self.max_message_len = if bytes < MAX_MESSAGE_LEN {
+            bytes
+        } else {
+            MAX_MESSAGE_LEN
+        };
         self
     }
 }
@@ -289,31 +322,36 @@ impl Config {
     ///
     /// The clients of `libp2p-autonat` 0.16 give up after 10 s, those of go-libp2p after 15 s, and take a
     /// server that answers later for a lost one. A dial that is left with less than 2 s, as with under 4 s here, and is not
-    /// established by then is answered `E_INTERNAL_ERROR`: that says nothing about the address.
+    /// established by then is answered `E_INTERNAL_ERROR`: that says nothing about the address. With 0 nobody is served.
     #[must_use]
     pub const fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.timing.request = at_most_an_hour(timeout);
         self
     }
 
-    /// For reading the request. Default: 2 s. A client sends it right after it opened the stream.
+    /// For reading the request. Default: 2 s, some round trips: a client sends it right after it opened the stream.
+    ///
+    /// Longer, and clients that stall hold their places longer; shorter, and those on slow links are cut off, all of them
+    /// with 0.
     #[must_use]
     pub const fn with_read_timeout(mut self, timeout: Duration) -> Self {
         self.timing.read = at_most_an_hour(timeout);
         self
     }
 
-    /// For receiving all of the dial data. Default: 4 s, which takes an uplink of 0.2 Mbit/s.
+    /// For receiving all of the dial data. Default: 4 s, which takes an uplink of 0.2 Mbit/s and leaves time for the dial.
+    ///
+    /// Bytes that trickle in do not prolong it. Longer, and clients that stall hold their places longer; with 0 none can pay.
     #[must_use]
     pub const fn with_dial_data_timeout(mut self, timeout: Duration) -> Self {
         self.timing.dial_data = at_most_an_hour(timeout);
         self
     }
 
-    /// The longest wait between dial data and dial. Default: 3 s. The wait is random, uniform from zero.
+    /// The longest wait between dial data and dial. Default: 3 s, as in go-libp2p. The wait is random, uniform from zero.
     ///
     /// It spreads the dials of many servers that one attacker sends to the same target. Zero in tests;
-    /// on the Internet it costs the client time and the server nothing. It is cut short where the
+    /// on the Internet zero gives that up. It costs the client time and the server nothing. It is cut short where the
     /// dial would come too late.
     #[must_use]
     pub const fn with_max_delay_after_dial_data(mut self, delay: Duration) -> Self {
@@ -321,22 +359,29 @@ impl Config {
         self
     }
 
-    /// For establishing the dialed connection, handshakes included. Default: 6 s. After that the client
-    /// is told `E_DIAL_ERROR`.
+    /// For establishing the dialed connection, handshakes included. Default: 6 s: two lost TCP SYNs (RFC 6298) and a slow
+    /// handshake, and it leaves time within 9 s. After that the client is told `E_DIAL_ERROR`.
+    ///
+    /// Too short condemns reachable clients on slow links, 0 all of them. Longer holds sockets longer.
     #[must_use]
     pub const fn with_dial_timeout(mut self, timeout: Duration) -> Self {
         self.timing.dial = at_most_an_hour(timeout);
         self
     }
 
-    /// For delivering the nonce on the dialed connection. Default: 3 s. After that the client is told
-    /// `E_DIAL_BACK_ERROR`, and the connection is closed.
+    /// For delivering the nonce on the dialed connection. Default: 3 s, a few round trips; go-libp2p has 5 s, in 15 s for a
+    /// request. After that the client is told `E_DIAL_BACK_ERROR`, and the connection is closed.
+    ///
+    /// Too short condemns slow clients, 0 all of them. Longer holds sockets longer.
     #[must_use]
     pub const fn with_dial_back_timeout(mut self, timeout: Duration) -> Self {
         self.timing.nonce = at_most_an_hour(timeout);
         self
     }
 }
+
+/// Longer messages cannot be configured. No request needs more: it has room for 63 addresses of the greatest length that is read.
+const MAX_MESSAGE_LEN: usize = 65_536;
 
 /// So that no sum with the time of day overflows.
 const fn at_most_an_hour(duration: Duration) -> Duration {
@@ -362,10 +407,12 @@ mod tests {
             .with_dial_back_timeout(Duration::MAX)
             .with_max_delay_after_dial_data(Duration::MAX)
             .with_max_requests_per_minute(u32::MAX)
+            .with_max_message_len(usize::MAX)
             .with_neighbourhood(255, 255);
         let now = web_time::Instant::now();
         assert!(now + config.timing.request + config.max_delay > now);
         assert_eq!(config.limits.requests, MAX_REQUESTS_PER_MINUTE);
+        assert_eq!(config.max_message_len, MAX_MESSAGE_LEN);
         assert_eq!(
             (config.limits.v4_prefix, config.limits.v6_prefix),
             (32, 128)

@@ -19,9 +19,9 @@ use libp2p_core::{
 };
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-    behaviour::DialFailure,
+    CloseConnection, ConnectionDenied, ConnectionError, ConnectionId, DialError, FromSwarm,
+    NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    behaviour::{ConnectionClosed, DialFailure},
     dial_opts::{DialOpts, PeerCondition},
 };
 use web_time::Instant;
@@ -272,9 +272,18 @@ impl DialBack {
         }
     }
 
-    fn on_closed(&mut self, id: ConnectionId) {
+    /// One that this behaviour closed itself is forgotten by now.
+    fn on_closed(&mut self, closed: ConnectionClosed<'_>) {
+        let id = closed.connection_id;
         if let Some(dial) = self.dials.remove(&id) {
-            let outcome = DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost);
+            let outcome = match closed.cause {
+                None | Some(ConnectionError::KeepAliveTimeout) => {
+                    DialBackOutcome::NotDialed(NotDialed::Aborted)
+                }
+                Some(ConnectionError::IO(_)) => {
+                    DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost)
+                }
+            };
             self.report(Fact::Ended(id, outcome));
             self.call_back(dial.peer);
         }
@@ -345,7 +354,7 @@ impl NetworkBehaviour for DialBack {
                 self.on_established(established.connection_id);
             }
             FromSwarm::DialFailure(failure) => self.on_failure(failure),
-            FromSwarm::ConnectionClosed(closed) => self.on_closed(closed.connection_id),
+            FromSwarm::ConnectionClosed(closed) => self.on_closed(closed),
             _ => {}
         }
     }

@@ -22,7 +22,8 @@ pub enum Event {
     Served(Box<Served>),
     /// Requests were answered with `E_REQUEST_REJECTED` before they were read.
     Rejected(Rejected),
-    /// Clients broke the protocol. Their stream was reset and nothing was dialed for it.
+    /// Clients broke the protocol, and their stream was reset or dropped. Nothing was dialed for it, but for
+    /// [`Misbehaviour::Unasked`].
     Misbehaved(Misbehaved),
 }
 
@@ -139,7 +140,8 @@ pub struct Misbehaved {
 #[non_exhaustive]
 pub enum Misbehaviour {
     /// More streams on one connection than the server keeps open
-    /// ([`Config::with_max_streams_per_connection`](super::Config::with_max_streams_per_connection)).
+    /// ([`Config::with_max_streams_per_connection`](super::Config::with_max_streams_per_connection)). They were dropped
+    /// unread.
     TooManyStreams,
     /// The request was not complete in time.
     SlowRequest,
@@ -155,7 +157,10 @@ pub enum Misbehaviour {
     NotDialData,
     /// Dial data in messages under 100 bytes.
     SmallDialData,
-    /// A message that nobody asked for, such as a second request on the stream.
+    /// Messages of dial data that are made of other things, such as unknown fields, which pay nothing.
+    PaddedDialData,
+    /// A message that nobody asked for, such as a second request on the stream. The dial that the first one asked for may
+    /// have gone out by then; it was called back, or its connection closed.
     Unasked,
 }
 
@@ -171,6 +176,7 @@ impl Misbehaviour {
             Self::SlowDialData => "slow dial data",
             Self::NotDialData => "not dial data",
             Self::SmallDialData => "small dial data",
+            Self::PaddedDialData => "padded dial data",
             Self::Unasked => "unasked message",
         }
     }

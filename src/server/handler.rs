@@ -23,7 +23,7 @@ use web_time::Instant;
 
 use super::{
     End, NotDelivered, dial_back,
-    exchange::{Exchange, Progress},
+    exchange::{Exchange, Meter, Progress, Rejection},
 };
 use crate::{
     address,
@@ -75,11 +75,24 @@ struct Active {
 
 struct Slot {
     id: StreamId,
-    exchange: Exchange,
-    /// Whether the behaviour knows of it.
-    announced: bool,
-    /// When a rejected stream is dropped. The behaviour has forgotten it.
-    rejected_until: Option<Instant>,
+    state: State,
+}
+
+/// A stream costs no more than itself until it is admitted.
+enum State {
+    /// The behaviour does not know of it yet.
+    New(Stream),
+    /// The behaviour is to say what becomes of it. Nothing is read until then.
+    Announced(Stream),
+    Served(Box<Exchange>),
+    /// The behaviour has forgotten it.
+    Rejected {
+        rejection: Rejection,
+        /// When it is dropped.
+        until: Instant,
+    },
+    /// Taken out for a moment.
+    Gone,
 }
 
 /// What a handler tells the behaviour.
@@ -98,14 +111,13 @@ pub(super) enum Said {
         stream: StreamId,
         request: DialRequest,
     },
+    /// The dial data is complete.
     Paid {
         stream: StreamId,
-        bytes: u64,
     },
     Over {
         stream: StreamId,
         end: End,
-        dial_data: u64,
     },
     /// This many streams were dropped unseen.
     TooManyStreams(u32),
@@ -124,7 +136,7 @@ pub struct Command {
 pub(super) enum Order {
     Serve,
     Reject,
-    AskForData(DialDataRequest),
+    AskForData(DialDataRequest, Meter),
     Answer(DialResponse),
     Reset,
 }
@@ -177,9 +189,7 @@ impl Server {
         }
         active.streams.push(Slot {
             id: self.next_stream,
-            exchange: Exchange::new(stream, self.shared.limits),
-            announced: false,
-            rejected_until: None,
+            state: State::New(stream),
         });
         self.next_stream = self.next_stream.wrapping_add(1);
     }
@@ -191,22 +201,34 @@ impl Server {
         let Some(at) = active.streams.iter().position(|slot| slot.id == stream) else {
             return;
         };
-        let slot = &mut active.streams[at];
-        match order {
-            Order::Serve => slot.exchange.read_request(),
-            Order::AskForData(request) => slot.exchange.ask_for_data(request),
-            Order::Answer(response) => slot.exchange.answer(response),
-            Order::Reject => {
-                slot.exchange.reject();
-                slot.rejected_until = Some(Instant::now() + REJECTION_TIME);
+        let state = &mut active.streams[at].state;
+        match (order, mem::replace(state, State::Gone)) {
+            (Order::Serve, State::Announced(stream)) => {
+                let exchange = Exchange::new(stream, self.shared.limits);
+                *state = State::Served(Box::new(exchange));
+            }
+            (Order::Reject, State::Announced(stream)) => {
+                *state = State::Rejected {
+                    rejection: Rejection::new(stream),
+                    until: Instant::now() + REJECTION_TIME,
+                };
                 active
                     .timer
                     .get_or_insert_with(|| Delay::new(REJECTION_TIME));
             }
+            (Order::AskForData(request, meter), State::Served(mut exchange)) => {
+                exchange.ask_for_data(request, meter);
+                *state = State::Served(exchange);
+            }
+            (Order::Answer(response), State::Served(mut exchange)) => {
+                exchange.answer(response);
+                *state = State::Served(exchange);
+            }
             // Dropping is all that a stream offers: yamux then resets it, QUIC ends it and refuses what comes.
-            Order::Reset => {
+            (Order::Reset, _) => {
                 active.streams.swap_remove(at);
             }
+            (_, other) => *state = other,
         }
     }
 
@@ -222,38 +244,51 @@ impl Server {
 
         let mut at = 0;
         while let Some(slot) = active.streams.get_mut(at) {
-            if !slot.announced {
-                slot.announced = true;
-                return Poll::Ready(Said::Incoming {
-                    stream: slot.id,
-                    observed_ip: self.observed_ip,
-                });
-            }
             let stream = slot.id;
-            match slot.exchange.poll(cx) {
-                Poll::Pending => at += 1,
-                Poll::Ready(Progress::Requested(request)) => {
-                    return Poll::Ready(Said::Requested { stream, request });
-                }
-                Poll::Ready(Progress::Paid(bytes)) => {
-                    return Poll::Ready(Said::Paid { stream, bytes });
-                }
-                Poll::Ready(Progress::Over { end, dial_data }) => {
-                    let slot = active.streams.swap_remove(at);
-                    if slot.rejected_until.is_none() {
-                        return Poll::Ready(Said::Over {
-                            stream,
-                            end,
-                            dial_data,
-                        });
+            match &mut slot.state {
+                State::New(_) => {
+                    if let State::New(new) = mem::replace(&mut slot.state, State::Gone) {
+                        slot.state = State::Announced(new);
                     }
+                    return Poll::Ready(Said::Incoming {
+                        stream,
+                        observed_ip: self.observed_ip,
+                    });
                 }
+                State::Announced(_) => at += 1,
+                State::Served(exchange) => match exchange.poll(cx) {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(Progress::Requested(request)) => {
+                        return Poll::Ready(Said::Requested { stream, request });
+                    }
+                    Poll::Ready(Progress::Paid) => {
+                        return Poll::Ready(Said::Paid { stream });
+                    }
+                    Poll::Ready(Progress::Over(end)) => {
+                        active.streams.swap_remove(at);
+                        return Poll::Ready(Said::Over { stream, end });
+                    }
+                },
+                State::Rejected { rejection, .. } => match rejection.poll(cx) {
+                    Poll::Pending => at += 1,
+                    Poll::Ready(()) => drop(active.streams.swap_remove(at)),
+                },
+                State::Gone => drop(active.streams.swap_remove(at)),
             }
         }
         if active.streams.is_empty() {
             self.active = None;
         }
         Poll::Pending
+    }
+}
+
+impl Slot {
+    const fn rejected_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Rejected { until, .. } => Some(until),
+            _ => None,
+        }
     }
 }
 
@@ -265,11 +300,11 @@ impl Active {
         {
             let now = Instant::now();
             self.streams
-                .retain(|slot| slot.rejected_until.is_none_or(|until| now < until));
+                .retain(|slot| slot.rejected_until().is_none_or(|until| now < until));
             self.timer = self
                 .streams
                 .iter()
-                .filter_map(|slot| slot.rejected_until)
+                .filter_map(Slot::rejected_until)
                 .min()
                 .map(|until| Delay::new(until.saturating_duration_since(now)));
         }

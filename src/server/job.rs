@@ -22,12 +22,12 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Time that is kept back for delivering the nonce on a connection that took long to establish.
 const NONCE_RESERVE: Duration = Duration::from_millis(1500);
 
-/// The wait after dial data is cut short if the dial would be left with less than this. One lost TCP
-/// SYN is sent again after a second (RFC 6298), the next after three.
-const DIAL_RESERVE: Duration = Duration::from_millis(3500);
+/// The wait after dial data is cut short if the dial would be left with less than this, the nonce included: a
+/// [`FAIR_DIAL`], [`NONCE_RESERVE`], and something for a clock that is late.
+const DIAL_RESERVE: Duration = Duration::from_millis(4000);
 
 /// A dial that had less than this says nothing about the address if it is not established: time for one lost TCP SYN
-/// and two slow round trips.
+/// (sent again after a second, RFC 6298) and two slow round trips.
 const FAIR_DIAL: Duration = Duration::from_secs(2);
 
 /// A deadline that is noticed so late was missed by this node, which was not polled. What it waits for may have

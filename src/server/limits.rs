@@ -1,7 +1,8 @@
 //! How often the server serves, and how much at once: counters per client, neighbourhood and
 //! dialed target, with the time passed in.
 //!
-//! A request takes from every counter or from none. What is rejected is therefore never remembered,
+//! A request takes from every counter or from none, and gives back only what it took of the dial data of all without
+//! paying. What is rejected is therefore never remembered,
 //! and no counter holds more keys than requests were admitted in about a minute: the limit on
 //! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
 //! nobody else's share.
@@ -30,13 +31,15 @@ pub enum Limit {
     RequestsOfPeer,
     /// Requests from one IP neighbourhood per minute.
     RequestsOfNeighbourhood,
-    /// Requests from one network (/16 for IPv4, /32 for IPv6) per minute: half of those in all.
+    /// Requests from one network (/16 for IPv4, /32 for IPv6) per minute: a third of those in all. Of all relayed clients
+    /// together: a tenth.
     RequestsOfNetwork,
     /// Requests in all that need dial data, per minute.
     DialData,
     /// Requests of one IP neighbourhood that need dial data, per minute.
     DialDataOfNeighbourhood,
-    /// Requests of one network that need dial data, per minute: half of those in all.
+    /// Requests of one network that need dial data, per minute: a third of those in all. Of all relayed clients together:
+    /// a tenth.
     DialDataOfNetwork,
     /// Dials of one IP that is not the client's own, per minute.
     Target,
@@ -96,13 +99,22 @@ impl Limits {
         ip.map(|ip| address::neighbourhood(ip, self.v4_prefix, self.v6_prefix))
     }
 
-    /// No network gets more than half, unless a single neighbourhood may.
-    fn requests_of_network(&self) -> u32 {
-        self.requests_of_neighbourhood.max(self.requests / 2)
+    fn requests_of_network(&self, network: Option<Neighbourhood>) -> u32 {
+        share(network, self.requests, self.requests_of_neighbourhood)
     }
 
-    fn dial_data_of_network(&self) -> u32 {
-        self.dial_data_of_neighbourhood.max(self.dial_data / 2)
+    fn dial_data_of_network(&self, network: Option<Neighbourhood>) -> u32 {
+        share(network, self.dial_data, self.dial_data_of_neighbourhood)
+    }
+}
+
+/// What a network gets of `all`: a third, unless a single neighbourhood may have more. Relayed clients, whom anybody can
+/// be many of, get a tenth together. One host has an IPv4 network, an IPv6 network and a relay at once, and with all three
+/// it must leave something to the others: two thirds and a tenth are less than all.
+fn share(network: Option<Neighbourhood>, all: u32, of_neighbourhood: u32) -> u32 {
+    match network {
+        Some(_) => of_neighbourhood.max(all / 3),
+        None => of_neighbourhood.min(all.div_ceil(10)),
     }
 }
 
@@ -149,6 +161,14 @@ impl Window {
         self.advance(slot);
         let uses = &mut self.uses[(self.newest % SLOTS as u64) as usize];
         *uses = uses.saturating_add(1);
+    }
+
+    /// Undoes a use of this slot, if it is remembered.
+    fn give_back(&mut self, slot: u64) {
+        if (self.newest.saturating_sub(SLOTS as u64 - 1)..=self.newest).contains(&slot) {
+            let uses = &mut self.uses[(slot % SLOTS as u64) as usize];
+            *uses = uses.saturating_sub(1);
+        }
     }
 }
 
@@ -248,7 +268,7 @@ impl Limiter {
         if self.neighbourhoods.used(&neighbourhood, slot) >= self.limits.requests_of_neighbourhood {
             return Err(Limit::RequestsOfNeighbourhood);
         }
-        if self.networks.used(&network, slot) >= self.limits.requests_of_network() {
+        if self.networks.used(&network, slot) >= self.limits.requests_of_network(network) {
             return Err(Limit::RequestsOfNetwork);
         }
         if self.running_in_all >= self.limits.concurrent {
@@ -294,7 +314,7 @@ impl Limiter {
                 return Err(Limit::DialDataOfNeighbourhood);
             }
             let used = self.dial_data_networks.used(&network, slot);
-            if used >= self.limits.dial_data_of_network() {
+            if used >= self.limits.dial_data_of_network(network) {
                 return Err(Limit::DialDataOfNetwork);
             }
             if self.dial_data.used(slot) >= self.limits.dial_data {
@@ -308,6 +328,14 @@ impl Limiter {
             self.targets.take(target, slot);
         }
         Ok(())
+    }
+
+    /// A request that [`Limiter::admit_target`] let pass at this time was to pay dial data, and paid next to nothing. It
+    /// does not count in all, or those who never pay would leave none for those who would. It does for its
+    /// neighbourhood and its network, so that none can do it without end.
+    pub(crate) fn did_not_pay(&mut self, admitted: Instant) {
+        let slot = self.slot_of(admitted);
+        self.dial_data.give_back(slot);
     }
 
     /// An admitted request of this peer ended.
@@ -334,12 +362,14 @@ impl Limiter {
             + self.running.len()
     }
 
+    fn slot_of(&self, at: Instant) -> u64 {
+        let elapsed = at.saturating_duration_since(self.epoch).as_millis();
+        u64::try_from(elapsed / SLOT.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Slots only ever move forward, also if `now` does not.
     fn slot(&mut self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.epoch).as_millis();
-        let slot = u64::try_from(elapsed / SLOT.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(self.swept);
+        let slot = self.slot_of(now).max(self.swept);
         if slot > self.swept {
             self.swept = slot;
             self.peers.forget_full(slot);

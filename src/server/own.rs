@@ -1,29 +1,67 @@
 //! The IPs that this node answers on: those of its listeners, of its confirmed external addresses, and those that
 //! peers see it under. A stranger that asks for one of them asks the server to dial itself, or its own router from
-//! the inside.
+//! the inside; one that asks for an IPv6 address beside them, to dial a host of its LAN behind the firewall that both
+//! are behind.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::net::IpAddr;
 
 use libp2p_core::Multiaddr;
 use libp2p_swarm::FromSwarm;
 
-use crate::address::{self, neighbourhood};
+use crate::address::{self, Neighbourhood, neighbourhood};
 
 /// External addresses that are kept. Only this node's own behaviours confirm them, so this bounds a
 /// fault of ours, not an attack.
 const MAX_EXTERNAL: usize = 256;
 
-/// IPs that peers claim to see this node under, the latest. Peers may lie: then an IP is refused to those clients that
-/// do not have it. What is true is repeated with every new peer, and stays.
-const MAX_OBSERVED: usize = 32;
+/// IPs that peers claim to see this node under. Peers may lie: then an IP is refused to those clients that do not have
+/// it. Who claims what is not known here, so that what is true is told by how often it is said.
+const MAX_OBSERVED: usize = 128;
+
+/// What an IP is to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Own {
+    /// Of another host, in the /64 of one of the node's IPv6 addresses: the same LAN. How long the prefix of an IPv4
+    /// LAN is cannot be known from an address.
+    Network,
+    /// The node's own.
+    Host,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct OwnIps {
     /// One entry per listen address, so that an IP stays while one of its listeners does.
-    listening: Vec<(Multiaddr, IpAddr)>,
-    external: Vec<(Multiaddr, IpAddr)>,
-    /// The latest last.
-    observed: VecDeque<IpAddr>,
+    listening: Vec<(Multiaddr, Place)>,
+    external: Vec<(Multiaddr, Place)>,
+    observed: Vec<Observed>,
+}
+
+/// An IP and its network. One that leads to another by way of NAT64, 6to4 or Teredo has that one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    host: Neighbourhood,
+    network: Neighbourhood,
+}
+
+impl Place {
+    fn of(ip: IpAddr) -> Self {
+        Self {
+            host: neighbourhood(ip, 32, 128),
+            network: lan(ip),
+        }
+    }
+}
+
+/// The addresses that are on one LAN with this one, as far as it tells: the /64 of an IPv6 (RFC 4291 section 2.5.1).
+pub(crate) fn lan(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, 32, 64)
+}
+
+#[derive(Debug)]
+struct Observed {
+    place: Place,
+    /// How often it was claimed, at most.
+    times: u64,
 }
 
 impl OwnIps {
@@ -40,44 +78,54 @@ impl OwnIps {
         }
     }
 
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    /// What this IP is to the node, if anything.
+    pub(crate) fn find(&self, ip: IpAddr) -> Option<Own> {
+        let Place { host, network } = Place::of(ip);
         self.listening
             .iter()
             .chain(&self.external)
-            .map(|(_, own)| own)
-            .chain(&self.observed)
-            .any(|own| same_host(*own, ip))
+            .map(|(_, place)| place)
+            .chain(self.observed.iter().map(|it| &it.place))
+            .filter_map(|own| match own {
+                own if own.host == host => Some(Own::Host),
+                own if own.network == network => Some(Own::Network),
+                _ => None,
+            })
+            .max()
     }
 
+    /// A new IP takes the place of the one that was claimed least, and its count: whatever is more than one in
+    /// [`MAX_OBSERVED`] of all claims stays (the Space-Saving algorithm of Metwally, Agrawal and El Abbadi, 2005), and
+    /// an IP that the node got only now finds its way in.
     fn observed(&mut self, addr: &Multiaddr) {
         let Some(ip) = address::ip(addr).filter(|_| !address::is_relayed(addr)) else {
             return;
         };
-        if let Some(at) = self.observed.iter().position(|known| *known == ip) {
-            self.observed.remove(at);
-        } else if self.observed.len() >= MAX_OBSERVED {
-            self.observed.pop_front();
+        let place = Place::of(ip);
+        if let Some(known) = self.observed.iter_mut().find(|it| it.place == place) {
+            known.times = known.times.saturating_add(1);
+            return;
         }
-        self.observed.push_back(ip);
+        if self.observed.len() < MAX_OBSERVED {
+            self.observed.push(Observed { place, times: 1 });
+        } else if let Some(least) = self.observed.iter_mut().min_by_key(|it| it.times) {
+            least.place = place;
+            least.times = least.times.saturating_add(1);
+        }
     }
 }
 
-/// Also if one of the two leads to the other by way of NAT64, 6to4 or Teredo.
-fn same_host(a: IpAddr, b: IpAddr) -> bool {
-    neighbourhood(a, 32, 128) == neighbourhood(b, 32, 128)
-}
-
-fn add(list: &mut Vec<(Multiaddr, IpAddr)>, addr: &Multiaddr, limit: usize) {
+fn add(list: &mut Vec<(Multiaddr, Place)>, addr: &Multiaddr, limit: usize) {
     if list.len() < limit
         && !address::is_relayed(addr)
         && let Some(ip) = address::ip(addr)
         && !list.iter().any(|(known, _)| known == addr)
     {
-        list.push((addr.clone(), ip));
+        list.push((addr.clone(), Place::of(ip)));
     }
 }
 
-fn remove(list: &mut Vec<(Multiaddr, IpAddr)>, addr: &Multiaddr) {
+fn remove(list: &mut Vec<(Multiaddr, Place)>, addr: &Multiaddr) {
     list.retain(|(known, _)| known != addr);
 }
 
@@ -89,6 +137,20 @@ mod tests {
     };
 
     use super::*;
+
+    fn find(own: &OwnIps, ip: &str) -> Option<Own> {
+        own.find(ip.parse().expect("an IP"))
+    }
+
+    fn is_own(own: &OwnIps, ip: &str) -> bool {
+        find(own, ip) == Some(Own::Host)
+    }
+
+    fn see(own: &mut OwnIps, ip: [u8; 4]) {
+        let addr = Multiaddr::from(std::net::Ipv4Addr::from(ip));
+        let candidate = NewExternalAddrCandidate { addr: &addr };
+        own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(candidate));
+    }
 
     #[test]
     fn own_ips_are_those_of_listeners_and_external_addresses() {
@@ -106,36 +168,79 @@ mod tests {
         own.on_swarm_event(&FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed {
             addr: &external,
         }));
-        let ip = |text: &str| text.parse::<IpAddr>().expect("valid");
-        assert!(own.contains(ip("20.1.0.1")));
-        assert!(own.contains(ip("20.9.9.9")));
-        assert!(own.contains(ip("64:ff9b::1409:909")), "the same by NAT64");
-        assert!(!own.contains(ip("20.1.0.2")));
+        assert!(is_own(&own, "20.1.0.1"));
+        assert!(is_own(&own, "20.9.9.9"));
+        assert!(is_own(&own, "64:ff9b::1409:909"), "the same by NAT64");
+        assert!(!is_own(&own, "20.1.0.2"));
 
         for (addr, left) in [(&tcp, true), (&quic, false)] {
             own.on_swarm_event(&FromSwarm::ExpiredListenAddr(ExpiredListenAddr {
                 listener_id,
                 addr,
             }));
-            assert_eq!(own.contains(ip("20.1.0.1")), left);
+            assert_eq!(is_own(&own, "20.1.0.1"), left);
         }
+    }
+
+    #[test]
+    fn the_lan_of_an_ipv6_address_is_its_64_and_that_of_an_ipv4_address_is_unknown() {
+        let listener_id = ListenerId::next();
+        let mut own = OwnIps::default();
+        for text in ["/ip6/2a00:1:2:3::7/tcp/1", "/ip4/20.1.0.1/tcp/1"] {
+            let addr = &text.parse().expect("valid");
+            own.on_swarm_event(&FromSwarm::NewListenAddr(NewListenAddr {
+                listener_id,
+                addr,
+            }));
+        }
+        let seen: Multiaddr = "/ip6/2a00:9::1/tcp/1".parse().expect("valid");
+        own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(
+            NewExternalAddrCandidate { addr: &seen },
+        ));
+        assert_eq!(find(&own, "2a00:1:2:3::7"), Some(Own::Host));
+        assert_eq!(find(&own, "2a00:1:2:3:ffff::1"), Some(Own::Network));
+        assert_eq!(find(&own, "2a00:1:2:4::7"), None);
+        assert_eq!(find(&own, "2a00:9::2"), Some(Own::Network));
+        assert_eq!(find(&own, "20.1.0.2"), None);
+        assert_eq!(find(&own, "64:ff9b::1401:2"), None, "20.1.0.2 by NAT64");
     }
 
     #[test]
     fn an_ip_that_peers_keep_seeing_is_own_however_many_others_some_make_up() {
         let mut own = OwnIps::default();
-        let mut see = |ip: [u8; 4]| {
-            let addr = Multiaddr::from(std::net::Ipv4Addr::from(ip));
-            let candidate = NewExternalAddrCandidate { addr: &addr };
-            own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(candidate));
-        };
         for n in 0..200 {
             if n % 20 == 0 {
-                see([20, 9, 9, 9]);
+                see(&mut own, [20, 9, 9, 9]);
             }
-            see([20, 1, 0, n]);
+            see(&mut own, [20, 1, 0, n]);
         }
-        assert!(own.contains([20, 9, 9, 9].into()));
+        assert!(is_own(&own, "20.9.9.9"));
         assert_eq!(own.observed.len(), MAX_OBSERVED);
+    }
+
+    #[test]
+    fn an_ip_that_peers_have_seen_stays_own_through_a_flood_of_made_up_ones() {
+        let mut own = OwnIps::default();
+        for _ in 0..5 {
+            see(&mut own, [20, 9, 9, 9]);
+        }
+        for n in 0..200 {
+            see(&mut own, [20, 1, 0, n]);
+        }
+        assert!(is_own(&own, "20.9.9.9"));
+    }
+
+    #[test]
+    fn an_ip_that_the_node_got_only_now_displaces_what_is_no_longer_seen() {
+        let mut own = OwnIps::default();
+        for n in 0..=255 {
+            see(&mut own, [20, 1, 0, n]);
+            see(&mut own, [20, 1, 0, n]);
+        }
+        for n in 0..255 {
+            see(&mut own, [20, 8, 8, 8]);
+            see(&mut own, [20, 2, 0, n]);
+        }
+        assert!(is_own(&own, "20.8.8.8"));
     }
 }

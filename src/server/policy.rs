@@ -12,6 +12,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use rand::{Rng, RngExt};
 
+use super::own::{self, Own};
 use crate::address::{self, IpScope, Transport};
 
 mod bad_ports;
@@ -48,7 +49,11 @@ pub enum PassedOver {
     Path,
     /// Its IP is this server's own, and the client was not seen to have it too.
     OwnIp,
-    /// The stack of protocols is not one of the known libp2p transports.
+    /// Its IP is in the /64 of one of this server's own IPv6 addresses, and the client was not seen to be there too: a
+    /// host of the same LAN, which strangers may not reach.
+    OwnNetwork,
+    /// The protocols are not exactly those of a known libp2p transport: something is missing, such as a certificate hash,
+    /// or added where it has no meaning.
     UnknownTransport,
     /// The server has no evidence that it can dial this IP family and transport.
     CannotDial(Transport),
@@ -71,6 +76,7 @@ impl PassedOver {
             Self::BadPort(_) => "bad port",
             Self::Path => "path",
             Self::OwnIp => "own ip",
+            Self::OwnNetwork => "own network",
             Self::UnknownTransport => "unknown transport",
             Self::CannotDial(_) => "cannot dial",
         }
@@ -83,6 +89,13 @@ pub(crate) struct Client {
     pub(crate) peer: PeerId,
     /// The other end of the client's connection; `None` if it is relayed or has no IP.
     pub(crate) ip: Option<IpAddr>,
+}
+
+impl Client {
+    /// Whether the client is on one LAN with this IP, as far as can be known.
+    fn is_beside(&self, ip: IpAddr) -> bool {
+        self.ip.is_some_and(|its| own::lan(its) == own::lan(ip))
+    }
 }
 
 /// The part of the configuration that bears on the choice.
@@ -151,12 +164,12 @@ pub(crate) fn choose(
     addrs: &[Option<Multiaddr>],
     client: Client,
     rules: &Rules,
-    is_own_ip: impl Fn(IpAddr) -> bool,
+    own: impl Fn(IpAddr) -> Option<Own>,
     can_dial: impl Fn(&Multiaddr) -> bool,
 ) -> Selection {
     let mut selection = Selection::default();
     for (index, addr) in (0u32..).zip(addrs.iter().take(rules.max_addresses)) {
-        match inspect(addr.as_ref(), client, rules, &is_own_ip, &can_dial) {
+        match inspect(addr.as_ref(), client, rules, &own, &can_dial) {
             Ok((addr, ip)) => {
                 selection.chosen = Some(Chosen {
                     index,
@@ -182,7 +195,7 @@ fn inspect<'a>(
     addr: Option<&'a Multiaddr>,
     client: Client,
     rules: &Rules,
-    is_own_ip: impl Fn(IpAddr) -> bool,
+    own: impl Fn(IpAddr) -> Option<Own>,
     can_dial: impl Fn(&Multiaddr) -> bool,
 ) -> Result<(&'a Multiaddr, Option<IpAddr>), PassedOver> {
     let addr = addr.ok_or(PassedOver::Unparsable)?;
@@ -201,8 +214,15 @@ fn inspect<'a>(
         if rules.refuse(ip) {
             return Err(PassedOver::RefusedNetwork);
         }
-        if is_own_ip(ip) && client.ip != Some(ip) {
-            return Err(PassedOver::OwnIp);
+        if client.ip != Some(ip) {
+            match own(ip) {
+                Some(Own::Host) => return Err(PassedOver::OwnIp),
+                // Who allows private addresses opens the LAN, but not by way of public ones.
+                Some(Own::Network) if scope.is_global() && !client.is_beside(ip) => {
+                    return Err(PassedOver::OwnNetwork);
+                }
+                _ => {}
+            }
         }
     }
     let port = match address::port(addr) {
@@ -217,10 +237,7 @@ fn inspect<'a>(
             return Err(PassedOver::Path);
         }
     }
-    let transport = match address::transport(addr) {
-        None | Some(Transport::Other) => return Err(PassedOver::UnknownTransport),
-        Some(transport) => transport,
-    };
+    let transport = address::exact_transport(addr).ok_or(PassedOver::UnknownTransport)?;
     if !can_dial(addr) {
         return Err(PassedOver::CannotDial(transport));
     }

@@ -1,6 +1,6 @@
 //! What a client must not be able to make the server dial.
 
-use libp2p::swarm::{FromSwarm, NetworkBehaviour as _, NewExternalAddrCandidate};
+use libp2p::swarm::{FromSwarm, NetworkBehaviour as _, NewExternalAddrCandidate, Swarm};
 
 use super::*;
 
@@ -203,6 +203,43 @@ async fn names() {
     .await;
 }
 
+/// A peer tells the server that it sees it under this address.
+fn observed(swarm: &mut Swarm<libp2p_autonat_v2::server::Behaviour>, addr: &str) {
+    let addr = &addr.parse().expect("valid");
+    let candidate = NewExternalAddrCandidate { addr };
+    let behaviour = swarm.behaviour_mut();
+    behaviour.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+}
+
+#[tokio::test]
+async fn hosts_on_the_servers_own_lan() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    server
+        .node
+        .with(|swarm| observed(swarm, "/ip6/2a00:9::1/tcp/4001"))
+        .await;
+    let addrs = [
+        "/ip6/2a00:9::2/tcp/4001",
+        "/ip6/2a00:9::ffff:1/udp/4001/quic-v1",
+        "/ip6/2a00:9::1/tcp/22",
+    ];
+    let addrs = addrs.map(|text| text.parse().expect("valid"));
+    let mut request = ask(&mut attacker, connection, &addrs, 1).await;
+    assert_eq!(
+        answer(&mut request).await,
+        not_dialed(ResponseStatus::DialRefused)
+    );
+    assert_eq!(
+        server.served().await.passed_over,
+        [
+            (0, PassedOver::OwnNetwork),
+            (1, PassedOver::OwnNetwork),
+            (2, PassedOver::OwnIp)
+        ]
+    );
+    dialed_nothing_and_serves_on(server).await;
+}
+
 #[tokio::test]
 async fn the_servers_own_addresses() {
     let (mut server, mut attacker, connection) = attacked(Config::default()).await;
@@ -211,11 +248,7 @@ async fn the_servers_own_addresses() {
         .with(|swarm| {
             swarm.add_external_address("/ip4/20.0.0.99/tcp/4001".parse().expect("valid"));
             // As identify does with what a peer observes: the server's NAT, which none of its listeners knows.
-            let observed = "/ip4/20.0.0.98/tcp/50000".parse().expect("valid");
-            let behaviour: &mut libp2p_autonat_v2::server::Behaviour = swarm.behaviour_mut();
-            behaviour.on_swarm_event(FromSwarm::NewExternalAddrCandidate(
-                NewExternalAddrCandidate { addr: &observed },
-            ));
+            observed(swarm, "/ip4/20.0.0.98/tcp/50000");
             swarm.listeners().cloned().collect::<Vec<_>>()
         })
         .await;
@@ -308,17 +341,25 @@ async fn transports_that_the_server_does_not_have() {
 
 #[tokio::test]
 async fn an_ornamented_address_that_makes_the_transport_refuse_its_kind() {
-    let (server, mut attacker, connection) = attacked(Config::default()).await;
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
     let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
     for text in [
-        format!("/ip4/20.66.0.1/tcp/1/certhash/{hash}"),
-        format!("/ip4/20.66.0.1/udp/1/quic-v1/certhash/{hash}"),
+        "/ip4/20.66.0.1/tcp/1/certhash/HASH",
+        "/ip4/20.66.0.1/tcp/1/sni/example.com",
+        "/ip4/20.66.0.1/udp/1/quic-v1/certhash/HASH",
+        "/ip4/20.66.0.1/tcp/443/wss/certhash/HASH",
+        "/ip4/20.66.0.1/tcp/80/certhash/HASH/ws",
+        "/ip4/20.66.0.1/tcp/443/tls/sni/not a name/ws",
+        "/ip4/20.66.0.1/udp/1/webrtc-direct",
     ] {
-        let addr: Multiaddr = text.parse().expect("valid");
+        let addr = text.replace("HASH", hash).parse().expect("valid");
         let mut request = ask(&mut attacker, connection, &[addr], 1).await;
         let response = answer(&mut request).await;
-        assert_ne!(response.status, ResponseStatus::Ok, "{text}");
+        assert_eq!(response, not_dialed(ResponseStatus::DialRefused), "{text}");
+        let reasons = server.served().await.passed_over;
+        assert_eq!(reasons, [(0, PassedOver::UnknownTransport)], "{text}");
     }
+    assert_eq!(server.dials.all(), []);
     server.is_idle().await;
     // TCP is still dialed for others; the server has no success of its own to go by.
     let at = server

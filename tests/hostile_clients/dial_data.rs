@@ -33,6 +33,67 @@ async fn dial_data_in_empty_pieces() {
     was_cut_off(server, Misbehaviour::SmallDialData).await;
 }
 
+/// A message of so much dial data: `before` stands in front of it in the `DialDataResponse`, `behind` behind that in the
+/// message.
+fn padded(len: usize, before: &[u8], behind: &[u8]) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| [&[tag], &frame(bytes)[..]].concat();
+    let response = [before, &field(0x0a, &vec![0; len])].concat();
+    frame(&[&field(0x22, &response), behind].concat())
+}
+
+/// Pays in these messages until the server has enough.
+async fn is_not_taken_for_payment(message: Vec<u8>) {
+    let (server, mut attacker, connection) = attacked(Config::default()).await;
+    let (request, _) = asked_to_pay(&mut attacker, connection).await;
+    let mut stream = request.into_inner();
+    within(PATIENCE, "the server cuts the stream", async {
+        while stream.write_all(&message).await.is_ok() && stream.flush().await.is_ok() {}
+    })
+    .await;
+    let served = was_cut_off(server, Misbehaviour::PaddedDialData).await;
+    assert!(served.dial_data_received <= 2 * 100, "after the second one");
+}
+
+#[tokio::test]
+async fn dial_data_padded_with_unknown_fields() {
+    let unknown = [&[0x4a], &frame(&[7; 8000])[..]].concat();
+    is_not_taken_for_payment(padded(100, &[], &unknown)).await;
+}
+
+#[tokio::test]
+async fn dial_data_padded_with_unknown_fields_inside() {
+    let unknown = [&[0x4a], &frame(&[7; 8000])[..]].concat();
+    is_not_taken_for_payment(padded(100, &unknown, &[])).await;
+}
+
+#[tokio::test]
+async fn dial_data_padded_with_dial_data_that_the_last_field_replaces() {
+    let replaced = [&[0x0a], &frame(&[7; 8000])[..]].concat();
+    is_not_taken_for_payment(padded(100, &replaced, &[])).await;
+}
+
+/// A client that pays in messages of this size, the last one too, is dialed.
+async fn is_served_in_messages_of(len: usize) {
+    let (mut server, mut client, connection) = attacked(impatient()).await;
+    let (mut request, due) = asked_to_pay(&mut client, connection).await;
+    let messages = due.div_ceil(len as u64);
+    for _ in 0..messages {
+        let message = Message::DialDataResponse { len };
+        request.send(message).await.expect("sent");
+    }
+    acknowledge(&mut client).await;
+    assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+    let served = server.served().await;
+    assert_eq!(served.dial_data_received, messages * len as u64);
+}
+
+#[tokio::test]
+async fn dial_data_in_small_pieces_or_large_ones_is_not_padded() {
+    for len in [100, 101, 1024, 4000, 4096] {
+        is_served_in_messages_of(len).await;
+    }
+}
+
 #[tokio::test]
 async fn dial_data_in_one_oversized_message() {
     let (server, mut attacker, connection) = attacked(Config::default()).await;

@@ -1,12 +1,12 @@
 //! More clients than the server wants, over connections without cryptography.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p_autonat_v2::server::Load;
 
 use super::{
-    support::{Face, Node, Raw, Scope, naked_swarm},
+    support::{Face, Node, Raw, Scope, face, naked_swarm},
     *,
 };
 
@@ -22,46 +22,72 @@ struct Crowd {
     most: Option<Load>,
 }
 
-/// So many clients, each of them new, connect, ask and leave.
-async fn flood(server: &Server, at: &Multiaddr, clients: usize, networks: u32) -> Crowd {
+/// A port where nobody listens. Each client of the crowd has it tested on its own IP, and the server dials it.
+const CLOSED: u16 = 2;
+
+/// So many clients, each of them new, connect, ask and leave. Meanwhile an honest client asks, once for each hundred of
+/// them, `honest` times at most.
+async fn flood(
+    server: &mut Server,
+    at: &Multiaddr,
+    clients: usize,
+    networks: u32,
+    mut honest: Option<(&mut HonestClient, usize)>,
+) -> Crowd {
     let (swarm, _) = naked_swarm(Raw::new(&[]), Scope::Loopback, Face::New { networks });
     let mut attacker = RawPeer::spawn(swarm);
     let mut crowd = Crowd::default();
-    for _ in 0..clients.div_ceil(AT_ONCE) {
+    for batch in 0..clients.div_ceil(AT_ONCE) {
         let at = at.clone();
-        attacker
+        let dialed = attacker
             .with(move |swarm| {
-                for _ in 0..AT_ONCE {
-                    let opts = DialOpts::unknown_peer_id().address(at.clone()).build();
-                    swarm.dial(opts).expect("the dial starts");
-                }
+                (0..AT_ONCE)
+                    .map(|_| {
+                        let opts = DialOpts::unknown_peer_id().address(at.clone()).build();
+                        let connection = opts.connection_id();
+                        swarm.dial(opts).expect("the dial starts");
+                        connection
+                    })
+                    .collect::<Vec<_>>()
             })
             .await;
-        let mut connections = Vec::new();
         for _ in 0..AT_ONCE {
-            connections.push(connected(&mut attacker).await);
+            connected(&mut attacker).await;
         }
         let mut requests = Vec::new();
-        for stream in streams(&mut attacker, connections.clone()).await {
-            let mut request = Framed::new(stream, MessageCodec::default());
+        let streams = streams(&mut attacker, dialed.clone()).await;
+        for (at, stream) in (batch * AT_ONCE..).zip(streams) {
+            let [_, b, c, d] = face(u32::try_from(at).expect("few"), networks).octets();
+            let addr = format!("/ip4/20.{b}.{c}.{d}/tcp/{CLOSED}");
+            let request = DialRequest::new([addr.parse().expect("valid")], 1);
+            let mut stream = Framed::new(stream, MessageCodec::default());
             // A rejected client may be told so before it has asked.
-            let _ = request
-                .send(Message::DialRequest(DialRequest::new([], 1)))
-                .await;
-            requests.push(request);
+            let _ = stream.send(Message::DialRequest(request)).await;
+            requests.push(stream);
         }
         note(&mut crowd, server.load().await);
+        if let Some((honest, times)) = &mut honest
+            && *times > 0
+            && batch > 0
+        {
+            server.serves_again(honest).await;
+            *times -= 1;
+        }
         for mut request in requests {
-            match answer(&mut request).await.status {
+            let response = answer(&mut request).await;
+            match response.status {
                 ResponseStatus::RequestRejected => crowd.rejected += 1,
-                ResponseStatus::DialRefused => crowd.served += 1,
+                ResponseStatus::Ok => {
+                    assert_eq!(response.dial_status, DialStatus::DialError);
+                    crowd.served += 1;
+                }
                 other => panic!("{other}"),
             }
         }
         note(&mut crowd, server.load().await);
         attacker
             .with(move |swarm| {
-                for connection in connections {
+                for connection in dialed {
                     swarm.close_connection(connection);
                 }
             })
@@ -81,31 +107,34 @@ async fn connected(attacker: &mut Node<Raw>) -> ConnectionId {
         .await
 }
 
-/// Opens a stream on each of the connections.
+/// Opens a stream on each of the connections, in the same order.
 async fn streams(attacker: &mut RawPeer, connections: Vec<ConnectionId>) -> Vec<Stream> {
-    let count = connections.len();
-    attacker
+    let ids = attacker
         .with(move |swarm| {
-            for connection in connections {
-                swarm
-                    .behaviour_mut()
-                    .open(connection, DIAL_REQUEST_PROTOCOL);
-            }
+            connections
+                .into_iter()
+                .map(|connection| {
+                    swarm
+                        .behaviour_mut()
+                        .open(connection, DIAL_REQUEST_PROTOCOL)
+                })
+                .collect::<Vec<_>>()
         })
         .await;
-    let mut streams = Vec::new();
-    for _ in 0..count {
-        let result = attacker
+    let mut streams = BTreeMap::new();
+    for _ in &ids {
+        let (id, result) = attacker
             .take("an answer to a stream", |event| match event {
-                SwarmEvent::Behaviour(RawEvent::Opened { result, .. }) => {
-                    ControlFlow::Break(result)
+                SwarmEvent::Behaviour(RawEvent::Opened { id, result }) => {
+                    ControlFlow::Break((id, result))
                 }
                 other => ControlFlow::Continue(other),
             })
             .await;
-        streams.push(result.expect("the server speaks the protocol"));
+        streams.insert(id, result.expect("the server speaks the protocol"));
     }
-    streams
+    // They were numbered in the order of the connections.
+    streams.into_values().collect()
 }
 
 fn note(crowd: &mut Crowd, load: Load) {
@@ -125,11 +154,14 @@ fn honest() -> RawPeer {
 #[tokio::test]
 async fn ten_thousand_peer_ids_from_one_ip() {
     const CLIENTS: usize = 10_000;
+    const HONEST: usize = 12;
 
     let mut server = Server::naked(Config::default());
     let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let mut honest = server.knows(honest()).await;
+    server.dials.clear();
     let start = std::time::Instant::now();
-    let crowd = flood(&server, &at, CLIENTS, 1).await;
+    let crowd = flood(&mut server, &at, CLIENTS, 1, Some((&mut honest, HONEST))).await;
     let minutes = usize::try_from(start.elapsed().as_secs() / 60 + 1).expect("small");
 
     assert_eq!(crowd.served + crowd.rejected, CLIENTS);
@@ -141,11 +173,14 @@ async fn ten_thousand_peer_ids_from_one_ip() {
     let most = crowd.most.expect("looked");
     assert!(most.requests <= 64, "{most:?}");
     assert!(
-        most.rate_entries <= 20 * minutes + 2 + 64,
+        most.rate_entries <= 20 * minutes + 2 + 3 + 64,
         "who is rejected is not remembered: {most:?}"
     );
-    assert_eq!(server.dials.all(), []);
-    server.serves(honest(), 12).await;
+    assert_eq!(
+        server.dials.all().len(),
+        crowd.served + HONEST,
+        "one dial for each request that was served"
+    );
 
     // All rejections are counted, in few events.
     server.is_idle().await;
@@ -173,8 +208,10 @@ async fn a_thousand_clients_from_two_networks() {
         .with_max_concurrent_dials(DIALS_AT_ONCE);
     let mut server = Server::naked(config);
     let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let mut honest = server.knows(honest()).await;
+    server.dials.clear();
     let start = std::time::Instant::now();
-    let crowd = flood(&server, &at, 1000, 2).await;
+    let crowd = flood(&mut server, &at, 1000, 2, None).await;
     let minutes = u32::try_from(start.elapsed().as_secs() / 60 + 1).expect("small");
     let served = u32::try_from(crowd.served).expect("small");
     let limits = AT_ONCE..=2 * PER_NEIGHBOURHOOD * minutes;
@@ -187,9 +224,10 @@ async fn a_thousand_clients_from_two_networks() {
     assert!(holds(most.dials, DIALS_AT_ONCE), "{most:?}");
     let rate_entries = 6 * PER_MINUTE + AT_ONCE;
     assert!(holds(most.rate_entries, rate_entries), "{most:?}");
-    assert_eq!(server.dials.all(), []);
+    assert_eq!(server.dials.all().len(), crowd.served);
 
-    // The honest client has its own peer id and neighbourhood: it gets all that is left for it.
-    server.serves(honest(), 12).await;
+    // The honest client has its own peer id and neighbourhood: it gets all that is left for it, while the crowd goes on.
+    let crowd = flood(&mut server, &at, 1300, 2, Some((&mut honest, 12))).await;
+    assert!(crowd.rejected > 0, "{crowd:?}");
     server.is_idle().await;
 }

@@ -1,6 +1,67 @@
 //! Clients that stop in the middle and wait for the server to tire.
 
+use std::time::Instant;
+
 use super::*;
+
+/// Sends pieces, ten in a second, until the stream takes no more. How long that took.
+async fn trickle(stream: &mut Stream, piece: &[u8]) -> Duration {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    within(PATIENCE, "the server tires", async {
+        loop {
+            ticks.tick().await;
+            if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    start.elapsed()
+}
+
+/// The deadlines of [`impatient`], and what they may be missed by on a busy machine.
+const REQUEST_IN: Duration = Duration::from_secs(2 + 2);
+const DIAL_DATA_IN: Duration = Duration::from_secs(3 + 2);
+
+#[tokio::test]
+async fn slow_loris_that_trickles_its_request() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let mut stream = open_request(&mut attacker, connection).await;
+    // A request of 8,000 bytes, which would take a quarter of an hour.
+    send(&mut stream, &[0xc0, 0x3e, 0x0a, 0xbd, 0x3e])
+        .await
+        .expect("sent");
+    let took = trickle(&mut stream, &[0]).await;
+    assert!(took < REQUEST_IN, "{took:?}");
+    nothing_is_answered(&mut stream).await;
+    was_cut_off(server, Misbehaviour::SlowRequest).await;
+}
+
+#[tokio::test]
+async fn slow_loris_that_trickles_a_byte_of_dial_data() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let (request, _) = asked_to_pay(&mut attacker, connection).await;
+    let mut stream = request.into_inner();
+    send(&mut stream, &[0xc0, 0x3e, 0x22, 0xbd, 0x3e])
+        .await
+        .expect("sent");
+    let took = trickle(&mut stream, &[0]).await;
+    assert!(took < DIAL_DATA_IN, "{took:?}");
+    was_cut_off(server, Misbehaviour::SlowDialData).await;
+}
+
+#[tokio::test]
+async fn slow_loris_that_trickles_its_dial_data() {
+    let (server, mut attacker, connection) = attacked(impatient()).await;
+    let (request, _) = asked_to_pay(&mut attacker, connection).await;
+    let mut stream = request.into_inner();
+    let chunk = libp2p_autonat_v2::protocol::DialDataChunk::new(100).expect("allowed");
+    let took = trickle(&mut stream, chunk.as_bytes()).await;
+    assert!(took < DIAL_DATA_IN, "{took:?}");
+    let served = was_cut_off(server, Misbehaviour::SlowDialData).await;
+    assert!(served.dial_data_received >= 100);
+}
 
 #[tokio::test]
 async fn slow_loris_that_never_asks() {

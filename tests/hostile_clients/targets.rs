@@ -39,6 +39,7 @@ async fn a_target_that_answers_with_garbage() {
         server.served().await.dial_back,
         Some(DialBackOutcome::DialFailed(_))
     ));
+    assert_eq!(server.dials.all().len(), 1);
     babble.await.expect("runs");
     server.is_idle().await;
     server.serves_an_honest_client().await;
@@ -58,7 +59,8 @@ async fn a_client_that_takes_the_nonce_and_never_answers() {
         server.served().await.dial_back,
         Some(DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
     );
-    attacker.closed(dial_back).await;
+    attacker.closed_promptly(dial_back).await;
+    assert_eq!(server.dials.all().len(), 1);
     server.is_idle().await;
     server.serves_an_honest_client().await;
 }
@@ -67,7 +69,10 @@ async fn a_client_that_takes_the_nonce_and_never_answers() {
 async fn a_client_that_answers_the_nonce_with_garbage() {
     let (mut server, mut attacker, connection) = attacked(impatient()).await;
     let addr = attacker.listen(&format!("/ip4/{ATTACKER}/tcp/0")).await;
-    for garbage in [&[0xff; 64][..], &[2, 0x08, 0x07], &[3, 1, 2, 3]] {
+    for (garbage, dials) in [&[0xff; 64][..], &[2, 0x08, 0x07], &[3, 1, 2, 3]]
+        .into_iter()
+        .zip(1..)
+    {
         let mut request = ask(&mut attacker, connection, &[public(&addr)], 1).await;
         let (_, dial_back, stream) = attacker.accept().await;
         let mut framed = Framed::new(stream, DialBackClientCodec::new());
@@ -84,7 +89,8 @@ async fn a_client_that_answers_the_nonce_with_garbage() {
             server.served().await.dial_back,
             Some(DialBackOutcome::NotDelivered(NotDelivered::WrongAnswer))
         );
-        attacker.closed(dial_back).await;
+        attacker.closed_promptly(dial_back).await;
+        assert_eq!(server.dials.all().len(), dials);
     }
     server.is_idle().await;
     server.serves_an_honest_client().await;

@@ -176,7 +176,7 @@ async fn every_address_is_paid_for_and_dialed_directly(dialed_first: Dialed) {
     let from = it.client.remote_address(dial_back).await;
     assert!(!from.iter().any(|part| part == Protocol::P2pCircuit));
     assert_eq!(answer(&mut request).await, dialed(1, DialStatus::Ok));
-    it.client.closed(dial_back).await;
+    it.client.closed_promptly(dial_back).await;
 
     let served = it.served().await;
     assert_eq!(served.observed_ip, None);

@@ -144,36 +144,64 @@ impl Server {
     }
 
     /// As above, so many times, for a client that speaks the server's transports.
-    pub async fn serves(&mut self, mut client: RawPeer, times: usize) {
+    pub async fn serves(&mut self, client: RawPeer, times: usize) {
+        let mut client = self.knows(client).await;
+        for _ in 0..times {
+            self.serves_again(&mut client).await;
+        }
+    }
+
+    /// Connects to an honest client that has an IP and a neighbourhood of its own.
+    pub async fn knows(&mut self, mut client: RawPeer) -> HonestClient {
         let addr = client.listen("/ip4/127.77.0.1/tcp/0").await;
         // The server dials the client, so that the client's IP is its own and not that of the route.
-        let at = self.sees(&addr);
+        let addr = self.sees(&addr);
         let opts = DialOpts::peer_id(client.peer_id)
-            .addresses(vec![at.clone()])
+            .addresses(vec![addr.clone()])
             .allocate_new_port()
             .build();
         self.node.connect(opts).await;
         let connection = client.connected_by(self.node.peer_id).await;
-
-        for _ in 0..times {
-            let mut request = ask(&mut client, connection, std::slice::from_ref(&at), 4711).await;
-            let (_, _, nonce) = acknowledge(&mut client).await;
-            assert_eq!(nonce, 4711, "the honest client's nonce");
-            assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
-            self.node
-                .event("the honest client is served", |event| match event {
-                    SwarmEvent::Behaviour(server::Event::Served(served))
-                        if served.client == client.peer_id =>
-                    {
-                        assert_eq!(served.dial_back, Some(DialBackOutcome::Delivered));
-                        assert_eq!(served.end, End::Answered);
-                        Some(())
-                    }
-                    _ => None,
-                })
-                .await;
+        HonestClient {
+            peer: client,
+            connection,
+            addr,
         }
     }
+
+    /// The honest client has its address tested.
+    pub async fn serves_again(&mut self, client: &mut HonestClient) {
+        let HonestClient {
+            peer,
+            connection,
+            addr,
+        } = client;
+        let mut request = ask(peer, *connection, std::slice::from_ref(addr), 4711).await;
+        let (_, dial_back, nonce) = acknowledge(peer).await;
+        assert_eq!(nonce, 4711, "the honest client's nonce");
+        assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
+        peer.closed_promptly(dial_back).await;
+        self.node
+            .event("the honest client is served", |event| match event {
+                SwarmEvent::Behaviour(server::Event::Served(served))
+                    if served.client == peer.peer_id =>
+                {
+                    assert_eq!(served.dial_back, Some(DialBackOutcome::Delivered));
+                    assert_eq!(served.end, End::Answered);
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+    }
+}
+
+/// A client that is connected to a server and does nothing wrong.
+pub struct HonestClient {
+    pub peer: RawPeer,
+    pub connection: ConnectionId,
+    /// As the server sees it.
+    pub addr: Multiaddr,
 }
 
 /// Opens a dial-request stream.

@@ -35,12 +35,15 @@ mod raw;
 pub mod serving;
 mod transport;
 
-pub use naked::{Face, naked_swarm};
+pub use naked::{Face, face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a connection may live on that somebody closes.
+pub const PROMPTLY: Duration = Duration::from_secs(5);
 
 /// Waits for `future`, and panics with `what` if that takes too long.
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
@@ -253,6 +256,11 @@ where
             _ => None,
         })
         .await;
+    }
+
+    /// As [`Node::closed`], and it must not take long: somebody closes the connection, and does not leave it to a timeout.
+    pub async fn closed_promptly(&mut self, connection: ConnectionId) {
+        within(PROMPTLY, "the connection closes", self.closed(connection)).await;
     }
 
     /// Waits for an inbound connection from this peer.

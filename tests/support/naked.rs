@@ -52,8 +52,6 @@ pub fn naked_swarm<B: NetworkBehaviour>(
         me,
         face,
         dialed: AtomicU32::new(0),
-        // Another one in each run, so that runs in quick succession do not run out of ports.
-        host: (std::process::id() % 250) as u8 + 1,
     };
     record(naked.boxed(), me, behaviour, scope)
 }
@@ -91,8 +89,14 @@ struct Naked {
     me: PeerId,
     face: Face,
     dialed: AtomicU32,
-    /// The last octet of the IPs that are dialed from.
-    host: u8,
+}
+
+/// The IP that a client of so many networks dials from, by how many it has dialed before.
+pub fn face(dialed: u32, networks: u32) -> Ipv4Addr {
+    let [_, _, high, low] = (dialed % networks).to_be_bytes();
+    // Another host in each run, so that runs in quick succession do not run out of ports.
+    let host = (std::process::id() % 250) as u8 + 1;
+    Ipv4Addr::new(127, 200u8.wrapping_add(high), low, host)
 }
 
 impl Naked {
@@ -101,10 +105,8 @@ impl Naked {
         let Face::New { networks } = self.face else {
             return (self.me, Ipv4Addr::UNSPECIFIED);
         };
-        let network = self.dialed.fetch_add(1, Ordering::Relaxed) % networks;
-        let [_, _, high, low] = network.to_be_bytes();
-        let ip = Ipv4Addr::new(127, 200u8.wrapping_add(high), low, self.host);
-        (PeerId::random(), ip)
+        let dialed = self.dialed.fetch_add(1, Ordering::Relaxed);
+        (PeerId::random(), face(dialed, networks))
     }
 }
 

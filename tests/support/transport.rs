@@ -131,8 +131,9 @@ pub(super) fn record<B: NetworkBehaviour>(
         scope,
         dials: dials.clone(),
     };
+    // No test lives to see it: a connection that closes is closed by somebody.
     let config =
-        Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
+        Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60 * 60));
     let swarm = Swarm::new(transport.boxed(), behaviour, peer_id, config);
     (swarm, dials)
 }

@@ -197,3 +197,23 @@ fn a_nested_message_is_held_to_its_bounds() {
         );
     }
 }
+
+#[test]
+fn every_byte_of_a_message_is_counted_also_those_that_mean_nothing() {
+    let mut codec = MessageCodec::default();
+    let unknown = delimited((9, vec![7; 500]));
+    let repeated = [delimited((1, vec![0; 300])), delimited((1, vec![0; 100]))].concat();
+    let message = [delimited((4, repeated)), unknown].concat();
+    let mut frame = BytesMut::new();
+    let mut bytes = Vec::new();
+    put_varint(message.len() as u64, &mut bytes);
+    bytes.extend(message);
+    frame.extend_from_slice(&bytes);
+    let read = codec.decode(&mut frame).expect("well-formed");
+    assert_eq!(read, Some(Message::DialDataResponse { len: 100 }));
+    assert_eq!(codec.bytes_read(), bytes.len() as u64);
+    // What has not arrived in full is not counted yet.
+    frame.extend_from_slice(&bytes[..9]);
+    assert!(matches!(codec.decode(&mut frame), Ok(None)));
+    assert_eq!(codec.bytes_read(), bytes.len() as u64);
+}

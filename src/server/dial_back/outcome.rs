@@ -29,7 +29,7 @@ pub enum DialBackOutcome {
     DialGivenUp,
     /// Another peer than the client lives at the address. Answered `E_DIAL_ERROR`.
     WrongPeer(PeerId),
-    /// This node did not dial. Says nothing about the address.
+    /// This node did not dial, or undid it. Says nothing about the address.
     NotDialed(NotDialed),
 }
 
@@ -50,7 +50,7 @@ pub enum NotDelivered {
     WrongAnswer,
     /// The client did not answer in time.
     TimedOut,
-    /// The connection was closed.
+    /// The connection was lost, or closed by the client.
     ConnectionLost,
 }
 
@@ -70,7 +70,8 @@ pub enum NotDialed {
     /// This host lacked the means, such as a free socket or the permission. Answered
     /// `E_INTERNAL_ERROR`.
     LocalFailure,
-    /// The node's owner cut off all connections to the client. Answered `E_INTERNAL_ERROR`.
+    /// The node's owner cut off all connections to the client, or this node closed the dial-back before the client had
+    /// time to acknowledge the nonce. Answered `E_INTERNAL_ERROR`.
     Aborted,
 }
 
@@ -146,9 +147,9 @@ impl DialBackOutcome {
             io::Error::from_raw_os_error(code).kind()
         });
         match kind {
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
-                Self::NotDialed(NotDialed::NoRoute)
-            }
+            io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::AddrNotAvailable => Self::NotDialed(NotDialed::NoRoute),
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::AddrInUse
             | io::ErrorKind::OutOfMemory
@@ -163,7 +164,9 @@ impl DialBackOutcome {
 /// The operating system's error below those of the transports.
 ///
 /// They wrap it into errors of their own, and `either::Either`, of which composed transports are made,
-/// skips its content in the chain of sources and shows it in its text only.
+/// skips its content in the chain of sources and shows it in its text only. That text must be the operating system's
+/// and nothing else: in others a stranger may have a say, such as the reason for which it closes a QUIC connection, and
+/// would make its own fault this host's.
 fn os_error(error: &io::Error) -> Option<i32> {
     let mut link: &(dyn Error + 'static) = error;
     // A chain that is longer than this is not worth following.
@@ -183,7 +186,8 @@ fn os_error(error: &io::Error) -> Option<i32> {
     }
     let text = link.to_string();
     let (_, code) = text.rsplit_once("(os error ")?;
-    code.split_once(')')?.0.parse().ok()
+    let code = code.strip_suffix(')')?.parse().ok()?;
+    (io::Error::from_raw_os_error(code).to_string() == text).then_some(code)
 }
 
 /// `EMFILE`, `ENFILE` and `ENOBUFS` have no kind of their own. Numbers of Linux, BSD and macOS.
@@ -267,6 +271,76 @@ mod tests {
         struct Hiding(io::Error);
         let hidden = io::Error::other(io::Error::other(Hiding(socket())));
         assert_eq!(DialBackOutcome::of(&transport(hidden)), no_route);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_stranger_cannot_word_its_error_like_one_of_this_host() {
+        let network = DialBackOutcome::DialFailed(io::ErrorKind::Other);
+        for text in [
+            "closed by peer: Network is unreachable (os error 101) (code 0)",
+            "closed by peer: Network is unreachable (os error 101)",
+            "Network is unreachable (os error 101) ",
+            "No route to me (os error 101)",
+            "Too many open files (os error 101)",
+            "(os error 24)",
+        ] {
+            let outcome = DialBackOutcome::of(&transport(io::Error::other(text)));
+            assert_eq!(outcome, network, "{text}");
+        }
+    }
+
+    /// The error of TCP or QUIC as a node has them, composed and boxed.
+    #[cfg(target_os = "linux")]
+    async fn error_of_real_transports(addr: &str) -> DialBackOutcome {
+        use futures::future::Either;
+        use libp2p::{
+            Transport, core::muxing::StreamMuxerBox, core::upgrade::Version, identity::Keypair,
+            noise, quic, tcp, yamux,
+        };
+        use libp2p_core::{Endpoint, transport};
+
+        let keypair = Keypair::generate_ed25519();
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default())
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise::Config::new(&keypair).expect("the key signs"))
+            .multiplex(yamux::Config::default());
+        let quic = quic::tokio::Transport::new(quic::Config::new(&keypair));
+        let mut both = quic
+            .or_transport(tcp)
+            .map(|either, _| match either {
+                Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+                Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+            })
+            .boxed();
+        let opts = transport::DialOpts {
+            role: Endpoint::Dialer,
+            port_use: transport::PortUse::New,
+        };
+        let error = match both.dial(addr.parse().expect("valid"), opts) {
+            Ok(dial) => TransportError::Other(dial.await.expect_err("not reachable")),
+            Err(error) => error,
+        };
+        DialBackOutcome::of(&DialError::Transport(vec![(Multiaddr::empty(), error)]))
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_sockets_error_is_found_under_those_of_real_transports() {
+        // The kernel has no route for TCP to a multicast IP.
+        let no_route = DialBackOutcome::NotDialed(NotDialed::NoRoute);
+        let outcome = error_of_real_transports("/ip4/224.0.0.1/tcp/1").await;
+        assert_eq!(outcome, no_route);
+        let outcome = error_of_real_transports("/ip4/127.0.0.1/tcp/1").await;
+        let refused = DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused);
+        assert_eq!(outcome, refused);
+    }
+
+    #[test]
+    fn a_network_that_is_down_is_this_hosts_own() {
+        let down = io::Error::from(io::ErrorKind::NetworkDown);
+        let (status, _) = DialBackOutcome::of(&transport(down)).statuses();
+        assert_eq!(status, ResponseStatus::DialRefused);
     }
 
     #[test]

@@ -100,6 +100,21 @@ fn the_delay_leaves_time_for_the_dial() {
 }
 
 #[test]
+fn a_wait_that_was_cut_short_leaves_a_dial_with_a_fair_chance() {
+    let start = Instant::now();
+    let mut job = job(start);
+    job.decided(start, Decision::Test(chosen(), Some(30_000)));
+    let paid = start + Duration::from_secs(4);
+    assert_eq!(job.data_complete(paid, Duration::from_secs(3)), None);
+    // No clock strikes on the dot.
+    let late = job.deadline() + Duration::from_millis(300);
+    assert_eq!(job.timed_out(late), Some(Action::Dial(chosen())));
+    job.dialing(late, dial());
+    let response = answered(job.timed_out(job.deadline()));
+    assert_eq!(response.dial_status, DialStatus::DialError);
+}
+
+#[test]
 fn a_silent_target_is_a_dial_error_and_a_silent_client_a_dial_back_error() {
     let now = Instant::now();
     let mut job = dialing(now);

@@ -75,35 +75,130 @@ fn peer_ids_are_cheap_but_the_neighbourhood_counts_them_together() {
     assert_eq!(served(&mut limiter, start, 2), Ok(()));
 }
 
-#[test]
-fn neighbourhoods_are_cheap_too_and_leave_half_to_other_networks() {
-    let start = Instant::now();
-    let of = |n: u8| -> [Option<IpAddr>; 2] {
-        let v4 = Ipv4Addr::new(20, 1, n, 1).into();
-        let v6 = std::net::Ipv6Addr::new(0x2a00, 0x64, n.into(), 0, 0, 0, 0, 1).into();
-        [Some(v4), Some(v6)]
-    };
-    for version in [0, 1] {
-        let mut limiter = Limiter::new(LIMITS, start);
-        let mut crowd = (0..=255).map(|n| {
-            let admitted = limiter.admit(start, peer(n), of(n)[version], 0);
-            if admitted.is_ok() {
-                limiter.finish(&peer(n));
+/// Clients in a network of each kind that one host can have: IPv4, IPv6, behind a relay. Each is in a neighbourhood of
+/// its own where there are any.
+fn faces_of_one_host(n: u8) -> [Option<IpAddr>; 3] {
+    let v4 = Ipv4Addr::new(20, 1, n, 1).into();
+    let v6 = std::net::Ipv6Addr::new(0x2a00, 0x64, n.into(), 0, 0, 0, 0, 1).into();
+    [Some(v4), Some(v6), None]
+}
+
+/// The limits as they are by default.
+fn defaults() -> Limits {
+    crate::server::Config::default().limits
+}
+
+/// How many requests of this crowd get in.
+fn admitted(
+    limiter: &mut Limiter,
+    now: Instant,
+    ips: impl Iterator<Item = Option<IpAddr>>,
+) -> usize {
+    ips.zip(0..=255)
+        .filter(|(ip, n)| {
+            let admitted = limiter.admit(now, peer(*n), *ip, 0).is_ok();
+            if admitted {
+                limiter.finish(&peer(*n));
             }
             admitted
-        });
-        assert!(crowd.by_ref().take(10).all(|admitted| admitted.is_ok()));
-        assert!(crowd.all(|admitted| admitted == Err(Limit::RequestsOfNetwork)));
-        assert_eq!(served(&mut limiter, start, 77), Ok(()));
+        })
+        .count()
+}
 
-        let mut limiter = Limiter::new(LIMITS, start);
-        let mut test = |n: u8| {
-            let target = Some(ip(n));
-            limiter.admit_target(start, of(n)[version], target, false, true)
-        };
-        assert_eq!([test(1), test(2), test(3)], [Ok(()); 3]);
-        assert_eq!(test(4), Err(Limit::DialDataOfNetwork));
+/// How many requests with dial data of this crowd get in, each for a target of its own.
+fn paying(limiter: &mut Limiter, now: Instant, ips: impl Iterator<Item = Option<IpAddr>>) -> usize {
+    ips.zip(0..=255)
+        .filter(|(from, n)| {
+            let target = Some(ip(*n));
+            limiter
+                .admit_target(now, *from, target, false, true)
+                .is_ok()
+        })
+        .count()
+}
+
+#[test]
+fn neighbourhoods_are_cheap_too_but_a_network_gets_a_third_and_all_relayed_clients_a_tenth() {
+    let now = Instant::now();
+    for (face, requests, with_data) in [(0, 20, 4), (1, 20, 4), (2, 6, 2)] {
+        let crowd = || (0..=255).map(|n| faces_of_one_host(n)[face]);
+        let mut limiter = Limiter::new(defaults(), now);
+        assert_eq!(admitted(&mut limiter, now, crowd()), requests);
+        assert_eq!(paying(&mut limiter, now, crowd()), with_data);
     }
+}
+
+#[test]
+fn one_host_with_every_kind_of_network_leaves_something_to_others() {
+    let now = Instant::now();
+    let crowd = || (0..=255).flat_map(faces_of_one_host);
+    let others = || (0..=255).map(|n| Some(IpAddr::from([77, 7, n, 1])));
+
+    let mut limiter = Limiter::new(defaults(), now);
+    assert_eq!(admitted(&mut limiter, now, crowd()), 46);
+    assert_eq!(admitted(&mut limiter, now, others()), 14);
+    assert_eq!(paying(&mut limiter, now, crowd()), 10);
+    assert_eq!(paying(&mut limiter, now, others()), 2);
+    assert_eq!(served(&mut limiter, now, 99), Err(Limit::Requests));
+}
+
+#[test]
+fn a_neighbourhood_that_may_have_all_is_not_held_to_the_share_of_a_network() {
+    let now = Instant::now();
+    let limits = Limits {
+        requests_of_neighbourhood: 60,
+        dial_data_of_neighbourhood: 12,
+        ..defaults()
+    };
+    let mut limiter = Limiter::new(limits, now);
+    let lan = || std::iter::repeat_n(near(1), 200);
+    assert_eq!(admitted(&mut limiter, now, lan()), 60);
+    assert_eq!(paying(&mut limiter, now, lan()), 12);
+}
+
+#[test]
+fn those_who_never_pay_leave_the_dial_data_to_those_who_do() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(defaults(), start);
+    let mut now = start;
+    for n in 0..60 {
+        now += Duration::from_millis(500);
+        let test = limiter.admit_target(now, near(n), Some(ip(n)), false, true);
+        assert_eq!(test, Ok(()), "{n}");
+        limiter.did_not_pay(now);
+    }
+    assert_eq!(limiter.dial_data.used(limiter.slot_of(now)), 0);
+    // But none of them can ask without end.
+    for asked in 1.. {
+        let test = limiter.admit_target(now, near(99), Some(ip(asked)), false, true);
+        limiter.did_not_pay(now);
+        if test.is_err() {
+            assert_eq!((asked, test), (4, Err(Limit::DialDataOfNeighbourhood)));
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_is_given_back_is_given_back_once_and_in_its_own_time() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    let later = start + SLOT;
+    for n in 0..5 {
+        let at = if n < 2 { start } else { later };
+        let test = limiter.admit_target(at, near(n), Some(ip(n)), false, true);
+        assert_eq!(test, Ok(()));
+    }
+    limiter.did_not_pay(start);
+    let used = |limiter: &Limiter, at: Instant| limiter.dial_data.used(limiter.slot_of(at));
+    assert_eq!(used(&limiter, later), 4);
+    // When the first slot is over, those of the second are still there.
+    assert_eq!(used(&limiter, start + MINUTE + SLOT), 3);
+    // What is not remembered any more cannot be given back.
+    let test = limiter.admit_target(later + 2 * MINUTE, near(9), Some(ip(9)), false, true);
+    assert_eq!(test, Ok(()));
+    limiter.did_not_pay(start);
+    assert_eq!(used(&limiter, later + 2 * MINUTE), 1);
 }
 
 #[test]

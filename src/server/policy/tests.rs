@@ -14,7 +14,10 @@ const RULES: Rules = Rules {
 };
 
 fn addr(text: &str) -> Multiaddr {
-    let text = text.replace("CLIENT", CLIENT).replace("OTHER", OTHER);
+    let text = text
+        .replace("CLIENT", CLIENT)
+        .replace("OTHER", OTHER)
+        .replace("HASH", "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w");
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
@@ -25,14 +28,20 @@ fn client(ip: Option<&str>) -> Client {
     }
 }
 
-/// The server has 20.9.9.9, and dials TCP, QUIC and WebSocket.
+/// The server has 20.9.9.9, 2a00:9::1 and an address in fd00:9::/64, and dials TCP, QUIC and WebSocket.
 fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: &Rules) -> Selection {
-    let server: IpAddr = "20.9.9.9".parse().expect("an IP");
     choose(
         addrs,
         client,
         rules,
-        |ip| ip == server,
+        |ip| match ip {
+            IpAddr::V4(ip) => (ip.octets() == [20, 9, 9, 9]).then_some(Own::Host),
+            IpAddr::V6(ip) => match ip.segments() {
+                [0x2a00, 0x9, 0, 0, 0, 0, 0, 1] => Some(Own::Host),
+                [0x2a00 | 0xfd00, 0x9, 0, 0, ..] => Some(Own::Network),
+                _ => None,
+            },
+        },
         |addr| {
             matches!(
                 address::transport(addr),
@@ -144,6 +153,9 @@ fn each_address_is_dialed_or_passed_over_for_its_own_reason() {
         ),
         ("/ip4/20.9.9.9/tcp/4001", Err(OwnIp)),
         ("/ip6/::ffff:20.9.9.9/tcp/4001", Err(OwnIp)),
+        ("/ip6/2a00:9::1/tcp/4001", Err(OwnIp)),
+        ("/ip6/2a00:9::2/tcp/4001", Err(OwnNetwork)),
+        ("/ip6/2a00:9:0:1::2/tcp/4001", Ok(())),
         // Nothing to dial.
         ("/ip4/20.1.0.2/tcp/0", Err(NoPort)),
         ("/ip4/20.1.0.2/udp/0/quic-v1", Err(NoPort)),
@@ -168,9 +180,78 @@ fn each_address_is_dialed_or_passed_over_for_its_own_reason() {
             Err(CannotDial(Transport::SecureWebSocket)),
         ),
         (
-            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport",
+            "/ip4/20.1.0.2/tcp/1/tls/sni/example.com/ws/p2p/CLIENT",
+            Err(CannotDial(Transport::SecureWebSocket)),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/wss",
+            Err(CannotDial(Transport::SecureWebSocket)),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/quic",
+            Err(CannotDial(Transport::QuicDraft29)),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport/certhash/HASH/certhash/HASH",
             Err(CannotDial(Transport::WebTransport)),
         ),
+        (
+            "/ip4/20.1.0.2/udp/1/webrtc-direct/certhash/HASH/p2p/CLIENT",
+            Err(CannotDial(Transport::WebRtcDirect)),
+        ),
+        // Something is missing.
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/webtransport",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/udp/1/webrtc-direct", Err(UnknownTransport)),
+        // Something is added where it has no meaning, or has none.
+        ("/ip4/20.1.0.2/tcp/1/certhash/HASH", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/certhash/HASH/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/443/wss/certhash/HASH",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/sni/a.com/ws", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/ws/sni/a.com",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/a.com/sni/a.com/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/not a name/ws",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/20.1.0.2/ws",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/tls/sni/-/ws", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/tcp/1/tls/sni/a..com/ws",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/ws/http-path/a", Err(UnknownTransport)),
+        (
+            "/ip4/20.1.0.2/udp/1/quic-v1/certhash/HASH",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/udp/1/webrtc-direct/certhash/uAAA",
+            Err(UnknownTransport),
+        ),
+        (
+            "/ip4/20.1.0.2/tcp/1/p2p/CLIENT/p2p/CLIENT",
+            Err(UnknownTransport),
+        ),
+        ("/ip4/20.1.0.2/tcp/1/p2p/CLIENT/ws", Err(UnknownTransport)),
+        ("/p2p/CLIENT/ip4/20.1.0.2/tcp/1", Err(NoIp)),
     ];
     for (text, expected) in cases {
         assert_eq!(judge(text, &RULES).map(|_| ()), *expected, "{text}");
@@ -314,6 +395,37 @@ fn the_servers_own_ip_is_dialed_for_a_client_that_has_it_too() {
 }
 
 #[test]
+fn a_host_beside_the_server_is_dialed_only_for_clients_that_are_there_too() {
+    let beside = [Some(addr("/ip6/2a00:9::2/tcp/4001"))];
+    let passed = |client_ip| {
+        let selection = choose_of(&beside, client(client_ip), &RULES);
+        selection.passed_over.first().map(|(_, reason)| *reason)
+    };
+    assert_eq!(passed(Some("2a00:9::2")), None, "its own IP");
+    assert_eq!(passed(Some("2a00:9::3")), None, "on the same LAN");
+    for stranger in [Some("2a00:9:0:1::2"), Some("20.1.0.2"), None] {
+        assert_eq!(passed(stranger), Some(PassedOver::OwnNetwork));
+    }
+    // The server itself is another matter.
+    let server = [Some(addr("/ip6/2a00:9::1/tcp/4001"))];
+    let neighbour = choose_of(&server, client(Some("2a00:9::3")), &RULES);
+    assert_eq!(neighbour.passed_over, [(0, PassedOver::OwnIp)]);
+}
+
+#[test]
+fn who_allows_private_addresses_opens_the_lan_to_them() {
+    let rules = Rules {
+        private_addresses: true,
+        ..RULES
+    };
+    assert!(judge("/ip6/fd00:9::2/tcp/4001", &rules).is_ok());
+    assert_eq!(
+        judge("/ip6/2a00:9::2/tcp/4001", &rules),
+        Err(PassedOver::OwnNetwork)
+    );
+}
+
+#[test]
 fn addresses_behind_the_limit_are_not_looked_at() {
     let mut addrs = vec![None; 50];
     addrs.push(Some(addr("/ip4/20.1.0.2/tcp/1")));
@@ -351,7 +463,7 @@ proptest! {
     fn nothing_but_a_public_host_is_ever_chosen(parts in prop::collection::vec(any_part(), 1..6)) {
         let text = parts.concat();
         let addr: Multiaddr = text.parse().expect("made of valid parts");
-        let selection = choose(&[Some(addr.clone())], client(None), &RULES, |_| false, |_| true);
+        let selection = choose(&[Some(addr.clone())], client(None), &RULES, |_| None, |_| true);
         if selection.chosen.is_some() {
             prop_assert!(address::is_public(&addr), "{}", text);
             prop_assert!(address::is_dialable(&addr), "{}", text);
