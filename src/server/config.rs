@@ -21,7 +21,7 @@ use crate::protocol;
 /// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 45 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
 /// | memory for rates | about 420 entries of at most 200 bytes |
-/// | streams per connection | 8, without buffers until they are served |
+/// | streams per connection | 16, without buffers until they are served |
 ///
 /// Durations are [`Duration`]s and never over an hour, rates are per minute, sizes are in bytes. Each option says where
 /// its default comes from, what it costs to raise it, and what goes wrong if it is set badly; a limit of zero does what
@@ -75,7 +75,7 @@ impl Default for Config {
                 max_addresses: protocol::MAX_ADDRESSES,
                 refused: Vec::new(),
             },
-            max_streams: 8,
+            max_streams: 16,
             max_message_len: protocol::MAX_MESSAGE_LEN,
             dialable: None,
         }
@@ -287,7 +287,7 @@ impl Config {
         self
     }
 
-    /// Dial-request streams that are kept on one connection. Default: 8.
+    /// Dial-request streams that are kept on one connection. Default: 16; libp2p-autonat 0.16 opens 10 at once.
     ///
     /// More than the concurrent requests of a peer, so that those over the limit can be told so: a rejected stream stays until
     /// the client has read so, for 2 s at most. It has no buffers here, but what the muxer has for it. Streams

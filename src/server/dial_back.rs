@@ -29,6 +29,7 @@ use web_time::Instant;
 use super::{capabilities::Capabilities, own::OwnIps};
 mod handler;
 mod outcome;
+mod route;
 
 pub(super) use handler::{Handler, Step};
 pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};

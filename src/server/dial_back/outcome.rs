@@ -8,7 +8,11 @@ use libp2p_core::transport::TransportError;
 use libp2p_identity::PeerId;
 use libp2p_swarm::DialError;
 
-use crate::protocol::{DialStatus, ResponseStatus};
+use super::route::has_route;
+use crate::{
+    address,
+    protocol::{DialStatus, ResponseStatus},
+};
 
 /// What became of a dial-back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +69,8 @@ pub enum NotDialed {
     NotSupported,
     /// The node listens on this very address. Answered `E_DIAL_REFUSED`.
     OwnAddress,
-    /// This host has no route to the address. Answered `E_DIAL_REFUSED`.
+    /// This host has no route to the address. Answered `E_DIAL_REFUSED`. Where it has one and a router on the way says
+    /// that the network can't be reached, that is [`DialBackOutcome::DialFailed`].
     NoRoute,
     /// This host lacked the means, such as a free socket or the permission. Answered
     /// `E_INTERNAL_ERROR`.
@@ -136,7 +141,15 @@ impl DialBackOutcome {
                 Some((_, TransportError::MultiaddrNotSupported(_))) => {
                     Self::NotDialed(NotDialed::NotSupported)
                 }
-                Some((_, TransportError::Other(error))) => Self::of_io(error),
+                Some((addr, TransportError::Other(error))) => match Self::of_io(error) {
+                    // A router on the way says so with the same error as this host does.
+                    Self::NotDialed(NotDialed::NoRoute)
+                        if address::ip(addr).is_some_and(has_route) =>
+                    {
+                        Self::DialFailed(io::ErrorKind::NetworkUnreachable)
+                    }
+                    outcome => outcome,
+                },
             },
         }
     }
@@ -256,6 +269,26 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     const ENETUNREACH: i32 = 101;
+
+    /// Found in the laboratory: the router before an IP that was gone said so, and the server refused to dial, so that the
+    /// address stood for ever.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_network_that_a_router_calls_unreachable_is_a_dial_error() {
+        let error = |addr: &str| {
+            let unreachable = io::Error::from_raw_os_error(ENETUNREACH);
+            let addr: Multiaddr = addr.parse().expect("a multiaddr");
+            DialError::Transport(vec![(addr, TransportError::Other(unreachable))])
+        };
+        assert_eq!(
+            DialBackOutcome::of(&error("/ip4/127.0.0.1/tcp/1")),
+            DialBackOutcome::DialFailed(io::ErrorKind::NetworkUnreachable)
+        );
+        assert_eq!(
+            DialBackOutcome::of(&error("/ip4/255.255.255.255/tcp/1")),
+            DialBackOutcome::NotDialed(NotDialed::NoRoute)
+        );
+    }
 
     #[cfg(target_os = "linux")]
     #[test]
