@@ -75,7 +75,7 @@ pub struct Behaviour {
     connections: HashMap<ConnectionId, PeerId>,
     /// Where the probes are that have not ended. Bounded by [`Config::with_max_in_flight`].
     probes: HashMap<ProbeId, ConnectionId>,
-    /// Answers to nonces, one for each report of a handler.
+    /// Answers to nonces and to demands for dial data, one for each report of a handler.
     answers: VecDeque<(PeerId, ConnectionId, Command)>,
     timer: Option<(Delay, Instant)>,
     waker: Option<Waker>,
@@ -287,8 +287,15 @@ impl NetworkBehaviour for Behaviour {
                     .on_address_change(now, event.connection_id, remote);
             }
             FromSwarm::DialFailure(event) => {
-                if let DialError::Transport(errors) = event.error {
-                    self.contacted(errors.iter().map(|(addr, _)| addr));
+                match event.error {
+                    DialError::Transport(errors) => {
+                        self.contacted(errors.iter().map(|(addr, _)| addr));
+                    }
+                    // Somebody else was there, and packets went to and fro.
+                    DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
+                        self.contacted([address]);
+                    }
+                    _ => {}
                 }
             }
             _ => {}
@@ -305,11 +312,15 @@ impl NetworkBehaviour for Behaviour {
         match said {
             Said::Serves(serves) => self.core.on_support(now, connection, serves),
             Said::Response { probe, response } => self.core.on_response(now, probe, response),
-            Said::Pays {
+            Said::Asks {
                 probe,
                 index,
                 bytes,
-            } => self.core.on_dial_data(now, probe, index, bytes),
+            } => {
+                let pays = self.core.on_dial_data_request(now, probe, index, bytes);
+                let answer = Command(Do::Pay { probe, pays });
+                self.answers.push_back((peer, connection, answer));
+            }
             Said::Ended { probe, end } => self.ended(probe, end),
             Said::Nonce { stream, nonce } => {
                 let accept = self.core.on_nonce(now, connection, nonce);

@@ -43,7 +43,7 @@ use crate::address::{self, Transport};
 
 mod candidate;
 pub use candidate::Sources;
-use candidate::{AddressId, Candidates, Class};
+use candidate::{AddressId, Candidate, Candidates, Class};
 
 mod config;
 pub use config::Config;
@@ -80,7 +80,7 @@ pub use query::Sizes;
 mod schedule;
 
 mod servers;
-use servers::{Link, Servers, subnet};
+use servers::{Link, Servers, Wish, subnet};
 
 #[cfg(test)]
 mod tests;
@@ -92,6 +92,8 @@ pub use vantage::Vantage;
 mod verdict;
 pub use verdict::Verdict;
 
+/// The longest address that leaves room for itself in a request of 1,024 bytes, which is all that nim-libp2p takes.
+const MAX_ADDRESS_LEN: usize = 960;
 /// How many listen addresses guesses are made from.
 const MAX_LISTEN_ADDRS: usize = 32;
 /// How many confirmations and expiries may be on their way through the swarm.
@@ -169,6 +171,8 @@ pub struct Reachability {
     wake: Option<Instant>,
     restarted_at: Option<Instant>,
     servers_wanted_at: Option<Instant>,
+    /// When a doubtful address was last asked about.
+    doubtful_asked_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Reachability {
@@ -225,6 +229,7 @@ impl Reachability {
             wake: None,
             restarted_at: None,
             servers_wanted_at: None,
+            doubtful_asked_at: None,
             config,
         }
     }
@@ -257,13 +262,13 @@ impl Reachability {
         let Some(addr) = self.canonical(addr) else {
             return;
         };
+        if let Some(id) = self.candidates.find(&addr) {
+            self.withdraw(id, |sources| sources.listening = false, now);
+        }
         let before = self.listen_addrs.len();
         self.listen_addrs.retain(|listen| *listen != addr);
         if self.listen_addrs.len() == before {
             return;
-        }
-        if let Some(id) = self.candidates.find(&addr) {
-            self.withdraw(id, |sources| sources.listening = false, now);
         }
         let unfounded: Vec<AddressId> = self
             .candidates
@@ -351,7 +356,7 @@ impl Reachability {
         candidate.announced = false;
         candidate.inherited = false;
         candidate.evidence.clear();
-        candidate.schedule.start_over();
+        candidate.schedule.start_over(now);
         let old = candidate.standing.verdict();
         candidate.standing.clear(now);
         if old != Verdict::Unknown {
@@ -477,12 +482,22 @@ impl Reachability {
             if let Some((probe, _)) = under_way {
                 self.servers.set_busy(&peer, *probe);
             }
-            for (_, candidate) in self.candidates.iter_mut() {
-                let open = !candidate.standing.has_margin(&candidate.evidence)
-                    || candidate.standing.is_challenged();
-                // Where no more are heard in this round, it would only be put off again.
-                if open && !candidate.standing.is_round_full(&candidate.evidence) {
-                    candidate.schedule.recheck_at = None;
+            let open: Vec<AddressId> = self
+                .candidates
+                .iter()
+                .filter(|(id, candidate)| {
+                    let standing = &candidate.standing;
+                    let open =
+                        !standing.has_margin(&candidate.evidence) || standing.is_challenged();
+                    let wish = Wish::of(*id, candidate, &self.contacts);
+                    open && !standing.is_round_full(&candidate.evidence)
+                        && self.servers.has_news(&peer, &wish, now)
+                })
+                .map(|(id, _)| id)
+                .collect();
+            for id in open {
+                if let Some(candidate) = self.candidates.get_mut(id) {
+                    candidate.schedule.reopen();
                 }
             }
             self.wake_by(now + self.config.gather_delay);
@@ -538,6 +553,9 @@ impl Reachability {
         if address::is_relayed(addr) {
             return Err(CandidateError::Relayed);
         }
+        if addr.len() > MAX_ADDRESS_LEN {
+            return Err(CandidateError::TooLong);
+        }
         let class = Class::of(addr).ok_or(CandidateError::NotDialable)?;
         if class.transport == Transport::Other {
             return Err(CandidateError::NotDialable);
@@ -563,8 +581,8 @@ impl Reachability {
     ) -> Option<AddressId> {
         let is_new = self.candidates.find(&addr).is_none();
         let (id, _) = self.candidates.insert(addr, source, now)?;
+        self.inherit(id, now);
         if is_new {
-            self.inherit(id, now);
             self.wake_by(now + self.config.gather_delay);
         }
         Some(id)
@@ -580,19 +598,25 @@ impl Reachability {
             }
             self.update_summary();
             self.wake_by(now);
+        } else if self
+            .candidates
+            .get(id)
+            .is_some_and(Candidate::is_only_observed)
+        {
+            self.disinherit(id, now);
         }
     }
 
     fn restart(&mut self, id: AddressId, now: Instant) {
         if let Some(candidate) = self.candidates.get_mut(id) {
-            candidate.schedule.demand();
+            candidate.schedule.demand(now);
         }
         self.wake_by(now);
     }
 
     fn start_all_over(&mut self, now: Instant) {
         for (_, candidate) in self.candidates.iter_mut() {
-            candidate.schedule.start_over();
+            candidate.schedule.start_over(now);
         }
         self.wake_by(now + self.config.gather_delay);
     }
@@ -607,7 +631,7 @@ impl Reachability {
             && connection.vantage == Vantage::Independent
             && (self.config.allow_private || address::ip_scope(remote_ip).is_global());
         // While a probe is under way, it may be the dial-back, which is to be counted once.
-        if !stranger || self.probes.values().any(|probe| !probe.ended) {
+        if !stranger || !self.probes.is_empty() {
             return;
         }
         let same_subnet = |id: &AddressId| {

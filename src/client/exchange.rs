@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Response(DialResponse),
-    /// This many bytes of dial data go out for an address. Told before the first of them, so that what a server breaks
-    /// off counts too.
-    Pays {
+    /// The server wants this many bytes of dial data for an address. Nothing goes on before [`Exchange::pay`] says whether
+    /// it gets them.
+    Asks {
         index: u32,
         bytes: u64,
     },
@@ -38,19 +38,21 @@ pub(super) struct Exchange<S> {
     responses: usize,
     /// The addresses that dial data was asked for, one bit each.
     charged: u64,
-    max_dial_data: u64,
 }
 
 enum Step {
     WriteRequest,
     Read,
+    /// So many bytes were asked for.
+    Await(u64),
     Pay(DialDataWriter),
+    TurnDown,
     Close,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     /// `addrs` are at most 64.
-    pub(super) fn new(stream: S, addrs: Vec<Multiaddr>, nonce: u64, max_dial_data: u64) -> Self {
+    pub(super) fn new(stream: S, addrs: Vec<Multiaddr>, nonce: u64) -> Self {
         let mut framed = Framed::new(stream, MessageCodec::new(Limits::default()));
         let addresses = addrs.len();
         let request = Message::DialRequest(DialRequest::new(addrs, nonce));
@@ -64,7 +66,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             addresses,
             responses: 0,
             charged: 0,
-            max_dial_data,
         }
     }
 
@@ -77,6 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                     let _ = ready!(self.framed.poll_flush_unpin(cx));
                     self.step = Step::Read;
                 }
+                Step::Await(_) => return Poll::Pending,
+                Step::TurnDown => return Poll::Ready(Progress::Over(ProbeEnd::DialDataRefused)),
                 Step::Pay(writer) => {
                     let _ = ready!(writer.poll_write_to(&mut *self.framed, cx));
                     self.step = Step::Read;
@@ -84,6 +87,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 Step::Read => match ready!(self.framed.poll_next_unpin(cx)) {
                     Some(Ok(message)) => {
                         return Poll::Ready(self.read(message));
+                    }
+                    // The specification has a response with an unknown status discarded. Another may follow.
+                    Some(Err(
+                        DecodeError::UnknownResponseStatus(_) | DecodeError::UnknownDialStatus(_),
+                    )) => {
+                        if let Some(end) = self.count_response() {
+                            return Poll::Ready(Progress::Over(end));
+                        }
                     }
                     Some(Err(error)) => return Poll::Ready(Progress::Over(self.blame(&error))),
                     None => return Poll::Ready(Progress::Over(self.broken_off())),
@@ -100,25 +111,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     fn read(&mut self, message: Message) -> Progress {
         match message {
             Message::DialResponse(response) => {
-                if self.responses >= self.addresses {
-                    return violation(Violation::TooManyResponses);
+                if let Some(end) = self.count_response() {
+                    return Progress::Over(end);
                 }
-                self.responses += 1;
                 let for_all = matches!(
                     response.status,
                     ResponseStatus::RequestRejected | ResponseStatus::InternalError
                 );
-                if for_all || self.responses == self.addresses {
+                if for_all {
                     self.step = Step::Close;
                 }
                 Progress::Response(response)
             }
-            Message::DialDataRequest(request) => self.pay(request),
+            Message::DialDataRequest(request) => self.asked_to_pay(request),
             _ => violation(Violation::UnexpectedMessage),
         }
     }
 
-    fn pay(&mut self, request: DialDataRequest) -> Progress {
+    /// The end of the exchange, if the server has none left to give.
+    fn count_response(&mut self) -> Option<ProbeEnd> {
+        if self.responses >= self.addresses {
+            return Some(ProbeEnd::ProtocolViolation(Violation::TooManyResponses));
+        }
+        self.responses += 1;
+        if self.responses == self.addresses {
+            self.step = Step::Close;
+        }
+        None
+    }
+
+    /// Sends the dial data that was asked for, or breaks the exchange off.
+    pub(super) fn pay(&mut self, pays: bool) {
+        if let Step::Await(bytes) = self.step {
+            self.step = if pays {
+                Step::Pay(DialDataWriter::new(bytes))
+            } else {
+                Step::TurnDown
+            };
+        }
+    }
+
+    fn asked_to_pay(&mut self, request: DialDataRequest) -> Progress {
         let in_range = usize::try_from(request.addr_idx).is_ok_and(|i| i < self.addresses);
         let bit = 1u64.checked_shl(request.addr_idx).unwrap_or(0);
         if !in_range || self.charged & bit != 0 {
@@ -127,12 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         if request.num_bytes > MAX_DIAL_DATA {
             return violation(Violation::DialDataSize);
         }
-        if request.num_bytes > self.max_dial_data {
-            return Progress::Over(ProbeEnd::DialDataRefused);
-        }
         self.charged |= bit;
-        self.step = Step::Pay(DialDataWriter::new(request.num_bytes));
-        Progress::Pays {
+        self.step = Step::Await(request.num_bytes);
+        Progress::Asks {
             index: request.addr_idx,
             bytes: request.num_bytes,
         }

@@ -80,7 +80,6 @@ enum RequestState {
 struct Order {
     addrs: Vec<Multiaddr>,
     nonce: u64,
-    max_dial_data: u64,
 }
 
 struct DialBackStream {
@@ -110,7 +109,8 @@ pub(super) enum Said {
         probe: ProbeId,
         response: DialResponse,
     },
-    Pays {
+    /// A server wants dial data.
+    Asks {
         probe: ProbeId,
         index: u32,
         bytes: u64,
@@ -133,6 +133,11 @@ pub struct Command(pub(super) Do);
 #[derive(Debug)]
 pub(super) enum Do {
     Probe(ProbeRequest),
+    /// Send the dial data that was asked for, or break the request off. Ignored if it is over.
+    Pay {
+        probe: ProbeId,
+        pays: bool,
+    },
     /// Answer a dial-back with `OK`, or reset its stream. Ignored if the stream is gone.
     Answer {
         stream: StreamId,
@@ -161,10 +166,21 @@ impl Handler {
             state: RequestState::New(Order {
                 addrs: request.addrs,
                 nonce: request.nonce,
-                max_dial_data: request.max_dial_data,
             }),
             timer: Delay::new(request.timeout),
         });
+    }
+
+    fn pay(&mut self, probe: ProbeId, pays: bool) {
+        let active = self.active.as_mut();
+        let request = active.and_then(|it| it.requests.iter_mut().find(|it| it.probe == probe));
+        if let Some(Request {
+            state: RequestState::Running(exchange),
+            ..
+        }) = request
+        {
+            exchange.pay(pays);
+        }
     }
 
     fn answer(&mut self, stream: StreamId, accept: bool) {
@@ -209,7 +225,7 @@ impl Handler {
             && let RequestState::Opening(order) = &mut request.state
         {
             let addrs = std::mem::take(&mut order.addrs);
-            let exchange = Exchange::new(stream, addrs, order.nonce, order.max_dial_data);
+            let exchange = Exchange::new(stream, addrs, order.nonce);
             request.state = RequestState::Running(Box::new(exchange));
         }
     }
@@ -306,7 +322,7 @@ impl Request {
             Poll::Ready(Progress::Response(response)) => {
                 Poll::Ready(Step::Tell(Said::Response { probe, response }))
             }
-            Poll::Ready(Progress::Pays { index, bytes }) => Poll::Ready(Step::Tell(Said::Pays {
+            Poll::Ready(Progress::Asks { index, bytes }) => Poll::Ready(Step::Tell(Said::Asks {
                 probe,
                 index,
                 bytes,
@@ -394,6 +410,7 @@ impl ConnectionHandler for Handler {
     fn on_behaviour_event(&mut self, Command(command): Command) {
         match command {
             Do::Probe(request) => self.request(request),
+            Do::Pay { probe, pays } => self.pay(probe, pays),
             Do::Answer { stream, accept } => self.answer(stream, accept),
         }
     }

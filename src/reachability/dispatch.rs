@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
 use rand::RngExt;
 use web_time::Instant;
 
 use crate::{
     address,
     reachability::{
-        AddressId, Output, Probe, ProbeId, ProbeRequest, Reachability, Verdict,
+        AddressId, MAX_ADDRESS_LEN, Output, Probe, ProbeId, ProbeRequest, Reachability, Sources,
+        Vantage, Verdict,
         candidate::{Candidate, Class},
         judgement::WANTED_SERVERS,
         servers::{Choice, Wish},
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// Bytes of addresses in one request, so that the whole message stays under 1,024 (nim-libp2p's limit).
-const MAX_ADDRESS_BYTES: usize = 960;
+const MAX_ADDRESS_BYTES: usize = MAX_ADDRESS_LEN + PER_ADDRESS;
 /// Bytes that the encoding adds to each address.
 const PER_ADDRESS: usize = 3;
 /// How many connections are left free below the swarm's limit, at most.
@@ -25,14 +27,15 @@ const HEADROOM: u32 = 8;
 /// How much longer than the handler the core waits before it gives a probe up by itself.
 const SLACK: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// For how long an address waits at least that there was no budget for.
-const MIN_POSTPONEMENT: Duration = Duration::from_secs(60);
+/// How often doubtful addresses are asked about at most. Peers can make up any number of them, and each costs a stranger a dial.
+const DOUBTFUL_PACE: Duration = Duration::from_secs(10);
 /// How soon to look again where only a part of the servers was looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How urgent an address is; smaller comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
+    Overdue,
     Challenged,
     Undecided,
     Margin,
@@ -53,7 +56,6 @@ impl Reachability {
             let times = [
                 candidate.schedule.recheck_at,
                 candidate.evidence.oldest().map(|at| at + lifetime),
-                candidate.schedule.not_before,
                 reviewed.and_then(|reviewed| reviewed.until),
             ];
             let renew = times.iter().take(2).any(is_due);
@@ -65,6 +67,14 @@ impl Reachability {
         }
         for (id, renew) in to_review {
             if renew {
+                if self.is_outdated(id) {
+                    let unseen = |sources: &mut Sources| {
+                        sources.observed = false;
+                        sources.guessed = false;
+                    };
+                    self.withdraw(id, unseen, now);
+                    continue;
+                }
                 self.renew(id, now);
             }
             self.review(id, now);
@@ -87,11 +97,27 @@ impl Reachability {
         candidate.evidence.expire(now, lifetime);
         let oldest = candidate.evidence.oldest();
         if candidate.schedule.recheck_at.is_some_and(|at| at <= now) {
-            candidate.schedule.begin_recheck();
+            candidate.schedule.begin_recheck(now);
         }
         if let Some(oldest) = oldest {
             self.wake_by(oldest + lifetime);
         }
+    }
+
+    /// Whether peers have long seen this node elsewhere: it is likely somebody else's by now.
+    fn is_outdated(&self, id: AddressId) -> bool {
+        let Some(candidate) = self.candidates.get(id) else {
+            return false;
+        };
+        let sources = candidate.sources;
+        if sources.listening || sources.added || sources.confirmed || candidate.standing.is_proven()
+        {
+            return false;
+        }
+        let outdated = candidate.last_seen + self.config.outcome_lifetime;
+        self.candidates
+            .iter()
+            .any(|(_, other)| other.class == candidate.class && outdated < other.last_seen)
     }
 
     /// Whether the swarm is so near its connection limit that dial-backs may be denied.
@@ -109,14 +135,17 @@ impl Reachability {
             .filter_map(|(id, candidate)| Some((self.urgency(candidate)?, id)))
             .collect();
         hungry.sort_unstable();
+        // They take turns: one about which nobody answers must not keep the others waiting.
+        let mut turns = hungry.clone();
+        turns.sort_by_key(|(urgency, id)| {
+            let asked_at = self.candidates.get(*id).and_then(|c| c.schedule.asked_at);
+            (*urgency, asked_at)
+        });
         // One probe for each address before the second one for any.
         let mut sent = true;
         while sent {
             sent = false;
-            for i in 0..hungry.len() {
-                let Some((urgency, id)) = hungry.get(i).copied() else {
-                    break;
-                };
+            for (urgency, id) in turns.iter().copied() {
                 if self.probes_under_way() >= self.config.max_in_flight {
                     return;
                 }
@@ -124,11 +153,25 @@ impl Reachability {
                     .candidates
                     .get(id)
                     .is_some_and(|c| c.schedule.in_flight < self.appetite(urgency));
-                if wants {
-                    sent |= self.probe_for(id, &hungry, now);
+                if !wants || urgency == Urgency::Doubtful && self.is_too_soon_for_doubts(now) {
+                    continue;
                 }
+                let asked = self.probe_for(id, &hungry, now);
+                if asked && urgency == Urgency::Doubtful {
+                    self.doubtful_asked_at = Some(now);
+                }
+                sent |= asked;
             }
         }
+    }
+
+    fn is_too_soon_for_doubts(&mut self, now: Instant) -> bool {
+        let next = self.doubtful_asked_at.map(|at| at + DOUBTFUL_PACE);
+        let Some(at) = next.filter(|at| now < *at) else {
+            return false;
+        };
+        self.wake_by(at);
+        true
     }
 
     fn probes_under_way(&self) -> usize {
@@ -138,22 +181,28 @@ impl Reachability {
 
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
         let schedule = &candidate.schedule;
-        let postponed = schedule.not_before.is_some_and(|at| self.now < at);
         let promising = self.could_accept(candidate);
         let passive = candidate.inherited || candidate.is_doubtful() || !promising;
-        if schedule.demanded && !postponed && passive {
+        if schedule.demanded && passive {
             return Some(Urgency::Recheck);
         }
-        if candidate.inherited || postponed || schedule.is_settled() {
+        if candidate.inherited || schedule.is_settled() {
             return None;
         }
         let standing = &candidate.standing;
         if !promising && !standing.is_proven() {
             return None;
         }
+        if schedule.is_overdue(self.now) && standing.is_proven() {
+            return Some(Urgency::Overdue);
+        }
         if candidate.is_doubtful() && !standing.is_proven() {
             let open = !standing.is_decided() || standing.is_challenged();
             return (open && !self.has_better_guess(candidate)).then_some(Urgency::Doubtful);
+        }
+        if !standing.is_proven() && self.is_weak_guess(candidate) {
+            let open = !standing.is_decided() || standing.is_challenged();
+            return open.then_some(Urgency::Doubtful);
         }
         if standing.is_challenged() {
             Some(Urgency::Challenged)
@@ -171,24 +220,31 @@ impl Reachability {
     /// How many servers at once are to be asked about it.
     fn appetite(&self, urgency: Urgency) -> usize {
         match urgency {
-            Urgency::Recheck | Urgency::Doubtful => 1,
+            Urgency::Overdue | Urgency::Recheck | Urgency::Doubtful => 1,
             _ => self.config.max_parallel,
         }
     }
 
-    /// Whether a listener could be behind it: of the same family and transport, or on the same socket, or one that the swarm
-    /// does not know of. Else it is the socket of dials, which peers see too, and many of them the same over QUIC.
+    /// Whether a listener could be behind it: of the same family and transport, or one that the swarm does not know of. Else
+    /// it is the socket of dials, which peers see too, and many of them the same over QUIC, or somebody's invention.
     pub(super) fn could_accept(&self, candidate: &Candidate) -> bool {
-        let port = address::port(&candidate.addr);
-        let could = |listen: &Multiaddr| {
-            Class::of(listen).is_some_and(|class| {
-                class == candidate.class
-                    || class.family == candidate.class.family && address::port(listen) == port
-            })
-        };
+        let could = |listen: &Multiaddr| Class::of(listen) == Some(candidate.class);
         !candidate.is_only_observed()
             || self.listen_addrs.is_empty()
             || self.listen_addrs.iter().any(could)
+    }
+
+    /// Whether one peer alone speaks for the IP of a guess, and another IP has more to speak for it.
+    fn is_weak_guess(&self, candidate: &Candidate) -> bool {
+        let founded = |c: &Candidate| c.sources.listening || c.sources.confirmed || c.sources.added;
+        let ip = |c: &Candidate| c.waist.map(|waist| waist.ip);
+        !founded(candidate)
+            && candidate.reports.count() <= 1
+            && self.candidates.iter().any(|(_, other)| {
+                other.class == candidate.class
+                    && ip(other) != ip(candidate)
+                    && (other.standing.is_proven() || founded(other) || other.reports.count() > 1)
+            })
     }
 
     /// Whether one of our listen ports behind the same IP has still to be tried, or does work.
@@ -213,7 +269,7 @@ impl Reachability {
             .reviewed(self.servers.epoch(), now)
             .and_then(|reviewed| reviewed.servers)
             .unwrap_or_else(|| {
-                let census = self.census(candidate, now);
+                let census = self.census(id, candidate, now);
                 (census.to_ask, census.is_someone_left())
             });
         let second_look = candidate
@@ -228,10 +284,18 @@ impl Reachability {
             return false;
         }
         let undecided = !candidate.standing.is_decided();
+        let open = undecided || candidate.standing.is_challenged();
+        let being_asked: Vec<_> = self
+            .probes
+            .values()
+            .filter(|probe| !probe.ended && probe.primary().is_some_and(|it| it.id == id))
+            .map(|probe| self.servers.neighbourhood(&probe.server))
+            .collect();
         let wish = Wish {
             anyone,
             able_first: anyone && undecided,
-            ..Wish::of(candidate)
+            being_asked: &being_asked,
+            ..Wish::of(id, candidate, &self.contacts)
         };
         let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {
             let census = self.servers.census(&wish, now);
@@ -240,7 +304,7 @@ impl Reachability {
             } else if census.ready {
                 self.wake_by(now + LOOK_AGAIN);
             }
-            if undecided && to_ask < WANTED_SERVERS {
+            if open && to_ask < WANTED_SERVERS {
                 self.want_servers(to_ask, now);
             }
             return false;
@@ -256,8 +320,8 @@ impl Reachability {
         hungry: &[(Urgency, AddressId)],
         now: Instant,
     ) {
-        let targets = self.targets(id, hungry);
-        let addrs: Vec<_> = targets.iter().map(|(_, addr, _)| addr.clone()).collect();
+        let targets = self.targets(id, &choice.peer, hungry, now);
+        let addrs: Vec<_> = targets.iter().map(|target| target.1.clone()).collect();
         let timeout = if addrs.len() > 1 {
             self.config.batch_timeout
         } else {
@@ -281,6 +345,7 @@ impl Reachability {
         self.servers.set_in_flight(&choice.peer, probe, now);
         if let Some(candidate) = self.candidates.get_mut(id) {
             candidate.schedule.in_flight += 1;
+            candidate.schedule.asked_at = Some(now);
         }
         self.outputs.push_back(Output::Probe(ProbeRequest {
             id: probe,
@@ -289,7 +354,6 @@ impl Reachability {
             addrs,
             nonce,
             timeout,
-            max_dial_data: self.config.max_dial_data.min(self.dial_data_left(now)),
         }));
     }
 
@@ -297,16 +361,28 @@ impl Reachability {
     fn targets(
         &self,
         id: AddressId,
+        server: &PeerId,
         hungry: &[(Urgency, AddressId)],
-    ) -> Vec<(AddressId, Multiaddr, Class)> {
+        now: Instant,
+    ) -> Vec<(AddressId, Multiaddr, Class, Vantage)> {
         let mut targets = Vec::new();
         let mut bytes = 0;
         let alone = self.candidates.get(id).is_some_and(|c| c.schedule.alone);
-        let others = hungry.iter().map(|(_, other)| *other).filter(|o| *o != id);
+        let others = hungry
+            .iter()
+            .filter(|(urgency, other)| *urgency != Urgency::Doubtful && *other != id)
+            .map(|(_, other)| *other);
         for other in std::iter::once(id).chain(others) {
             let Some(candidate) = self.candidates.get(other) else {
                 continue;
             };
+            let class = candidate.class;
+            let wish = Wish::of(other, candidate, &self.contacts);
+            if other != id
+                && (address::is_name(&candidate.addr) || !self.servers.suits(server, &wish, now))
+            {
+                continue;
+            }
             bytes += candidate.addr.len() + PER_ADDRESS;
             let full = targets.len() >= self.config.addresses_per_request
                 || bytes > MAX_ADDRESS_BYTES
@@ -314,32 +390,23 @@ impl Reachability {
             if full && !targets.is_empty() {
                 break;
             }
-            if targets.is_empty() || !address::is_name(&candidate.addr) {
-                targets.push((other, candidate.addr.clone(), candidate.class));
-            }
+            let expected = self.servers.vantage(server, class, &self.contacts, now);
+            targets.push((other, candidate.addr.clone(), class, expected));
         }
         targets
     }
 
-    fn dial_data_left(&self, now: Instant) -> u64 {
-        if now.saturating_duration_since(self.dial_data_since) >= HOUR {
-            return self.config.dial_data_per_hour;
-        }
-        self.config
-            .dial_data_per_hour
-            .saturating_sub(self.dial_data_paid)
-    }
-
-    /// When the budget for dial data is full again.
-    pub(super) fn dial_data_renewed_at(&self, now: Instant) -> Instant {
-        (self.dial_data_since + HOUR).max(now + MIN_POSTPONEMENT)
-    }
-
-    pub(super) fn pay_dial_data(&mut self, bytes: u64, now: Instant) {
+    /// Takes `bytes` of dial data from the budget. `false` if they are more than one answer may cost, or than are left.
+    pub(super) fn pay_dial_data(&mut self, bytes: u64, now: Instant) -> bool {
         if now.saturating_duration_since(self.dial_data_since) >= HOUR {
             self.dial_data_since = now;
             self.dial_data_paid = 0;
         }
-        self.dial_data_paid = self.dial_data_paid.saturating_add(bytes);
+        let left = self.config.dial_data_per_hour - self.dial_data_paid;
+        let pays = bytes <= self.config.max_dial_data.min(left);
+        if pays {
+            self.dial_data_paid += bytes;
+        }
+        pays
     }
 }

@@ -41,15 +41,13 @@ pub struct ProbeRequest {
     pub nonce: u64,
     /// How long the request may take in all.
     pub timeout: Duration,
-    /// How many bytes of dial data may be paid for each answer.
-    pub max_dial_data: u64,
 }
 
 /// How an exchange with a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProbeEnd {
-    /// The server closed the stream, or answered for every address.
+    /// The server closed the stream, or answered for every address, if only with a status that is not known.
     Completed,
     /// The stream broke off or could not be read or written.
     Reset,
@@ -81,11 +79,12 @@ impl ProbeEnd {
     }
 }
 
-/// What a server did against the protocol. Nothing that it said in the exchange counts after it.
+/// What a server did against the protocol. A nonce that it delivered counts all the same: it is the proof, not the server's
+/// word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A message that can't be decoded, or a status that is not known.
+    /// A message that can't be decoded. A response with a status that is not known is none: it is discarded.
     Undecodable,
     /// A message longer than the protocol has any.
     TooLong,
@@ -204,7 +203,7 @@ pub enum Event {
     /// A request is over: no answer and no nonce of it can count any more. One per request, after its
     /// [`Event::Probed`].
     RequestCompleted(RequestCompleted),
-    /// The verdict on an address, or the vantage of it, changed.
+    /// The verdict on an address changed.
     #[non_exhaustive]
     VerdictChanged {
         /// The address, without this node's own `/p2p`.
@@ -333,6 +332,9 @@ pub enum CandidateError {
     /// It has no transport that servers dial, or port 0.
     #[error("the address has no transport and port that a server could dial")]
     NotDialable,
+    /// It is longer than 960 bytes, so that a request with it would be refused by some servers for its length.
+    #[error("the address is too long for a request")]
+    TooLong,
     /// It names another peer.
     #[error("the address is another peer's")]
     OtherPeer,

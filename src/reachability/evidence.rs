@@ -188,6 +188,12 @@ impl Evidence {
         self.note_oldest();
     }
 
+    /// Drops what was heard before `since`.
+    pub(crate) fn forget_before(&mut self, since: Instant) {
+        self.outcomes.retain(|o| o.at >= since);
+        self.note_oldest();
+    }
+
     /// Until when failures can't decide against the newest proof.
     pub(crate) fn fresh_until(&self) -> Option<Instant> {
         self.newest_proof.map(|at| at + FRESH)

@@ -21,6 +21,10 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_millis(500),
 ];
+/// For how long after the first word on an address arrivals can prolong that.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
+/// For how long after the first word those are waited for that have not answered. Longer than any request takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How many servers are enough to decide by.
 pub(crate) const WANTED_SERVERS: usize = 3;
 /// How often more servers are asked for at most.
@@ -45,18 +49,30 @@ impl Reachability {
             return;
         }
         let before = candidate.standing.verdict();
-        let census = self.census(candidate, now);
-        let patience_over_at = self.patience_over_at(census);
+        let census = self.census(id, candidate, now);
+        let began = candidate
+            .standing
+            .round()
+            .or_else(|| candidate.evidence.oldest());
+        let waits_until = began.map(|at| at + LONGEST_WAIT);
+        let waited = waits_until.is_some_and(|at| at <= now);
+        let patience_over_at = self.patience_over_at(census).map(|at| {
+            let latest = began.map(|at| at + LONGEST_PATIENCE);
+            latest.map_or(at, |latest| at.min(latest))
+        });
         let outlook = Outlook {
-            servers_left: candidate.schedule.in_flight > 0 || census.is_someone_left(),
-            independents_left: census.independents_left,
+            servers_left: !waited && (candidate.schedule.in_flight > 0 || census.is_someone_left()),
+            independents_left: !waited && census.independents_left,
             neighbourhoods_left: census.neighbourhoods_left,
             able_left: census.able_left,
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
         let fresh_until = candidate.evidence.fresh_until();
-        for at in patience_over_at.into_iter().chain(fresh_until) {
+        for at in [patience_over_at, fresh_until, waits_until]
+            .into_iter()
+            .flatten()
+        {
             if now < at {
                 self.wake_by(at);
             }
@@ -69,11 +85,17 @@ impl Reachability {
                 .candidates
                 .get(id)
                 .and_then(|candidate| candidate.standing.second_look_at());
-            let until = [patience_over_at, fresh_until, second_look, census.stale_at]
-                .into_iter()
-                .flatten()
-                .filter(|at| now < *at)
-                .min();
+            let until = [
+                patience_over_at,
+                fresh_until,
+                waits_until,
+                second_look,
+                census.stale_at,
+            ]
+            .into_iter()
+            .flatten()
+            .filter(|at| now < *at)
+            .min();
             let reviewed = Reviewed {
                 epoch: self.servers.epoch(),
                 until,
@@ -83,8 +105,9 @@ impl Reachability {
         }
     }
 
-    pub(super) fn census(&self, candidate: &Candidate, now: Instant) -> Census {
-        let census = self.servers.census(&Wish::of(candidate), now);
+    pub(super) fn census(&self, id: AddressId, candidate: &Candidate, now: Instant) -> Census {
+        let wish = Wish::of(id, candidate, &self.contacts);
+        let census = self.servers.census(&wish, now);
         if candidate.standing.is_round_full(&candidate.evidence) {
             return census.without_unheard();
         }
@@ -112,9 +135,14 @@ impl Reachability {
         if (done || nobody_left && !self.awaits_second_look(id, now))
             && let Some(candidate) = self.candidates.get_mut(id)
         {
+            // Those that were waited for too long are still asked, and keep no check from its time.
+            let left = candidate.schedule.in_flight > 0 || census.is_someone_left();
             candidate
                 .schedule
                 .settle(candidate.first_seen, now, &self.config);
+            if left && !done {
+                candidate.schedule.reopen();
+            }
             if let Some(at) = candidate.schedule.recheck_at {
                 self.wake_by(at);
             }
@@ -142,8 +170,13 @@ impl Reachability {
         };
         let old = candidate.standing.verdict();
         let first = !candidate.standing.is_decided();
+        let challenged_since = candidate.standing.round();
         if !candidate.standing.set(verdict, now) {
             return;
+        }
+        // What was heard before the surprise is refuted. That a filter lets some in is not.
+        if let Some(since) = challenged_since.filter(|_| verdict != Verdict::Filtered) {
+            candidate.evidence.forget_before(since);
         }
         if !first {
             candidate.schedule.restart_interval();
@@ -182,37 +215,57 @@ impl Reachability {
     }
 
     /// Has the addresses on the socket of a plain one follow it.
+    ///
+    /// Not those that only peers speak of: a peer can name any number of them, on a socket where nothing listens for them.
     pub(super) fn tell_heirs(&mut self, waist: ThinWaist, reachable: bool, now: Instant) {
         let heirs: Vec<AddressId> = self
             .candidates
             .iter()
             .filter(|(_, c)| c.waist == Some(waist) && !c.class.transport.is_plain())
+            .filter(|(_, c)| c.inherited || !c.is_only_observed())
             .map(|(heir, _)| heir)
             .collect();
         for heir in heirs {
+            if !reachable {
+                self.disinherit(heir, now);
+                continue;
+            }
             let Some(candidate) = self.candidates.get_mut(heir) else {
                 continue;
             };
             let old = candidate.standing.verdict();
-            if reachable {
-                candidate.inherited = true;
-                if candidate.standing.set(Verdict::Reachable, now) {
-                    self.tell_verdict(heir, old);
-                }
-            } else if candidate.inherited {
-                candidate.inherited = false;
-                candidate.standing.clear(now);
-                candidate.schedule.start_over();
+            candidate.inherited = true;
+            if candidate.standing.set(Verdict::Reachable, now) {
                 self.tell_verdict(heir, old);
-                self.wake_by(now);
             }
             self.publish(heir);
         }
     }
 
-    /// A new address inherits from a plain one on the same socket that is reachable already.
+    /// What it inherited is gone, and what was heard about it before: it is to be tested by itself.
+    pub(super) fn disinherit(&mut self, id: AddressId, now: Instant) {
+        let Some(candidate) = self.candidates.get_mut(id) else {
+            return;
+        };
+        if !std::mem::take(&mut candidate.inherited) {
+            return;
+        }
+        let old = candidate.standing.verdict();
+        candidate.evidence.clear();
+        candidate.standing.clear(now);
+        candidate.schedule.start_over(now);
+        self.tell_verdict(id, old);
+        self.publish(id);
+        self.wake_by(now);
+    }
+
+    /// An address inherits from a plain one on the same socket that is reachable already.
     pub(super) fn inherit(&mut self, id: AddressId, now: Instant) {
-        let Some(waist) = self.candidates.get(id).and_then(|heir| heir.waist) else {
+        let heir = self
+            .candidates
+            .get(id)
+            .filter(|heir| !heir.inherited && !heir.class.transport.is_plain());
+        let Some(waist) = heir.and_then(|heir| heir.waist) else {
             return;
         };
         let plain = self
@@ -291,8 +344,10 @@ impl Reachability {
     pub(super) fn want_servers(&mut self, known: usize, now: Instant) {
         let paced = self
             .servers_wanted_at
-            .is_some_and(|at| now.saturating_duration_since(at) < SERVERS_WANTED_PACE);
-        if paced {
+            .map(|at| at + SERVERS_WANTED_PACE)
+            .filter(|at| now < *at);
+        if let Some(at) = paced {
+            self.wake_by(at);
             return;
         }
         self.servers_wanted_at = Some(now);

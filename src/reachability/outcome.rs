@@ -9,10 +9,10 @@ use crate::{
     address::Neighbourhood,
     protocol::DialResponse,
     reachability::{
-        AddressId, Class, Event, Finding, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed,
+        AddressId, Class, Event, Finding, Output, Probe, ProbeEnd, ProbeId, ProbeOutcome, Probed,
         Reachability, RequestCompleted, Vantage, Violation, Witness,
-        probe::{Answer, Carrier, Unusable},
-        servers::{Setback, subnet},
+        probe::{Answer, Carrier, Source, Unusable},
+        servers::{Refused, Setback, subnet},
     },
 };
 
@@ -35,7 +35,10 @@ impl Reachability {
                 .remote_ip
                 .filter(|_| !self.config.allow_private)
                 .map(subnet),
-            vantage: connection.vantage,
+            source: Source {
+                ip: connection.remote_ip,
+                vantage: connection.vantage,
+            },
             sequence: connection.sequence,
         };
         let found = self
@@ -46,7 +49,7 @@ impl Reachability {
             return false;
         };
         if self.servers.was_dialed_by_name(&probe.server) {
-            carrier.vantage = Vantage::Contacted;
+            carrier.source.vantage = Vantage::Contacted;
         }
         if !probe.accept(&carrier) {
             return false;
@@ -56,8 +59,8 @@ impl Reachability {
         let probe_id = *probe_id;
         let settled = probe.settle_awaited();
         self.servers.remove(&peer, id);
-        for (index, vantage) in settled {
-            self.prove(probe_id, index, vantage, now);
+        for (index, source) in settled {
+            self.prove(probe_id, index, source, now);
         }
         self.clean_up(probe_id);
         true
@@ -88,20 +91,40 @@ impl Reachability {
         }
     }
 
-    /// `bytes` of dial data go out for address `index` of probe `id`. They count whether the server takes them or not.
-    pub fn on_dial_data(&mut self, now: Instant, id: ProbeId, index: u32, bytes: u64) {
+    /// The server wants `bytes` of dial data for address `index` of probe `id`. `true`: send them; they count whether it takes
+    /// them or not. `false`: break the exchange off, there is no budget for them.
+    pub fn on_dial_data_request(
+        &mut self,
+        now: Instant,
+        id: ProbeId,
+        index: u32,
+        bytes: u64,
+    ) -> bool {
         let now = self.advance(now);
-        self.pay_dial_data(bytes, now);
-        let Some(probe) = self.probes.get_mut(&id) else {
-            return;
+        let Ok(index) = usize::try_from(index) else {
+            return false;
         };
+        let asked_for = |probe: &Probe| !probe.ended && index < probe.targets.len();
+        if !self.probes.get(&id).is_some_and(asked_for) {
+            return false;
+        }
+        let affordable = self.pay_dial_data(bytes, now);
+        let Some(probe) = self.probes.get_mut(&id) else {
+            return false;
+        };
+        let Some(target) = probe.targets.get_mut(index) else {
+            return false;
+        };
+        if !affordable {
+            probe.unaffordable = Some(target.class);
+            return false;
+        }
+        target.dial_data = target.dial_data.saturating_add(bytes);
         probe.dial_data = probe.dial_data.saturating_add(bytes);
-        let target = usize::try_from(index)
-            .ok()
-            .and_then(|index| probe.targets.get(index));
-        if let Some(candidate) = target.and_then(|t| self.candidates.get_mut(t.id)) {
+        if let Some(candidate) = self.candidates.get_mut(target.id) {
             candidate.dial_data = candidate.dial_data.saturating_add(bytes);
         }
+        true
     }
 
     /// The exchange of probe `id` is over. To be told once for each probe that was handed out.
@@ -116,8 +139,8 @@ impl Reachability {
         if let Some(candidate) = primary.and_then(|id| self.candidates.get_mut(id)) {
             candidate.schedule.in_flight = candidate.schedule.in_flight.saturating_sub(1);
         }
-        if let Some((index, vantage)) = proof {
-            self.prove(id, index, vantage, now);
+        if let Some((index, source)) = proof {
+            self.prove(id, index, source, now);
         }
         self.judge_end(id, end, now);
         let targets: Vec<AddressId> = self
@@ -150,13 +173,24 @@ impl Reachability {
             .map(|(index, target)| (index, target.id, target.class))
             .collect();
         let only_refused = probe.refused_first_only();
+        let several = probe.targets.len() > 1;
         let silent = !probe.has_answers() && !probe.reported;
         let primary_passed_over = probe.has_answers()
             && probe
                 .primary()
                 .is_some_and(|primary| unanswered.iter().any(|(_, id, _)| *id == primary.id));
-        let passed_over = probe.passed_over();
+        // A server dials the first that it can. Only libp2p-autonat 0.16 dials the last: an answer for that one says nothing
+        // about those before it, unless the server has dialed another before.
+        let passed_over = match probe.dialed() {
+            Some(index) if !probe.is_last(index) => {
+                self.servers.note_dials_first(&server);
+                index
+            }
+            Some(index) if self.servers.dials_first(&server) => index,
+            _ => 0,
+        };
         let primary = probe.primary().map(|target| target.id);
+        let unaffordable = probe.unaffordable;
         if let Some(setback) = setback {
             self.servers.note_setback(&server, setback, now);
         }
@@ -166,14 +200,13 @@ impl Reachability {
         } else if passed_over > 0 {
             unanswered.truncate(passed_over);
             self.refused(id, server, &unanswered, now);
-        } else if let Some(address) = primary {
-            let budget_renewed = self.dial_data_renewed_at(now);
-            if let Some(candidate) = self.candidates.get_mut(address) {
-                candidate.schedule.alone |= primary_passed_over;
-                if end == ProbeEnd::DialDataRefused {
-                    candidate.schedule.not_before = Some(budget_renewed);
-                }
-            }
+        } else if let Some(class) = unaffordable {
+            // Other servers may want less, or nothing.
+            self.servers
+                .note_refusal(&server, Refused::Class(class), now);
+        } else if let Some(candidate) = primary.and_then(|id| self.candidates.get_mut(id)) {
+            // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
+            candidate.schedule.alone |= primary_passed_over || silent && several;
         }
         if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {
             self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
@@ -188,17 +221,29 @@ impl Reachability {
         targets: &[(usize, AddressId, Class)],
         now: Instant,
     ) {
-        // A request is one refusal, however many addresses of a class it has; that of the first was noted with the answer.
-        let first = self.probes.get(&id).and_then(|probe| probe.primary());
-        let mut noted: Vec<Class> = first
-            .filter(|primary| primary.refused)
-            .map(|primary| primary.class)
-            .into_iter()
-            .collect();
-        for (index, _, class) in targets {
-            if !noted.contains(class) {
+        // A request is one refusal, however many addresses of a class it has, and none of a class that was dialed.
+        let (mut noted, mut dialed) = (Vec::new(), Vec::new());
+        for target in self
+            .probes
+            .get(&id)
+            .iter()
+            .flat_map(|probe| probe.answered())
+        {
+            let list = if target.refused {
+                &mut noted
+            } else {
+                &mut dialed
+            };
+            list.push(target.class);
+        }
+        for (index, address, class) in targets {
+            if dialed.contains(class) {
+                let what = Refused::Address(*address);
+                self.servers.note_refusal(&server, what, now);
+            } else if !noted.contains(class) {
                 noted.push(*class);
-                self.servers.note_refusal(&server, *class, now);
+                let what = Refused::Class(*class);
+                self.servers.note_refusal(&server, what, now);
             }
             self.report_probe(id, *index, ProbeOutcome::Refused, now);
         }
@@ -213,14 +258,13 @@ impl Reachability {
             return;
         };
         let (address, class) = (target.id, target.class);
+        let independent = target.expected == Vantage::Independent;
         if !matches!(answer, Answer::AwaitsNonce | Answer::LateFailure) {
             self.servers.note_answer(&server);
         }
         match answer {
-            Answer::Proof(vantage) => self.prove(id, index, vantage, now),
+            Answer::Proof(source) => self.prove(id, index, source, now),
             Answer::Failure => {
-                let independent =
-                    self.servers.vantage(&server, class.family) == Vantage::Independent;
                 let finding = Finding::Failure {
                     able: self.servers.is_able(&server, class),
                     independent,
@@ -244,7 +288,8 @@ impl Reachability {
                 self.report_probe(id, index, ProbeOutcome::DialError, now);
             }
             Answer::Refused => {
-                self.servers.note_refusal(&server, class, now);
+                self.servers
+                    .note_refusal(&server, Refused::Class(class), now);
                 self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
             Answer::LateFailure => {
@@ -257,7 +302,7 @@ impl Reachability {
     }
 
     /// The nonce came back over target `index`.
-    fn prove(&mut self, id: ProbeId, index: usize, vantage: Vantage, now: Instant) {
+    fn prove(&mut self, id: ProbeId, index: usize, source: Source, now: Instant) {
         let Some(probe) = self.probes.get(&id) else {
             return;
         };
@@ -266,7 +311,8 @@ impl Reachability {
             return;
         };
         let (address, class) = (target.id, target.class);
-        self.servers.note_proof(&server, class, vantage);
+        let Source { ip, vantage } = source;
+        self.servers.note_proof(&server, class, ip);
         let neighbourhood = self.servers.neighbourhood(&server);
         self.record(
             address,
@@ -299,12 +345,17 @@ impl Reachability {
         let Some(candidate) = self.candidates.get_mut(address) else {
             return;
         };
-        candidate.standing.hear(witness, finding, now);
+        let round = candidate.standing.round();
+        let again = candidate
+            .evidence
+            .servers_since(round)
+            .any(|server| witness == Witness::Server(server));
+        candidate.standing.hear(witness, finding, again, now);
         candidate
             .evidence
             .record(witness, neighbourhood, finding, now);
         if candidate.standing.is_challenged() {
-            candidate.schedule.recheck_at = None;
+            candidate.schedule.reopen();
         }
         if matches!(witness, Witness::Server(_)) {
             candidate.schedule.wants_fresh = false;
@@ -332,11 +383,13 @@ impl Reachability {
                 continue;
             };
             let (server, ended, deadline) = (probe.server, probe.ended, probe.deadline);
+            let misdelivered = probe.misdelivered;
             for (index, claimed_ok) in probe.give_up_awaited(now) {
-                let (setback, outcome) = if claimed_ok {
-                    (Setback::Misbehaved, ProbeOutcome::NonceMissing)
-                } else {
-                    (Setback::Failed, ProbeOutcome::DialBackError)
+                let (setback, outcome) = match (claimed_ok, misdelivered) {
+                    (true, false) => (Setback::Misbehaved, ProbeOutcome::NonceMissing),
+                    // A proxy in front of this node may change the stack: no fault of the server's.
+                    (true, true) => (Setback::Failed, ProbeOutcome::NonceMissing),
+                    (false, _) => (Setback::Failed, ProbeOutcome::DialBackError),
                 };
                 self.servers.note_setback(&server, setback, now);
                 self.report_probe(id, index, outcome, now);
@@ -354,6 +407,8 @@ impl Reachability {
             && let Some(probe) = self.probes.remove(&id)
         {
             self.servers.set_idle(&probe.server, id);
+            // Other addresses may wait for the server, or for the place.
+            self.wake_by(self.now);
             if let Some((index, outcome, took)) = probe.result {
                 let dialed = outcome.is_of_a_dial().then(|| probe.targets.get(index));
                 let completed = RequestCompleted {
@@ -390,7 +445,7 @@ impl Reachability {
             server: probe.server,
             address: target.addr.clone(),
             outcome,
-            dial_data: probe.dial_data,
+            dial_data: target.dial_data,
             took,
             addresses: probe.targets.len(),
         })));

@@ -5,7 +5,7 @@
 //! it is to prove, and not from the network of that address itself. A server could otherwise hand it back over a
 //! connection that is open already, or dial from behind the same router.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -39,6 +39,10 @@ pub(crate) struct Target {
     pub(crate) addr: Multiaddr,
     pub(crate) class: Class,
     subnet: Option<Neighbourhood>,
+    /// From where the server could be expected to dial it when the request left.
+    pub(crate) expected: Vantage,
+    /// Bytes paid for it.
+    pub(crate) dial_data: u64,
     answered: bool,
     pub(crate) refused: bool,
     claimed_ok: bool,
@@ -52,7 +56,7 @@ struct Delivery {
     connection: ConnectionId,
     local: Multiaddr,
     subnet: Option<Neighbourhood>,
-    vantage: Vantage,
+    source: Source,
     used: bool,
 }
 
@@ -63,10 +67,24 @@ impl Delivery {
 }
 
 /// Whether what came in at `local` from the network `from` can be a dial of `target`. From the target's own network it
-/// crossed no border that strangers have to cross: a router turned it back, or it never left.
+/// crossed no border that strangers have to cross: a router turned it back, or it never left. What came in at another public
+/// IP was a dial of that: nothing translates one public IP into another.
 fn fits(local: &Multiaddr, from: Option<Neighbourhood>, target: &Target) -> bool {
     let own = from.is_some() && from == target.subnet;
-    !own && address::same_stack(local, &target.addr)
+    let at = address::ip(local).filter(|ip| address::ip_scope(*ip).is_global());
+    let elsewhere = at
+        .zip(address::ip(&target.addr))
+        .is_some_and(|(at, wanted)| at.to_canonical() != wanted.to_canonical());
+    !own && !elsewhere && address::same_stack(local, &target.addr)
+}
+
+/// Where a nonce came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// `None` if it is not known.
+    pub(crate) ip: Option<IpAddr>,
+    /// Its vantage at the time when the connection was established.
+    pub(crate) vantage: Vantage,
 }
 
 /// What is known of the connection that a nonce came in on.
@@ -78,8 +96,7 @@ pub(crate) struct Carrier {
     pub(crate) local: Multiaddr,
     /// Where it came from; `None` where dials within a network count too.
     pub(crate) subnet: Option<Neighbourhood>,
-    /// The vantage of its remote at the time when it was established.
-    pub(crate) vantage: Vantage,
+    pub(crate) source: Source,
     /// Its place in the order of all that happened.
     pub(crate) sequence: u64,
 }
@@ -87,7 +104,7 @@ pub(crate) struct Carrier {
 /// What an answer says about one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Proof(Vantage),
+    Proof(Source),
     Failure,
     Refused,
     /// A dial-back is claimed, and the nonce may still come in.
@@ -115,12 +132,17 @@ pub(crate) struct Probe {
     /// When it is given up, whatever the handler says.
     pub(crate) deadline: Instant,
     pub(crate) dial_data: u64,
+    /// Dial data for an address of this class was beyond the budget.
+    pub(crate) unaffordable: Option<Class>,
     /// The exchange on the stream is over.
     pub(crate) ended: bool,
     /// An answer for the request as a whole was reported.
     pub(crate) reported: bool,
     /// The weightiest outcome so far, for which target, and after which time.
     pub(crate) result: Option<(usize, ProbeOutcome, Duration)>,
+    /// The nonce came in as it should, but where no address of the request can have led: over another stack, or from the
+    /// address's own network.
+    pub(crate) misdelivered: bool,
     deliveries: Vec<Delivery>,
 }
 
@@ -128,7 +150,7 @@ impl Probe {
     pub(crate) fn new(
         server: PeerId,
         nonce: u64,
-        targets: impl IntoIterator<Item = (AddressId, Multiaddr, Class)>,
+        targets: impl IntoIterator<Item = (AddressId, Multiaddr, Class, Vantage)>,
         sequence: u64,
         sent_at: Instant,
         deadline: Instant,
@@ -138,11 +160,13 @@ impl Probe {
             nonce,
             targets: targets
                 .into_iter()
-                .map(|(id, addr, class)| Target {
+                .map(|(id, addr, class, expected)| Target {
                     id,
                     subnet: address::ip(&addr).map(subnet),
                     addr,
                     class,
+                    expected,
+                    dial_data: 0,
                     answered: false,
                     refused: false,
                     claimed_ok: false,
@@ -153,9 +177,11 @@ impl Probe {
             sequence,
             deadline,
             dial_data: 0,
+            unaffordable: None,
             ended: false,
             reported: false,
             result: None,
+            misdelivered: false,
             deliveries: Vec::new(),
         }
     }
@@ -168,22 +194,22 @@ impl Probe {
     /// Takes in the nonce, if `carrier` can prove anything with it. A server that answers once per address (js-libp2p)
     /// delivers it as often, each time on a new connection.
     pub(crate) fn accept(&mut self, carrier: &Carrier) -> bool {
+        let fresh = carrier.inbound && !carrier.relayed && carrier.sequence > self.sequence;
         let is_wanted = self
             .targets
             .iter()
             .any(|target| !self.is_settled(target) && fits(&carrier.local, carrier.subnet, target));
-        let acceptable = carrier.inbound
-            && !carrier.relayed
-            && carrier.sequence > self.sequence
+        let acceptable = fresh
             && is_wanted
             && self.deliveries.len() < self.targets.len()
             && self.deliveries.iter().all(|d| d.connection != carrier.id);
+        self.misdelivered |= fresh && !is_wanted;
         if acceptable {
             self.deliveries.push(Delivery {
                 connection: carrier.id,
                 local: carrier.local.clone(),
                 subnet: carrier.subnet,
-                vantage: carrier.vantage,
+                source: carrier.source,
                 used: false,
             });
         }
@@ -219,8 +245,8 @@ impl Probe {
             return Err(Unusable::Nonsense);
         }
         target.answered = true;
-        if let Some(vantage) = self.take_delivery(index) {
-            return Ok((index, Answer::Proof(vantage)));
+        if let Some(source) = self.take_delivery(index) {
+            return Ok((index, Answer::Proof(source)));
         }
         if response.dial_status == DialStatus::DialError {
             let credible = now.saturating_duration_since(self.sent_at) <= CREDIBLE_FAILURE;
@@ -240,18 +266,18 @@ impl Probe {
 
     /// An unused delivery that proves target `index`. One that fits several unanswered addresses proves none but the
     /// one that the server names.
-    fn take_delivery(&mut self, index: usize) -> Option<Vantage> {
+    fn take_delivery(&mut self, index: usize) -> Option<Source> {
         let target = self.targets.get(index)?;
         let delivery = self
             .deliveries
             .iter_mut()
             .find(|d| !d.used && d.fits(target))?;
         delivery.used = true;
-        Some(delivery.vantage)
+        Some(delivery.source)
     }
 
     /// Matches nonces that came in late with the answers that wait for them.
-    pub(crate) fn settle_awaited(&mut self) -> Vec<(usize, Vantage)> {
+    pub(crate) fn settle_awaited(&mut self) -> Vec<(usize, Source)> {
         let mut settled = Vec::new();
         for index in 0..self.targets.len() {
             let waits = self
@@ -261,11 +287,11 @@ impl Probe {
             if !waits {
                 continue;
             }
-            if let Some(vantage) = self.take_delivery(index) {
+            if let Some(source) = self.take_delivery(index) {
                 if let Some(target) = self.targets.get_mut(index) {
                     target.awaits_nonce_until = None;
                 }
-                settled.push((index, vantage));
+                settled.push((index, source));
             }
         }
         settled
@@ -284,7 +310,7 @@ impl Probe {
     }
 
     /// When the exchange is over: a nonce that came in without an answer proves the one address that it can be for.
-    pub(crate) fn unclaimed_proof(&mut self) -> Option<(usize, Vantage)> {
+    pub(crate) fn unclaimed_proof(&mut self) -> Option<(usize, Source)> {
         let delivery = self.deliveries.iter_mut().find(|d| !d.used)?;
         let mut fitting = self
             .targets
@@ -296,11 +322,11 @@ impl Probe {
             return None;
         }
         delivery.used = true;
-        let vantage = delivery.vantage;
+        let source = delivery.source;
         if let Some(target) = self.targets.get_mut(index) {
             target.answered = true;
         }
-        Some((index, vantage))
+        Some((index, source))
     }
 
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = (usize, &Target)> {
@@ -310,19 +336,25 @@ impl Probe {
             .filter(|(_, target)| !target.answered)
     }
 
-    /// The addresses that the server passed over for one behind them. A server dials the first that it can; only
-    /// libp2p-autonat 0.16 dials the last, so that an answer for the last one says nothing about those before it.
-    pub(crate) fn passed_over(&self) -> usize {
+    /// The one address that the server dialed, if it was one.
+    pub(crate) fn dialed(&self) -> Option<usize> {
+        let dialed = |target: &Target| target.answered && !target.refused;
         let mut answered = (0..self.targets.len())
             .filter(|i| self.targets.get(*i).is_some_and(|target| target.answered));
-        match (answered.next(), answered.next()) {
-            (Some(index), None) if index + 1 < self.targets.len() => index,
-            _ => 0,
-        }
+        let index = answered.next()?;
+        (answered.next().is_none() && self.targets.get(index).is_some_and(dialed)).then_some(index)
+    }
+
+    pub(crate) fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.targets.len()
+    }
+
+    pub(crate) fn answered(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| target.answered)
     }
 
     pub(crate) fn has_answers(&self) -> bool {
-        self.targets.iter().any(|target| target.answered)
+        self.answered().next().is_some()
     }
 
     /// The first address was refused and no other was mentioned: how a server refuses a request as a whole.

@@ -9,6 +9,9 @@ use crate::reachability::config::Config;
 /// The longest time between two checks of an address that has just been found.
 const SETTLING_RECHECK: Duration = Duration::from_secs(60);
 
+/// How long a check may wait behind addresses without a verdict.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// The plan of one address.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schedule {
@@ -16,21 +19,31 @@ pub(crate) struct Schedule {
     interval: Duration,
     /// When the verdict is to be checked again; `None` while it is being decided.
     pub(crate) recheck_at: Option<Instant>,
+    /// There is something to be decided before that.
+    reopened: bool,
     /// One more outcome is wanted, whatever is known already.
     pub(crate) wants_fresh: bool,
+    /// Since when.
+    wanted_since: Option<Instant>,
     /// The application asked for that outcome.
     pub(crate) demanded: bool,
-    /// A server passed it over for an address behind it: name it alone the next time.
+    /// A server passed it over for an address behind it, or did not answer: name it alone the next time.
     pub(crate) alone: bool,
-    /// Not to be asked about before then: there is no budget for it.
-    pub(crate) not_before: Option<Instant>,
     pub(crate) in_flight: usize,
+    /// When a request about it last left.
+    pub(crate) asked_at: Option<Instant>,
     pub(crate) last_probe: Option<Instant>,
 }
 
 impl Schedule {
-    /// The verdict has its margin: check again after a while, longer each time.
+    /// The verdict has its margin, or nobody is left to ask: check again after a while, longer each time. A check that was
+    /// due before is not put off.
     pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
+        self.wants_fresh = false;
+        self.reopened = false;
+        if self.recheck_at.is_some() {
+            return;
+        }
         let doubled = (self.interval * 2).clamp(config.recheck_min, config.recheck_max);
         let age = now.saturating_duration_since(first_seen);
         self.interval = if age < config.settling_time {
@@ -39,35 +52,48 @@ impl Schedule {
             doubled
         };
         self.recheck_at = Some(now + self.interval);
-        self.wants_fresh = false;
+    }
+
+    /// There is something to be heard at once. The next check is due when it was, or whoever brings something new again and
+    /// again could put it off for ever.
+    pub(crate) fn reopen(&mut self) {
+        self.reopened = true;
     }
 
     /// Something changed: check at once, and often from here on.
-    pub(crate) fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self, now: Instant) {
         self.interval = Duration::ZERO;
-        self.recheck_at = None;
-        self.wants_fresh = true;
+        self.begin_recheck(now);
     }
 
     /// The application wants it checked.
-    pub(crate) fn demand(&mut self) {
-        self.start_over();
+    pub(crate) fn demand(&mut self, now: Instant) {
+        self.start_over(now);
         self.demanded = true;
     }
 
     /// The verdict changed: check often from here on.
     pub(crate) fn restart_interval(&mut self) {
         self.interval = Duration::ZERO;
+        self.recheck_at = None;
     }
 
     /// The recheck is due.
-    pub(crate) fn begin_recheck(&mut self) {
+    pub(crate) fn begin_recheck(&mut self, now: Instant) {
         self.recheck_at = None;
-        self.wants_fresh = true;
+        if !self.wants_fresh {
+            self.wants_fresh = true;
+            self.wanted_since = Some(now);
+        }
+    }
+
+    /// Whether a check has been due for so long that it must not wait for other addresses any longer.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.wants_fresh && self.wanted_since.is_some_and(|at| at + OVERDUE <= now)
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.recheck_at.is_some()
+        self.recheck_at.is_some() && !self.reopened
     }
 }
 
@@ -87,6 +113,7 @@ mod tests {
             let due = schedule.recheck_at.unwrap();
             intervals.push((due - now).as_secs());
             now = due;
+            schedule.begin_recheck(now);
         }
         assert_eq!(intervals, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
     }
@@ -102,6 +129,23 @@ mod tests {
             let due = schedule.recheck_at.unwrap();
             assert!(due - now <= SETTLING_RECHECK);
             now = due;
+            schedule.begin_recheck(now);
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_heard_before_a_check_does_not_put_it_off() {
+        let config = Config::default();
+        let mut schedule = Schedule::default();
+        let start = Instant::now();
+        schedule.settle(start, start, &config);
+        let due = schedule.recheck_at;
+        for seconds in 1..20 {
+            schedule.reopen();
+            assert!(!schedule.is_settled());
+            schedule.settle(start, start + Duration::from_secs(seconds), &config);
+            assert!(schedule.is_settled());
+            assert_eq!(schedule.recheck_at, due);
         }
     }
 
@@ -113,8 +157,9 @@ mod tests {
         let now = start + config.settling_time;
         for _ in 0..5 {
             schedule.settle(start, now, &config);
+            schedule.begin_recheck(now);
         }
-        schedule.start_over();
+        schedule.start_over(now);
         assert!(!schedule.is_settled());
         schedule.settle(start, now, &config);
         assert_eq!(schedule.recheck_at, Some(now + config.recheck_min));

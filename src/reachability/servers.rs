@@ -18,11 +18,11 @@ use web_time::Instant;
 use crate::{
     address::{self, IpFamily, Neighbourhood},
     reachability::{
-        candidate::{Candidate, Class},
+        candidate::{AddressId, Candidate, Class},
         config::Config,
         evidence::{Evidence, WINDOW},
         probe::ProbeId,
-        vantage::Vantage,
+        vantage::{Contacts, Vantage},
     },
 };
 
@@ -35,8 +35,12 @@ const SAMPLE: usize = 64;
 const CENSUS: usize = 256;
 /// How many connections of one server are considered.
 const MAX_LINKS: usize = 8;
-/// How many classes are remembered for one server.
+/// How many classes, and how many refusals, are remembered for one server.
 const MAX_CLASSES: usize = 16;
+/// How many neighbourhoods are remembered for servers that gave no usable answer.
+const MAX_TROUBLED: usize = 256;
+/// For how long each is.
+const TROUBLE: Duration = Duration::from_secs(10 * 60);
 /// The longest back-off.
 const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
 
@@ -68,9 +72,17 @@ const BRIEF: Duration = Duration::from_secs(30);
 /// The first back-off of a server for a class that it refused to dial.
 const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
+/// What a server refuses to dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Class(Class),
+    /// That one, though it dials others of its class.
+    Address(AddressId),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
-    class: Class,
+    what: Refused,
     until: Instant,
     in_a_row: u32,
 }
@@ -85,7 +97,10 @@ struct Memory {
     refusals: Vec<Refusal>,
     away_until: Option<Instant>,
     setbacks_in_a_row: u32,
-    vantage: [Option<Vantage>; 2],
+    /// It has dialed another address of a request than the last.
+    dials_first: bool,
+    /// Where its newest dial-back came from, over IPv4 and over IPv6.
+    dials_from: [Option<IpAddr>; 2],
     /// It was dialed by name: which of its IPs that contacted is not known.
     named: bool,
     /// When it was asked, at most as often as the pace allows.
@@ -172,13 +187,14 @@ impl Server {
         self.place.private || self.place.subnet.is_some() && self.place.subnet == wish.subnet
     }
 
-    /// From where it can be expected to dial back.
-    fn vantage(&self, family: Option<IpFamily>) -> Vantage {
-        let Some(family) = family else {
+    /// From where it can be expected to dial back. Its own dial-back makes the IP that it came from a contacted one for a
+    /// while.
+    fn vantage(&self, family: Option<IpFamily>, contacts: &Contacts, now: Instant) -> Vantage {
+        let Some(family) = family.filter(|_| !self.memory.named) else {
             return Vantage::Contacted;
         };
-        if let Some(seen) = self.memory.vantage[slot(family)] {
-            return seen;
+        if let Some(from) = self.memory.dials_from[slot(family)] {
+            return contacts.vantage_of(from, now);
         }
         if self.place.direct[slot(family)] {
             Vantage::Contacted
@@ -192,12 +208,15 @@ impl Server {
         self.memory.setbacks_in_a_row <= 1 && until.saturating_duration_since(now) <= BRIEF
     }
 
-    fn status(&self, class: Class, now: Instant, per_minute: usize) -> Status {
+    fn status(&self, wish: &Wish<'_>, now: Instant, per_minute: usize) -> Status {
         let refused = self
             .memory
             .refusals
             .iter()
-            .filter(|refusal| refusal.class == class)
+            .filter(|refusal| match refusal.what {
+                Refused::Class(class) => class == wish.class,
+                Refused::Address(id) => id == wish.id,
+            })
             .map(|refusal| refusal.until);
         let away = self.memory.away_until.into_iter().chain(refused).max();
         if let Some(until) = away.filter(|until| now < *until) {
@@ -284,10 +303,14 @@ pub(crate) struct Choice {
 /// What to look for in a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {
+    pub(crate) id: AddressId,
     pub(crate) class: Class,
     /// Of the address; `None` for a name.
     pub(crate) subnet: Option<Neighbourhood>,
     pub(crate) evidence: &'a Evidence,
+    pub(crate) contacts: &'a Contacts,
+    /// Where those are that are being asked about it.
+    pub(crate) being_asked: &'a [Option<Neighbourhood>],
     /// Servers heard since then are not asked again; `None`: since ever.
     pub(crate) round: Option<Instant>,
     /// All may be asked again, those heard least recently first.
@@ -298,11 +321,14 @@ pub(crate) struct Wish<'a> {
 
 impl<'a> Wish<'a> {
     /// For those that have not been heard about `candidate` in its present round.
-    pub(crate) fn of(candidate: &'a Candidate) -> Self {
+    pub(crate) fn of(id: AddressId, candidate: &'a Candidate, contacts: &'a Contacts) -> Self {
         Self {
+            id,
             class: candidate.class,
             subnet: candidate.subnet,
             evidence: &candidate.evidence,
+            contacts,
+            being_asked: &[],
             round: candidate.standing.round(),
             anyone: false,
             able_first: false,
@@ -319,6 +345,8 @@ pub(crate) struct Servers {
     connected: Vec<Server>,
     index: HashMap<PeerId, usize>,
     past: LruCache<PeerId, Memory>,
+    /// Neighbourhoods in which a server gave no usable answer, and when the last one did so.
+    troubled: LruCache<Option<Neighbourhood>, Instant>,
     max: usize,
     per_minute: usize,
     local_too: bool,
@@ -333,6 +361,7 @@ impl Servers {
             connected: Vec::new(),
             index: HashMap::new(),
             past: LruCache::new(config.max_servers),
+            troubled: LruCache::new(MAX_TROUBLED),
             max: config.max_servers,
             per_minute: config.requests_per_minute,
             local_too: config.allow_private,
@@ -361,6 +390,7 @@ impl Servers {
             .count()
     }
 
+    /// When a server came that was not known. One that comes again and again brings nothing new.
     pub(crate) fn last_arrival(&self) -> Option<Instant> {
         self.last_arrival
     }
@@ -401,7 +431,11 @@ impl Servers {
             return false;
         }
         self.index.insert(peer, self.connected.len());
-        let mut memory = self.past.remove(&peer).unwrap_or_default();
+        let past = self.past.remove(&peer);
+        if past.is_none() || self.last_arrival.is_none() {
+            self.last_arrival = Some(now);
+        }
+        let mut memory = past.unwrap_or_default();
         memory.named |= named;
         self.connected.push(Server {
             peer,
@@ -410,7 +444,6 @@ impl Servers {
             in_flight: None,
             memory,
         });
-        self.last_arrival = Some(now);
         true
     }
 
@@ -452,9 +485,34 @@ impl Servers {
             .is_some_and(|server| server.memory.able.contains(&class))
     }
 
-    pub(crate) fn vantage(&self, peer: &PeerId, family: Option<IpFamily>) -> Vantage {
-        self.get(peer)
-            .map_or(Vantage::Contacted, |server| server.vantage(family))
+    /// From where `peer` can be expected to dial an address of `class`.
+    pub(crate) fn vantage(
+        &self,
+        peer: &PeerId,
+        class: Class,
+        contacts: &Contacts,
+        now: Instant,
+    ) -> Vantage {
+        self.get(peer).map_or(Vantage::Contacted, |server| {
+            server.vantage(class.family, contacts, now)
+        })
+    }
+
+    /// Whether `peer` can be asked about an address, as far as is known: it has not refused its like, and lives elsewhere.
+    pub(crate) fn suits(&self, peer: &PeerId, wish: &Wish<'_>, now: Instant) -> bool {
+        self.get(peer).is_some_and(|server| {
+            !self.is_too_near(server, wish)
+                && !matches!(server.status(wish, now, self.per_minute), Status::Away(_))
+        })
+    }
+
+    /// Whether `peer` has still to be heard about an address, and can be asked.
+    pub(crate) fn has_news(&self, peer: &PeerId, wish: &Wish<'_>, now: Instant) -> bool {
+        self.suits(peer, wish, now)
+            && wish
+                .evidence
+                .servers_since(wish.round)
+                .all(|heard| heard != *peer)
     }
 
     pub(crate) fn neighbourhood(&self, peer: &PeerId) -> Option<Neighbourhood> {
@@ -493,16 +551,18 @@ impl Servers {
         }
     }
 
-    /// It has dialed back over `class` from `vantage`.
-    pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, vantage: Vantage) {
+    /// It has dialed back over `class`, and from there if that is known.
+    pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
         self.epoch += 1;
         if let Some(memory) = self.memory_mut(peer) {
             remember(&mut memory.able, class);
             memory.doubtful.retain(|c| *c != class);
-            memory.refusals.retain(|refusal| refusal.class != class);
+            memory
+                .refusals
+                .retain(|refusal| refusal.what != Refused::Class(class));
             memory.setbacks_in_a_row = 0;
-            if let Some(family) = class.family {
-                memory.vantage[slot(family)] = Some(vantage);
+            if let Some(from) = from {
+                memory.dials_from[slot(IpFamily::of(from))] = Some(from);
             }
         }
     }
@@ -516,6 +576,18 @@ impl Servers {
         }
     }
 
+    /// It has dialed another address of a request than the last.
+    pub(crate) fn note_dials_first(&mut self, peer: &PeerId) {
+        if let Some(memory) = self.memory_mut(peer) {
+            memory.dials_first = true;
+        }
+    }
+
+    pub(crate) fn dials_first(&self, peer: &PeerId) -> bool {
+        self.get(peer)
+            .is_some_and(|server| server.memory.dials_first)
+    }
+
     /// It said that a dial failed which works for others.
     pub(crate) fn note_doubt(&mut self, peer: &PeerId, class: Class) {
         if let Some(memory) = self.memory_mut(peer)
@@ -525,18 +597,18 @@ impl Servers {
         }
     }
 
-    pub(crate) fn note_refusal(&mut self, peer: &PeerId, class: Class, now: Instant) {
+    pub(crate) fn note_refusal(&mut self, peer: &PeerId, what: Refused, now: Instant) {
         self.epoch += 1;
         let Some(memory) = self.memory_mut(peer) else {
             return;
         };
-        let before = memory.refusals.iter().position(|r| r.class == class);
+        let before = memory.refusals.iter().position(|r| r.what == what);
         let in_a_row = before.map_or(0, |i| memory.refusals.remove(i).in_a_row + 1);
         if memory.refusals.len() >= MAX_CLASSES {
             memory.refusals.remove(0);
         }
         memory.refusals.push(Refusal {
-            class,
+            what,
             until: now + doubled(REFUSAL_BACKOFF, in_a_row),
             in_a_row,
         });
@@ -544,6 +616,9 @@ impl Servers {
 
     pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
         self.epoch += 1;
+        if let Some(server) = self.get(peer) {
+            self.troubled.insert(server.place.neighbourhood, now);
+        }
         if let Some(memory) = self.memory_mut(peer) {
             let until = now + doubled(setback.backoff(), memory.setbacks_in_a_row);
             memory.away_until = memory.away_until.max(Some(until));
@@ -575,7 +650,7 @@ impl Servers {
             if self.is_too_near(server, wish) {
                 continue;
             }
-            let status = server.status(wish.class, now, self.per_minute);
+            let status = server.status(wish, now, self.per_minute);
             if let Status::Away(until) = status {
                 if !server.is_away_for_a_moment(until, now) {
                     census.next_ready = earliest(census.next_ready, until);
@@ -598,7 +673,7 @@ impl Servers {
                 }
             }
             census.independents_left = census.independents_left
-                || server.vantage(wish.class.family) == Vantage::Independent;
+                || server.vantage(wish.class.family, wish.contacts, now) == Vantage::Independent;
             census.able_left = census.able_left || server.memory.able.contains(&wish.class);
             census.neighbourhoods_left =
                 census.neighbourhoods_left || wish.is_new(server.place.neighbourhood);
@@ -613,6 +688,36 @@ impl Servers {
         !self.local_too && server.is_local_to(wish)
     }
 
+    /// How much is to be learned from asking `server`. A neighbourhood that was not heard first, so that no crowd in one
+    /// place keeps the others from being asked; then an independent vantage, then one that is able, then whoever was asked
+    /// least recently. A neighbourhood that is being asked, or where servers keep one waiting, has nothing of this to offer.
+    fn merit(&self, server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
+        let mut merit = 0;
+        let at = server.place.neighbourhood;
+        let troubled = self
+            .troubled
+            .peek(&at)
+            .is_some_and(|since| now.saturating_duration_since(*since) < TROUBLE);
+        if !troubled && !wish.being_asked.contains(&at) {
+            if wish.is_new(at) {
+                merit += 8_000;
+            }
+            if server.vantage(wish.class.family, wish.contacts, now) == Vantage::Independent {
+                merit += 4_000;
+            }
+        }
+        if server.memory.able.contains(&wish.class) {
+            merit += if wish.able_first { 16_000 } else { 2_000 };
+        }
+        if server.memory.doubtful.contains(&wish.class) {
+            merit -= 16_000;
+        }
+        let idle = server.memory.last_asked.map_or(1_000, |asked| {
+            now.saturating_duration_since(asked).as_secs().min(999) as i64
+        });
+        merit + idle
+    }
+
     /// The best of a sample of the servers that can be asked now.
     pub(crate) fn choose(&self, wish: &Wish<'_>, rng: &mut StdRng, now: Instant) -> Option<Choice> {
         if self.connected.is_empty() {
@@ -625,13 +730,13 @@ impl Servers {
         let all = self.connected.iter().enumerate();
         let around = all.clone().skip(start).chain(all.take(start));
         for (i, server) in around.take(CENSUS) {
-            if server.status(wish.class, now, self.per_minute) != Status::Ready
+            if server.status(wish, now, self.per_minute) != Status::Ready
                 || heard.contains(&Some(i))
                 || self.is_too_near(server, wish)
             {
                 continue;
             }
-            let merit = merit(server, wish, now);
+            let merit = self.merit(server, wish, now);
             if best.is_none_or(|(most, _)| merit > most) {
                 best = Some((merit, server));
             }
@@ -646,29 +751,6 @@ impl Servers {
             connection: server.link()?.connection,
         })
     }
-}
-
-/// How much is to be learned from asking `server`. A neighbourhood that was not heard first, so that no crowd in one
-/// place keeps the others from being asked; then an independent vantage, then one that is able, then whoever was asked
-/// least recently.
-fn merit(server: &Server, wish: &Wish<'_>, now: Instant) -> i64 {
-    let mut merit = 0;
-    if wish.is_new(server.place.neighbourhood) {
-        merit += 8_000;
-    }
-    if server.vantage(wish.class.family) == Vantage::Independent {
-        merit += 4_000;
-    }
-    if server.memory.able.contains(&wish.class) {
-        merit += if wish.able_first { 16_000 } else { 2_000 };
-    }
-    if server.memory.doubtful.contains(&wish.class) {
-        merit -= 16_000;
-    }
-    let idle = server.memory.last_asked.map_or(1_000, |asked| {
-        now.saturating_duration_since(asked).as_secs().min(999) as i64
-    });
-    merit + idle
 }
 
 fn doubled(first: Duration, times: u32) -> Duration {

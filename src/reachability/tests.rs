@@ -407,6 +407,7 @@ fn an_address_that_the_swarm_no_longer_listens_on_is_expired_at_once() {
 fn an_address_that_shares_the_socket_inherits() {
     let mut world = World::with(&[Script::Honest; 3]);
     let websocket = addr("/ip4/5.5.5.5/tcp/4001/ws");
+    world.core.on_listen_addr(world.now, &addr(TCP));
     world.core.on_listen_addr(world.now, &websocket);
     world.run(SECOND);
     let report = world.core.address(&websocket).unwrap();

@@ -82,7 +82,7 @@ struct Challenge {
     contradictions: usize,
     agreements: usize,
     last: (Witness, Instant),
-    /// How many outcomes were heard in it.
+    /// How many servers were heard in it; one that has fallen out of the window counts again.
     heard: usize,
     /// Someone was heard after the time for the second look and did not confirm the surprise.
     looked_again: bool,
@@ -169,7 +169,7 @@ impl Standing {
     /// again otherwise.
     pub(crate) fn is_round_full(&self, evidence: &Evidence) -> bool {
         self.challenge
-            .map_or(evidence.len(), |challenge| challenge.heard)
+            .map_or(evidence.servers(), |challenge| challenge.heard)
             >= WINDOW
     }
 
@@ -189,12 +189,13 @@ impl Standing {
         };
     }
 
-    /// Notes for or against the standing verdict what a witness found.
-    pub(crate) fn hear(&mut self, witness: Witness, finding: Finding, at: Instant) {
+    /// Notes for or against the standing verdict what a witness found, for the first time in this round or `again`.
+    pub(crate) fn hear(&mut self, witness: Witness, finding: Finding, again: bool, at: Instant) {
         if self.verdict == Verdict::Unknown {
             return;
         }
         let voice = voice(self.verdict, finding);
+        let of_server = usize::from(witness != Witness::Stranger);
         let Some(challenge) = &mut self.challenge else {
             if voice == Voice::Against {
                 self.challenge = Some(Challenge {
@@ -202,13 +203,13 @@ impl Standing {
                     contradictions: 1,
                     agreements: 0,
                     last: (witness, at),
-                    heard: 1,
+                    heard: of_server,
                     looked_again: false,
                 });
             }
             return;
         };
-        challenge.heard += 1;
+        challenge.heard += if again { 0 } else { of_server };
         let (last, heard) = challenge.last;
         let later = at.saturating_duration_since(heard) >= SECOND_LOOK;
         match voice {
@@ -234,25 +235,28 @@ impl Standing {
     /// The verdict that `evidence` amounts to; the standing one where it does not suffice for another.
     pub(crate) fn judge(&self, evidence: &Evidence, outlook: Outlook, now: Instant) -> Verdict {
         let whole = evidence.tally(None, outlook.neighbourhoods_left);
+        let fresh_proof = evidence.fresh_until().is_some_and(|until| now < until);
+        // One operator's servers don't make a filter.
+        let voted = evidence.tally(None, true);
         let independents_heard =
-            !outlook.independents_left || whole.independent_score() <= -THRESHOLD;
+            !outlook.independents_left || voted.independent_score() <= -THRESHOLD;
         let filtered = if self.is_decided() {
-            whole.independent_failures >= 2
+            voted.independent_failures >= 2 && !fresh_proof
         } else {
             independents_heard
         };
-        if whole.is_filtered() && filtered {
+        if voted.is_filtered() && filtered {
             return Verdict::Filtered;
         }
-        let fresh_proof = evidence.fresh_until().is_some_and(|until| now < until);
         match self.challenge {
             None if self.is_decided() => self.verdict,
             None => decide(whole, outlook, true, fresh_proof).unwrap_or(self.verdict),
             Some(challenge) if challenge.contradictions < 2 => self.verdict,
             Some(challenge) => {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
-                // The few that are left may never have dialed this transport: their word alone does not outweigh proof.
-                let few_suffice = self.verdict != Verdict::Reachable;
+                // The few that are left may never have dialed this transport: their word alone does not outweigh proof, while
+                // there is any.
+                let few_suffice = self.verdict != Verdict::Reachable || whole.proofs == 0;
                 // One of those that can tell had bad luck, others fail for reasons of their own, however many: ask the rest that
                 // can tell.
                 if !few_suffice && outlook.able_left && tally.able_failures < 2 {
@@ -342,7 +346,7 @@ mod tests {
         let mut evidence = Evidence::default();
         let mut hear = |standing: &mut Standing, finding, at| {
             let witness = Witness::Server(PeerId::random());
-            standing.hear(witness, finding, at);
+            standing.hear(witness, finding, false, at);
             evidence.record(witness, None, finding, at);
             evidence.clone()
         };
@@ -374,17 +378,20 @@ mod tests {
         let mut standing = Standing::new(start);
         standing.set(Verdict::Reachable, start);
         let mut evidence = Evidence::default();
+        let proof = Finding::Proof(Vantage::Contacted);
+        evidence.record(Witness::Server(PeerId::random()), None, proof, start);
         for able in [true, false, false, false, false, false] {
             let witness = Witness::Server(PeerId::random());
-            standing.hear(witness, failure(able), start);
+            standing.hear(witness, failure(able), false, start);
             evidence.record(witness, None, failure(able), start);
         }
         let able_left = Outlook {
             able_left: true,
             ..OUTLOOK
         };
+        let later = start + Duration::from_secs(10);
         assert_eq!(
-            standing.judge(&evidence, able_left, start),
+            standing.judge(&evidence, able_left, later),
             Verdict::Reachable
         );
     }
@@ -397,7 +404,7 @@ mod tests {
         let mut evidence = Evidence::default();
         for _ in 0..2 {
             let witness = Witness::Server(PeerId::random());
-            standing.hear(witness, failure(true), start);
+            standing.hear(witness, failure(true), false, start);
             evidence.record(witness, None, failure(true), start);
         }
         let able_left = Outlook {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_autonat_v2::reachability::{Vantage, Verdict};
 
-use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip};
+use crate::world::{Answer, Carrier, World, addr, host, hours, minutes, ms, secs, server_ip};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -136,4 +136,228 @@ fn claims_of_observed_addresses_do_not_keep_the_real_one_out() {
         world.run(minutes(1));
     }
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// Identify passes on what a peer claims to see where the port is one of ours, however the rest of it looks.
+#[test]
+fn addresses_that_a_peer_makes_up_on_a_proven_socket_inherit_nothing_and_leave_room_for_others() {
+    let certhash = |n: u8| {
+        let hash = libp2p::multihash::Multihash::<64>::wrap(0x12, &[n; 32]).unwrap();
+        addr("/ip4/81.2.69.160/udp/4001/quic-v1/webtransport").with(Protocol::Certhash(hash))
+    };
+    for first in [true, false] {
+        let quic = addr("/ip4/81.2.69.160/udp/4001/quic-v1");
+        let mut world = World::new();
+        let invent = |world: &mut World| {
+            for n in 0..60 {
+                world.core.on_candidate(world.now, &certhash(n));
+                let ws = addr(&format!("/ip4/81.2.69.160/tcp/4001/x-parity-ws/{n}"));
+                world.core.on_candidate(world.now, &ws);
+            }
+        };
+        if first {
+            invent(&mut world);
+        }
+        for address in [&quic, &tcp()] {
+            world.core.on_listen_addr(world.now, address);
+            world.open.insert(address.clone());
+        }
+        for _ in 0..4 {
+            world.server(Answer::Truth);
+        }
+        world.run(minutes(1));
+        invent(&mut world);
+        world.run(minutes(10));
+        let expected = std::collections::BTreeSet::from([quic, tcp()]);
+        assert_eq!(world.external, expected, "first: {first}");
+        let late = addr("/ip4/81.2.69.160/tcp/4002");
+        world.core.on_listen_addr(world.now, &late);
+        world.drain();
+        assert!(world.core.address(&late).is_some(), "first: {first}");
+    }
+}
+
+/// Silence leaves no evidence, so that where such servers are always looks as if nothing had been heard from there.
+#[test]
+fn a_crowd_that_stalls_does_not_keep_the_others_from_being_asked() {
+    for relayed in [true, false] {
+        let mut world = World::new();
+        world.core.add_candidate(world.now, &tcp()).unwrap();
+        world.open.insert(tcp());
+        for n in 0..30 {
+            let ip = (!relayed).then(|| ip(&format!("2a00:666::{n:x}")));
+            world.server_at(ip, Answer::Silent);
+        }
+        for _ in 0..8 {
+            world.server(Answer::Truth);
+        }
+        let proven = world.run_until(minutes(1), |w| w.verdict(&tcp()) == Verdict::Reachable);
+        assert!(proven.is_some(), "relayed: {relayed}");
+        // Rechecks are not theirs either.
+        world.open.clear();
+        let lost = world.run_until(minutes(5), |w| w.verdict(&tcp()) == Verdict::Unreachable);
+        assert!(lost.is_some(), "relayed: {relayed}");
+    }
+}
+
+/// Each IP that a peer makes up is a guess about our listener, and a dial to a stranger.
+#[test]
+fn made_up_external_ips_keep_no_proven_address_from_its_rechecks() {
+    let mut world = World::new();
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    world.open.insert(tcp());
+    for _ in 0..3 {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    world.run(minutes(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    let flood = |world: &mut World, seconds: u32| {
+        for n in 0..seconds {
+            for m in 0..25 {
+                let ip = Ipv4Addr::from(0x0900_0000 + (n * 25 + m) * 7919);
+                let observed = host(ip.into()).with(Protocol::Tcp(4001));
+                world.core.on_candidate(world.now, &observed);
+            }
+            world.run(secs(1));
+        }
+    };
+    let before = world.requests.len();
+    flood(&mut world, 120);
+    let about = |world: &World, own: bool| {
+        let asked = world.requests[before..].iter();
+        asked
+            .filter(|(_, _, r)| (r.addrs[0] == tcp()) == own)
+            .count()
+    };
+    assert!(about(&world, false) <= 13, "{}", about(&world, false));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    world.open.clear();
+    flood(&mut world, 75);
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    assert!(world.external.is_empty());
+}
+
+#[test]
+fn two_servers_of_one_operator_do_not_make_a_filter() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 4]);
+    world.run(minutes(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    for n in 1..=2 {
+        let ip = ip(&format!("2a00:666::{n}"));
+        world.server_at(Some(ip), Answer::DialError);
+    }
+    world.run(minutes(30));
+    assert_eq!(world.verdict_changes(&tcp()).len(), 1);
+
+    // Nor at first.
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    for n in 1..=2 {
+        let ip = ip(&format!("2a00:666::{n}"));
+        world.server_at(Some(ip), Answer::DialError);
+    }
+    for _ in 0..4 {
+        world.server(Answer::DialBack);
+    }
+    world.run(minutes(30));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    assert_eq!(world.verdict_changes(&tcp()).len(), 1);
+}
+
+/// Whoever has been asked has nothing new to say when it comes back, and must not put the next check off.
+#[test]
+fn a_server_that_comes_and_goes_puts_no_recheck_off() {
+    let mut world = World::of(&tcp(), vec![Answer::Truth; 2]);
+    let come_and_go = |world: &mut World, time: u64| {
+        for _ in 0..time / 20 {
+            world.run(secs(20));
+            world.disconnect(0);
+            world.connect(0);
+        }
+    };
+    come_and_go(&mut world, 600);
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    world.open.insert(tcp());
+    come_and_go(&mut world, 70 * 60);
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// The same with peers that nobody has seen before, and that do not answer.
+#[test]
+fn peers_that_are_new_each_time_put_no_recheck_off() {
+    let mut world = World::of(&tcp(), vec![Answer::Truth; 2]);
+    world.run(minutes(10));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    world.open.insert(tcp());
+    for n in 0..210 {
+        let ip = ip(&format!("2a00:666::{n:x}"));
+        let newest = world.server_at(Some(ip), Answer::Reset);
+        world.run(secs(20));
+        world.disconnect(newest);
+    }
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+#[test]
+fn arrivals_do_not_hold_a_verdict_back_for_long() {
+    for known in [true, false] {
+        let mut world = World::of(&tcp(), vec![Answer::DialError; 3]);
+        let flapping = world.add_server(Some(ip("2a00:666::1")), Answer::Reset);
+        let mut decided = None;
+        for n in 0..150u32 {
+            let n = if known {
+                flapping
+            } else {
+                world.add_server(Some(ip(&format!("2a00:666::{n:x}"))), Answer::Reset)
+            };
+            world.connect(n);
+            world.run(ms(400));
+            world.disconnect(n);
+            if world.verdict(&tcp()) == Verdict::Unreachable {
+                decided = Some(world.at());
+                break;
+            }
+        }
+        let at = decided.expect("a verdict within a minute");
+        assert!(at <= secs(32), "{at:?}, known: {known}");
+    }
+}
+
+#[test]
+fn strangers_that_come_in_again_and_again_do_not_freeze_a_wrong_verdict() {
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    let mut world = World::new();
+    world.core.on_listen_addr(world.now, &listen);
+    for _ in 0..3 {
+        world.server(Answer::DialError);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    let strangers = |world: &mut World, count: u16| {
+        for n in 0..count {
+            world.run(minutes(5));
+            let from = Ipv4Addr::from(0x4d00_0001 + u32::from(n) * 65_536);
+            let id = world.stranger(from.into(), &listen);
+            world.run(secs(1));
+            world.core.on_connection_closed(world.now, id);
+        }
+    };
+    strangers(&mut world, 12);
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    world.server(Answer::DialBack);
+    world.run(secs(30));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// A server that wants this node to announce somebody else's address can dial the one that works. Where the listener has a
+/// public IP of its own, that shows.
+#[test]
+fn a_dial_back_at_our_own_public_ip_proves_no_other() {
+    let victim = addr("/ip4/81.2.69.161/tcp/4001");
+    let carrier = Carrier::OtherStack(tcp());
+    let mut world = World::of(&victim, [Answer::Nonce(carrier)]);
+    world.run(secs(8));
+    assert_eq!(world.verdict(&victim), Verdict::Unknown);
+    assert_eq!(world.nonces, (0, 1));
 }

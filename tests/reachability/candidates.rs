@@ -40,6 +40,10 @@ fn an_address_that_cannot_be_tested_is_turned_down_by_its_reason() {
         ),
         ("/memory/1".to_owned(), CandidateError::NotDialable),
         (
+            format!("/ip4/81.2.69.160/tcp/1/x-parity-ws/{}", "a".repeat(960)),
+            CandidateError::TooLong,
+        ),
+        (
             format!("/ip4/81.2.69.160/tcp/1/p2p/{other}"),
             CandidateError::OtherPeer,
         ),
@@ -473,7 +477,7 @@ fn time_that_goes_backwards_is_taken_to_stand_still() {
     for back in [1, 50, 100] {
         let earlier = later - secs(back);
         world.core.handle_timeout(earlier);
-        world.core.on_candidate(earlier, &ws());
+        world.core.add_candidate(earlier, &ws()).unwrap();
         world.core.check_now(earlier, &tcp()).unwrap();
         world.core.handle_timeout(earlier);
     }
@@ -555,4 +559,60 @@ fn what_inherits_goes_with_the_plain_address_that_it_inherits_from() {
         world.run(minutes(1));
         assert_eq!(world.verdict(&ws()), Verdict::Unreachable);
     }
+}
+
+/// js-libp2p proves each address by itself. When they are lost together, that is told once.
+#[test]
+fn an_heir_that_is_lost_is_not_confirmed_again_by_what_was_heard_before() {
+    let mut world = World::new();
+    for address in [ws(), tcp()] {
+        world.core.add_candidate(world.now, &address).unwrap();
+        world.open.insert(address);
+    }
+    for _ in 0..3 {
+        world.server(Answer::Each(vec![Answer::DialBack, Answer::DialBack]));
+    }
+    world.run(secs(10));
+    assert!(world.external.contains(&ws()));
+    world.all_answer(&Answer::Each(vec![Answer::DialError, Answer::DialError]));
+    world.run(minutes(5));
+    let verdicts: Vec<_> = world
+        .verdict_changes(&ws())
+        .into_iter()
+        .map(|(_, v)| v)
+        .collect();
+    let back = verdicts
+        .iter()
+        .filter(|v| **v == Verdict::Reachable)
+        .count();
+    assert_eq!(back, 1, "{verdicts:?}");
+    assert!(!world.external.contains(&ws()));
+}
+
+/// By then it is likely somebody else's.
+#[test]
+fn an_address_where_nobody_sees_this_node_any_longer_is_forgotten() {
+    let mut world = World::new();
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    let old = tcp();
+    let new = addr("/ip4/81.2.69.170/tcp/4001");
+    for _ in 0..3 {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &old);
+    }
+    world.run(hours(1));
+    assert_eq!(world.verdict(&old), Verdict::Unreachable);
+    world.run(hours(10));
+    assert!(
+        world.core.address(&old).is_some(),
+        "the only one that is known"
+    );
+    for _ in 0..20 {
+        world.acquaintance(server_ip(700));
+        world.core.on_candidate(world.now, &new);
+        world.run(minutes(30));
+    }
+    assert!(world.core.address(&old).is_none());
+    assert!(world.core.address(&new).is_some());
 }

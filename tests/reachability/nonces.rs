@@ -167,3 +167,46 @@ fn nonces_differ() {
     assert_eq!(nonces.len(), count);
     assert!(count > 5);
 }
+
+/// A proxy in front of this node may take the TLS away, and the server is not to blame.
+#[test]
+fn a_server_whose_nonce_came_over_another_stack_is_not_taken_for_a_liar() {
+    let wss = addr("/ip4/81.2.69.160/tcp/443/tls/ws");
+    for (carrier, honest) in [
+        (
+            Carrier::OtherStack(addr("/ip4/192.168.1.2/tcp/8080/ws")),
+            true,
+        ),
+        (Carrier::SameConnection, false),
+        (Carrier::Relayed, false),
+    ] {
+        let mut world = World::of(&wss, [Answer::Nonce(carrier.clone())]);
+        world.run(secs(8));
+        assert_eq!(
+            world.outcomes(),
+            [ProbeOutcome::NonceMissing],
+            "{carrier:?}"
+        );
+        let asked = world.requests.len();
+        world.run(secs(60));
+        assert_eq!(world.requests.len() > asked, honest, "{carrier:?}");
+    }
+}
+
+#[test]
+fn a_dial_back_whose_nonce_comes_late_counts_once() {
+    let mut world = World::new();
+    world.core.on_listen_addr(world.now, &tcp());
+    world.core.on_listen_addr(world.now, &quic());
+    let n = world.add_server(Some(server_ip(0)), Answer::OkWithoutNonce);
+    world.connect(n);
+    world.run(secs(1));
+    let request = world.requests[0].2.clone();
+    // The connection is there, on a socket of ours and from an IP never contacted; the nonce is still to come.
+    let id = world.stranger(server_ip(99), &request.addrs[0]);
+    assert_eq!(world.verdict(&request.addrs[0]), Verdict::Unknown);
+    assert!(world.core.on_nonce(world.now, id, request.nonce));
+    world.run(ms(100));
+    assert_eq!(world.verdict(&request.addrs[0]), Verdict::Reachable);
+    assert_eq!(world.core.sizes().outcomes, 1);
+}

@@ -235,7 +235,8 @@ impl Chaos {
                 let bytes = self.rng.random::<u64>() >> self.rng.random_range(0..64);
                 if let Some(request) = self.request() {
                     let index = self.rng.random_range(0..12);
-                    self.core.on_dial_data(now, request.id, index, bytes);
+                    self.core
+                        .on_dial_data_request(now, request.id, index, bytes);
                 }
             }
             26..29 => self.end(now),

@@ -246,32 +246,43 @@ fn near_a_connection_limit_nothing_is_asked() {
 }
 
 #[test]
-fn an_address_without_budget_for_dial_data_waits_for_it() {
-    let mut world = World::of(&tcp(), [Answer::DialDataRefused]);
-    world.run(minutes(59));
-    let asked = world.requests.len();
-    assert!(asked <= 2, "{asked} requests");
-    world.run(minutes(10));
-    assert!(world.requests.len() > asked);
+fn a_server_that_wants_more_dial_data_than_there_is_keeps_nobody_else_from_being_asked() {
+    for (per_answer, per_hour) in [(0, 8_000_000), (50_000, 8_000_000), (100_000, 0)] {
+        let config = Config::default().with_dial_data_budget(per_answer, per_hour);
+        let mut world = World::with(config);
+        world.core.add_candidate(world.now, &tcp()).unwrap();
+        world.server(Answer::DialData(60_000));
+        world.run(secs(1));
+        for _ in 0..3 {
+            world.server(Answer::DialBack);
+        }
+        world.run(secs(2));
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+        world.run(hours(3));
+        assert_eq!(world.paid, 0);
+        let asked = world.requests.iter().filter(|(_, n, _)| *n == 0).count();
+        assert!(asked <= 8, "asked {asked} times in three hours");
+    }
 }
 
 #[test]
-fn dial_data_beyond_the_budget_is_not_offered() {
+fn dial_data_is_paid_within_the_budget_of_an_hour_whoever_wants_it_at_once() {
     let config = Config::default().with_dial_data_budget(100_000, 250_000);
     let mut world = World::with(config);
-    world.core.add_candidate(world.now, &tcp()).unwrap();
-    world.server(Answer::Silent);
-    world.run(secs(1));
-    let request = world.requests[0].2.clone();
-    assert_eq!(request.max_dial_data, 100_000);
-    for _ in 0..2 {
-        world.core.on_dial_data(world.now, request.id, 0, 100_000);
+    for port in 4001..4009 {
+        let address = addr(&format!("/ip4/81.2.69.160/tcp/{port}"));
+        world.core.add_candidate(world.now, &address).unwrap();
     }
-    world.run(minutes(3));
-    assert_eq!(world.requests[1].2.max_dial_data, 50_000);
-    assert_eq!(world.report(&tcp()).dial_data, 200_000);
+    for _ in 0..10 {
+        world.server(Answer::DialData(100_000));
+    }
+    world.run(secs(30));
+    assert_eq!(world.paid, 200_000);
+    world.run(minutes(59));
+    assert_eq!(world.paid, 200_000);
     world.run(hours(2));
-    assert_eq!(world.requests.last().unwrap().2.max_dial_data, 100_000);
+    assert!(world.paid > 200_000, "{}", world.paid);
+    assert!(world.paid <= 4 * 250_000, "{}", world.paid);
 }
 
 #[test]

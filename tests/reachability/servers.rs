@@ -314,3 +314,63 @@ fn a_request_names_ten_addresses_at_most_and_fits_1024_bytes() {
         assert!(message.encoded_len() <= 1024);
     }
 }
+
+/// It passed over an address of its own, say. What it dialed it can dial.
+#[test]
+fn a_server_is_not_left_alone_for_a_transport_that_it_has_just_dialed() {
+    let other = addr("/ip4/81.2.69.161/tcp/4001");
+    let mut world = World::new();
+    let last = addr("/ip4/81.2.69.162/tcp/4001");
+    for address in [&other, &tcp(), &last] {
+        world.core.add_candidate(world.now, address).unwrap();
+    }
+    world.open.insert(tcp());
+    world.server(Answer::Index(1));
+    world.run(secs(1));
+    let asked = |world: &World| world.asked_about(&other).len();
+    assert_eq!(asked(&world), 1);
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    world.run(secs(70));
+    assert_eq!(asked(&world), 1, "passed over");
+    assert!(!world.asked_about(&tcp()).is_empty(), "rechecked");
+}
+
+/// What is sent behind the address to be decided is for the same server to dial.
+#[test]
+fn no_address_is_sent_to_a_server_that_refuses_its_like_or_shares_its_network() {
+    let tcp6 = addr("/ip6/2a02:1:2:3::1/tcp/4001");
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp6).unwrap();
+    let near = world.server_at(Some("2a02:1:2:3::7".parse().unwrap()), Answer::Truth);
+    let unable = world.server(Answer::Refuse);
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), 1, "the one that is elsewhere");
+    world.servers[unable].otherwise = Answer::Truth;
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.run(minutes(2));
+    let sent: Vec<usize> = world
+        .requests
+        .iter()
+        .filter(|(_, _, request)| request.addrs.contains(&tcp6))
+        .map(|(_, n, _)| *n)
+        .collect();
+    assert_eq!(sent, [unable], "{near} is near");
+    assert!(world.requests.iter().any(|(_, n, _)| *n == near));
+}
+
+/// As libp2p-autonat 0.16 does: it dials the last one, and resets the stream where nobody answers. With it alone, one address
+/// that answers nothing must not keep the others from being asked about.
+#[test]
+fn an_address_about_which_no_answer_comes_keeps_no_other_waiting() {
+    let dropped = addr("/ip4/81.2.69.160/tcp/4100");
+    for (first, second) in [(&dropped, tcp()), (&tcp(), dropped.clone())] {
+        let mut world = World::new();
+        for address in [first, &second] {
+            world.core.add_candidate(world.now, address).unwrap();
+        }
+        world.open.insert(tcp());
+        world.server(Answer::LastOrReset(dropped.clone()));
+        let found = world.run_until(minutes(2), |w| w.verdict(&tcp()) == Verdict::Reachable);
+        assert!(found.is_some(), "{first} first");
+    }
+}

@@ -3,7 +3,7 @@
 use libp2p::Multiaddr;
 use libp2p_autonat_v2::reachability::{Config, Event, NatMapping, ProbeOutcome, Vantage, Verdict};
 
-use crate::world::{Answer, World, addr, host, minutes, secs, server_ip, server_ip6};
+use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip, server_ip6};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -62,6 +62,31 @@ fn a_recheck_by_the_same_server_does_not_take_the_vantage_back() {
     world.run(minutes(5));
     assert!(world.requests.len() > 2);
     assert_eq!(world.report(&tcp()).vantage, Some(Vantage::Independent));
+}
+
+/// Its own dial-backs contact the IP that they come from. When the NAT has forgotten that, it is a stranger's again.
+#[test]
+fn a_server_that_has_been_quiet_for_long_is_independent_again() {
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    for _ in 0..3 {
+        world.server(Answer::DialBack);
+    }
+    let strict: Vec<usize> = (0..2)
+        .map(|_| independent(&mut world, Answer::DialBack))
+        .collect();
+    world.run(minutes(10));
+    for n in &strict {
+        world.disconnect(*n);
+    }
+    world.run(minutes(20));
+    // In the meantime a filter has come between.
+    for n in strict {
+        world.servers[n].otherwise = Answer::DialError;
+        world.connect(n);
+    }
+    world.run(hours(4));
+    assert_eq!(world.verdict(&tcp()), Verdict::Filtered);
 }
 
 #[test]

@@ -217,10 +217,68 @@ fn a_challenge_that_nobody_can_settle_is_not_pursued_at_full_pace() {
     world.run(secs(10));
     world.disconnect(0);
     world.server(Answer::DialError);
-    world.run(hours(3));
+    world.run(minutes(175));
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
     let asked = world.requests.len();
     assert!(asked < 60, "{asked} requests in three hours");
+}
+
+/// Or an address that died while nobody could tell would be announced for ever.
+#[test]
+fn a_proof_that_nobody_has_repeated_for_three_hours_no_longer_outweighs_failures() {
+    for count in [1, 4] {
+        let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+        world.run(secs(10));
+        for n in 0..3 {
+            world.disconnect(n);
+        }
+        for _ in 0..count {
+            world.server(Answer::DialError);
+        }
+        world.run(minutes(170));
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable, "{count}");
+        let wanted = world.servers_wanted().len();
+        assert_eq!(
+            wanted > 0,
+            count < 3,
+            "{count} servers, {wanted} calls for more"
+        );
+        world.run(hours(5));
+        assert_eq!(world.verdict(&tcp()), Verdict::Unreachable, "{count}");
+        assert!(world.external.is_empty());
+    }
+}
+
+#[test]
+fn the_confidence_is_that_of_the_verdict_that_stands_not_of_the_one_before() {
+    for count in [2, 4, 8] {
+        let mut world = World::of(&tcp(), vec![Answer::Truth; count]);
+        for open in [true, false, true, false] {
+            if open {
+                world.open.insert(tcp());
+            } else {
+                world.open.clear();
+            }
+            let verdict = if open {
+                Verdict::Reachable
+            } else {
+                Verdict::Unreachable
+            };
+            let found = world.run_until(secs(80), |w| w.verdict(&tcp()) == verdict);
+            assert!(found.is_some(), "{count} servers, open: {open}");
+            let confidence = world.report(&tcp()).confidence;
+            assert!(
+                confidence > 0.9,
+                "{confidence}, {count} servers, open: {open}"
+            );
+            world.run(secs(10));
+            let report = world.report(&tcp());
+            assert!(
+                report.confidence > 0.98,
+                "{report:?}, {count} servers, open: {open}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -234,7 +292,7 @@ fn what_is_no_evidence_leaves_the_address_to_be_tested() {
         Answer::Reset,
         Answer::Unsupported,
         Answer::Violation,
-        Answer::DialDataRefused,
+        Answer::DialData(100_001),
         Answer::OkWithoutNonce,
         Answer::DialBackErrorWithoutNonce,
         Answer::DialErrorAfter(ms(25_200)),

@@ -64,11 +64,14 @@ pub(crate) enum Answer {
     Reset,
     Unsupported,
     Violation,
-    DialDataRefused,
+    /// Asks for so much dial data first, and answers truly if it is paid.
+    DialData(u64),
     /// One response for each address, as js-libp2p does.
     Each(Vec<Self>),
     /// Answers truly for the address at this index.
     Index(usize),
+    /// Answers truly for the last address, unless it is this one: then it takes ten seconds and resets the stream.
+    LastOrReset(Multiaddr),
     /// The nonce comes in, then the stream ends without a response.
     NonceThenEof,
 }
@@ -119,6 +122,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<(Duration, Event)>,
     /// Requests that left: when, to which server.
     pub(crate) requests: Vec<(Duration, usize, ProbeRequest)>,
+    /// Bytes of dial data.
+    pub(crate) paid: u64,
     /// The most requests that were under way with one server at a time.
     pub(crate) most_at_once: usize,
     /// Nonces that the core took, and that it did not.
@@ -148,6 +153,7 @@ impl World {
             external: BTreeSet::new(),
             events: Vec::new(),
             requests: Vec::new(),
+            paid: 0,
             most_at_once: 0,
             nonces: (0, 0),
             wakes: 0,
@@ -374,7 +380,14 @@ impl World {
             Answer::Eof => self.end(n, id, ProbeEnd::Completed),
             Answer::Reset => self.end(n, id, ProbeEnd::Reset),
             Answer::Unsupported => self.end(n, id, ProbeEnd::Unsupported),
-            Answer::DialDataRefused => self.end(n, id, ProbeEnd::DialDataRefused),
+            Answer::DialData(bytes) => {
+                if self.core.on_dial_data_request(self.now, id, 0, bytes) {
+                    self.paid += bytes;
+                    self.answer(n, request, Answer::Truth);
+                } else {
+                    self.end(n, id, ProbeEnd::DialDataRefused);
+                }
+            }
             Answer::Violation => self.end(
                 n,
                 id,
@@ -385,6 +398,14 @@ impl World {
             Answer::NonceThenEof => {
                 self.dial_back(n, &request, 0);
                 self.after(latency, move |w| w.end(n, id, ProbeEnd::Completed));
+            }
+            Answer::LastOrReset(dropped) => {
+                let last = request.addrs.len() - 1;
+                if request.addrs[last] == dropped {
+                    self.after(secs(10), move |w| w.end(n, id, ProbeEnd::Reset));
+                } else {
+                    self.answer(n, request, Answer::Index(last));
+                }
             }
             Answer::DialErrorAfter(time) => self.after(time, move |w| {
                 w.respond(n, id, 0, DialStatus::DialError);

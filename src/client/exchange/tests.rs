@@ -12,7 +12,6 @@ use super::*;
 use crate::protocol::{DialStatus, MAX_DIAL_DATA_CHUNK};
 
 const NONCE: u64 = 0x0123_4567_89ab_cdef;
-const BUDGET: u64 = 100_000;
 
 /// What comes when all that arrived was read.
 #[derive(Clone, Copy, Default)]
@@ -165,7 +164,7 @@ fn addresses(count: usize) -> Vec<Multiaddr> {
 /// A request for so many addresses that is out.
 fn asked(count: usize) -> (Exchange<Pipe>, Pipe) {
     let pipe = Pipe::default();
-    let mut exchange = Exchange::new(pipe.clone(), addresses(count), NONCE, BUDGET);
+    let mut exchange = Exchange::new(pipe.clone(), addresses(count), NONCE);
     assert_eq!(poll(&mut exchange), Poll::Pending);
     assert_eq!(
         pipe.written(),
@@ -181,6 +180,15 @@ fn poll(exchange: &mut Exchange<Pipe>) -> Poll<Progress> {
     exchange.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// Likewise, and all that is asked for is paid.
+fn poll_and_pay(exchange: &mut Exchange<Pipe>) -> Poll<Progress> {
+    let progress = poll(exchange);
+    if let Poll::Ready(Progress::Asks { .. }) = progress {
+        exchange.pay(true);
+    }
+    progress
+}
+
 fn over(end: ProbeEnd) -> Poll<Progress> {
     Poll::Ready(Progress::Over(end))
 }
@@ -194,7 +202,7 @@ fn responded(addr_idx: u32, dial_status: DialStatus) -> Poll<Progress> {
 }
 
 fn pays(index: u32, bytes: u64) -> Poll<Progress> {
-    Poll::Ready(Progress::Pays { index, bytes })
+    Poll::Ready(Progress::Asks { index, bytes })
 }
 
 #[test]
@@ -311,7 +319,7 @@ fn an_answer_to_a_request_that_was_not_taken_is_read() {
     let rejection = DialResponse::without_dial(ResponseStatus::RequestRejected);
     pipe.says(Message::DialResponse(rejection));
     pipe.with(|line| line.takes_no_more = true);
-    let mut exchange = Exchange::new(pipe.clone(), addresses(1), NONCE, BUDGET);
+    let mut exchange = Exchange::new(pipe.clone(), addresses(1), NONCE);
     assert_eq!(
         poll(&mut exchange),
         Poll::Ready(Progress::Response(rejection))
@@ -323,7 +331,7 @@ fn dial_data_is_paid_to_the_byte_in_the_largest_chunks() {
     for (num_bytes, messages) in [(1, 1), (4_096, 1), (30_000, 8), (65_536, 16), (100_000, 25)] {
         let (mut exchange, pipe) = asked(1);
         pipe.asks_for_dial_data(0, num_bytes);
-        assert_eq!(poll(&mut exchange), pays(0, num_bytes));
+        assert_eq!(poll_and_pay(&mut exchange), pays(0, num_bytes));
         assert_eq!(poll(&mut exchange), Poll::Pending);
         let sizes = pipe.dial_data();
         assert_eq!(sizes.iter().sum::<usize>() as u64, num_bytes);
@@ -339,7 +347,7 @@ fn dial_data_is_paid_once_for_each_address() {
     let (mut exchange, pipe) = asked(3);
     for index in [2, 0, 1] {
         pipe.asks_for_dial_data(index, 30_000);
-        assert_eq!(poll(&mut exchange), pays(index, 30_000));
+        assert_eq!(poll_and_pay(&mut exchange), pays(index, 30_000));
         assert_eq!(poll(&mut exchange), Poll::Pending);
         assert_eq!(pipe.dial_data().iter().sum::<usize>(), 30_000);
     }
@@ -369,17 +377,15 @@ fn dial_data_against_the_protocol_is_not_paid() {
 }
 
 #[test]
-fn dial_data_over_the_budget_is_turned_down() {
-    for (budget, num_bytes) in [(0, 1), (40_000, 40_001)] {
-        let pipe = Pipe::default();
-        let mut exchange = Exchange::new(pipe.clone(), addresses(1), NONCE, budget);
-        assert_eq!(poll(&mut exchange), Poll::Pending);
-        pipe.written();
-        pipe.asks_for_dial_data(0, num_bytes);
-        assert_eq!(poll(&mut exchange), over(ProbeEnd::DialDataRefused));
-        assert_eq!(pipe.dial_data(), []);
-        assert!(!pipe.is_closed(), "the stream is to be reset");
-    }
+fn dial_data_that_is_not_granted_ends_the_exchange() {
+    let (mut exchange, pipe) = asked(1);
+    pipe.asks_for_dial_data(0, 30_000);
+    assert_eq!(poll(&mut exchange), pays(0, 30_000));
+    assert_eq!(poll(&mut exchange), Poll::Pending, "until it is told");
+    exchange.pay(false);
+    assert_eq!(poll(&mut exchange), over(ProbeEnd::DialDataRefused));
+    assert_eq!(pipe.dial_data(), []);
+    assert!(!pipe.is_closed(), "the stream is to be reset");
 }
 
 /// A server that takes all but the last byte must not get it for free.
@@ -388,7 +394,7 @@ fn dial_data_is_told_before_the_first_byte_is_out() {
     let (mut exchange, pipe) = asked(1);
     pipe.asks_for_dial_data(0, 100_000);
     pipe.with(|line| line.room = Some(0));
-    assert_eq!(poll(&mut exchange), pays(0, 100_000));
+    assert_eq!(poll_and_pay(&mut exchange), pays(0, 100_000));
     assert_eq!(poll(&mut exchange), Poll::Pending);
     pipe.with(|line| line.room = Some(10_000));
     assert_eq!(poll(&mut exchange), Poll::Pending);
@@ -401,7 +407,7 @@ fn dial_data_is_told_before_the_first_byte_is_out() {
 fn an_answer_that_cuts_dial_data_short_is_read() {
     let (mut exchange, pipe) = asked(1);
     pipe.asks_for_dial_data(0, 100_000);
-    assert_eq!(poll(&mut exchange), pays(0, 100_000));
+    assert_eq!(poll_and_pay(&mut exchange), pays(0, 100_000));
     let rejection = DialResponse::without_dial(ResponseStatus::RequestRejected);
     pipe.says(Message::DialResponse(rejection));
     pipe.with(|line| line.takes_no_more = true);
@@ -416,7 +422,7 @@ fn an_answer_that_cuts_dial_data_short_is_read() {
 fn a_server_that_breaks_dial_data_off_has_not_answered() {
     let (mut exchange, pipe) = asked(1);
     pipe.asks_for_dial_data(0, 100_000);
-    assert_eq!(poll(&mut exchange), pays(0, 100_000));
+    assert_eq!(poll_and_pay(&mut exchange), pays(0, 100_000));
     pipe.with(|line| line.takes_no_more = true);
     pipe.ends(Then::Reset);
     assert_eq!(poll(&mut exchange), over(ProbeEnd::Reset));
@@ -438,17 +444,8 @@ fn messages_of_a_client_are_violations() {
 #[test]
 fn what_cannot_be_decoded_is_a_violation() {
     for (bytes, violation) in [
-        // A status, and a dial status, of 150.
-        (
-            &[0x05, 0x12, 0x03, 0x08, 0x96, 0x01][..],
-            Violation::Undecodable,
-        ),
-        (
-            &[0x08, 0x12, 0x06, 0x08, 0xc8, 0x01, 0x18, 0x96, 0x01],
-            Violation::Undecodable,
-        ),
         // No content, no protobuf, and a length that is none.
-        (&[0x00], Violation::Undecodable),
+        (&[0x00][..], Violation::Undecodable),
         (&[0x02, 0xff, 0xff], Violation::Undecodable),
         (&[0x80, 0x00], Violation::Undecodable),
         // 8,193 bytes to come.
@@ -458,6 +455,28 @@ fn what_cannot_be_decoded_is_a_violation() {
         pipe.arrives(bytes);
         assert_eq!(poll(&mut exchange), broke(violation), "{bytes:02x?}");
         assert!(!pipe.is_closed(), "the stream is to be reset");
+    }
+}
+
+/// As the specification says; one for another address may follow.
+#[test]
+fn a_response_with_an_unknown_status_is_discarded() {
+    // A status, and a dial status, of 150.
+    let unknown: [&[u8]; 2] = [
+        &[0x05, 0x12, 0x03, 0x08, 0x96, 0x01],
+        &[0x08, 0x12, 0x06, 0x08, 0xc8, 0x01, 0x18, 0x96, 0x01],
+    ];
+    for bytes in unknown {
+        let (mut exchange, pipe) = asked(1);
+        pipe.arrives(bytes);
+        assert_eq!(poll(&mut exchange), over(ProbeEnd::Completed));
+
+        let (mut exchange, pipe) = asked(2);
+        pipe.arrives(bytes);
+        assert_eq!(poll(&mut exchange), Poll::Pending);
+        pipe.answers(1, DialStatus::Ok);
+        assert_eq!(poll(&mut exchange), responded(1, DialStatus::Ok));
+        assert_eq!(poll(&mut exchange), over(ProbeEnd::Completed));
     }
 }
 
@@ -476,14 +495,14 @@ fn a_request_that_is_too_long_for_any_peer_is_not_sent() {
     let long: Multiaddr = format!("/dns4/{}/tcp/1", "x".repeat(9_000))
         .parse()
         .unwrap();
-    let mut exchange = Exchange::new(pipe.clone(), vec![long], NONCE, BUDGET);
+    let mut exchange = Exchange::new(pipe.clone(), vec![long], NONCE);
     assert_eq!(poll(&mut exchange), over(ProbeEnd::Reset));
     assert_eq!(pipe.written(), []);
 }
 
 /// Whatever a server sends, the exchange ends or waits, and pays no more than it may.
 #[test]
-fn random_messages_never_cost_more_than_the_budget() {
+fn random_messages_never_cost_more_than_was_granted() {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     let seed: u64 = rand::random();
@@ -508,13 +527,17 @@ fn random_messages_never_cost_more_than_the_budget() {
         for step in 0.. {
             assert!(step < 100, "it goes on for ever");
             match poll(&mut exchange) {
-                Poll::Ready(Progress::Pays { bytes, .. }) => paid += bytes,
+                Poll::Ready(Progress::Asks { bytes, .. }) => {
+                    let pays = rng.random();
+                    exchange.pay(pays);
+                    paid += if pays { bytes } else { 0 };
+                }
                 Poll::Ready(Progress::Response(_)) => responses += 1,
                 Poll::Ready(Progress::Over(_)) | Poll::Pending => break,
             }
         }
         assert!(responses <= count);
-        assert!(paid <= count as u64 * BUDGET);
+        assert!(paid <= count as u64 * MAX_DIAL_DATA);
         let sent: usize = pipe.dial_data().iter().sum();
         assert!(sent as u64 <= paid);
     }

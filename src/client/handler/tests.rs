@@ -12,7 +12,6 @@ fn probe(id: u64) -> ProbeRequest {
         addrs: vec!["/ip4/20.1.0.1/tcp/1".parse().unwrap()],
         nonce: id,
         timeout: Duration::from_secs(60),
-        max_dial_data: 100_000,
     }
 }
 
