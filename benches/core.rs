@@ -34,9 +34,7 @@ struct World {
 impl World {
     fn new(servers: usize) -> Self {
         let now = Instant::now();
-        let config = Config::default()
-            .with_max_servers(servers)
-            .with_addresses_per_request(1);
+        let config = Config::default().with_max_servers(servers);
         let mut core = Reachability::new(PeerId::random(), config, 1, now);
         for n in 0..servers {
             let [high, low] = u16::try_from(n).expect("fewer").to_be_bytes();
