@@ -19,12 +19,15 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_autonat_v2::{
+    address::{IpFamily, Transport},
     client::{self, ProbeOutcome, Verdict},
     server,
 };
 
 const SERVERS: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long the client may take, so that there is time to print what it has.
+const JUDGED: Duration = Duration::from_secs(8);
 
 #[derive(NetworkBehaviour)]
 struct Client {
@@ -68,7 +71,8 @@ async fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    match run().await {
+    let finished = tokio::time::timeout(DEADLINE, run()).await;
+    match finished.unwrap_or_else(|_| Err(format!("not done after {DEADLINE:?}").into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart failed: {error}");
@@ -106,6 +110,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     let other_ip = match listen(&mut client, &["/ip4/127.0.0.2/tcp/0"]).await {
         Ok(addrs) => addrs,
+        // Only Linux has all of 127.0.0.0/8.
         Err(_) => listen(&mut client, &["/ip6/::1/tcp/0"]).await?,
     };
     for addr in other_ip {
@@ -147,7 +152,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         connected: None,
         first_verdict: None,
     };
-    let finished = tokio::time::timeout(DEADLINE, async {
+    let finished = tokio::time::timeout(JUDGED, async {
         while !all_met(&client, &expected) {
             if let Some(event) = client.next().await {
                 tell(event, &names, &mut expected, &mut clock);
@@ -164,7 +169,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         );
     }
     if finished.is_err() {
-        return Err(format!("not every verdict was right after {DEADLINE:?}").into());
+        return Err(format!("not every verdict was right after {JUDGED:?}").into());
     }
     println!("Every verdict is the right one.");
     Ok(())
@@ -234,9 +239,9 @@ fn tell(
         })) => {
             clock.first_verdict.get_or_insert_with(Instant::now);
             format!(
-                "{address}: {}, {:.0}% sure",
+                "{address}: {}, {}% sure",
                 new.as_str().to_uppercase(),
-                confidence * 100.0
+                percent(confidence)
             )
         }
         SwarmEvent::Behaviour(ClientEvent::Autonat(client::Event::SummaryChanged {
@@ -261,15 +266,20 @@ fn print_table(client: &Swarm<Client>, expected: &BTreeMap<Multiaddr, Expectatio
             |time| format!("{:.3} s", time.as_secs_f64()),
         );
         println!(
-            "{:<36} {:<12} {:>9.1}% {:>8} {:>9} {:>10}",
+            "{:<36} {:<12} {:>9}% {:>8} {:>9} {:>10}",
             report.address.to_string(),
             report.verdict.as_str(),
-            report.confidence * 100.0,
+            percent(report.confidence),
             report.servers.max(refused_by),
             time,
             report.dial_data
         );
     }
+}
+
+/// Never 100: nothing is that sure.
+fn percent(confidence: f64) -> f64 {
+    (confidence * 100.0).floor().min(99.0)
 }
 
 fn client_swarm() -> Result<Swarm<Client>, Box<dyn Error>> {
@@ -306,6 +316,12 @@ fn server_swarm() -> Result<Swarm<Server>, Box<dyn Error>> {
             autonat: server::Behaviour::new(
                 server::Config::default()
                     .with_private_addresses(true)
+                    // All that they have transports for; by default, what they listen on.
+                    .with_dialable([
+                        (IpFamily::V4, Transport::Tcp),
+                        (IpFamily::V4, Transport::Quic),
+                        (IpFamily::V6, Transport::Tcp),
+                    ])
                     .with_max_delay_after_dial_data(Duration::ZERO),
             ),
         })?
