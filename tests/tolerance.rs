@@ -15,6 +15,10 @@
 //! | a half-close after the request, or none | both are seen | `server::a_client_may_half_close_after_its_request`, all others |
 //! | a reset right after the acknowledgement | go-libp2p | `server::a_client_that_resets_right_after_the_response_byte_has_the_nonce` |
 //! | addresses that do not parse | go-libp2p skips them | `server::an_address_that_does_not_parse_keeps_its_index` |
+//! | 20 s for a request, 30 s with several addresses | js-libp2p takes up to 30 s | `reachability::config::tests::a_request_has_the_time_that_servers_take` |
+//! | a request that comes over the server's own dial-back connection | js-libp2p, which runs its client there | `server::a_dial_back_connection_offers_the_protocol_and_serves_nobody` |
+//! | a status that is not known | the specification discards it | `client::exchange::tests::a_response_with_an_unknown_status_is_discarded` |
+//! | an acknowledgement without a byte of content | proto3 leaves out what is 0 | `wire::every_valid_vector_means_what_it_says_and_is_written_alike` |
 //! | one dial, one answer, whatever is asked | the specification | `server::the_first_address_that_passes_is_dialed_and_no_other` |
 
 mod support;
@@ -175,6 +179,31 @@ async fn a_stream_that_ends_without_an_answer_is_no_failure_of_the_address() {
         client.is_idle().await;
         client.knows_nothing_of(&listening[0]).await;
         client.learns_from_an_honest_server(&listening[0]).await;
+    })
+    .await;
+    over_both(async |transport| {
+        let (mut client, mut server, listening) = scene(transport, 1).await;
+        let mut asked = server.asked().await;
+        asked.stream.close().await.expect("closed");
+        let outcome = client.probed(&listening[0]).await.outcome;
+        assert_eq!(outcome, ProbeOutcome::NoAnswer(ProbeEnd::Reset));
+        client.is_idle().await;
+        client.knows_nothing_of(&listening[0]).await;
+    })
+    .await;
+}
+
+/// A server may answer before the nonce is through.
+#[tokio::test]
+async fn the_nonce_may_come_after_the_answer() {
+    over_both(async |transport| {
+        let (mut client, mut server, listening) = scene(transport, 1).await;
+        let mut asked = server.asked().await;
+        asked.respond(dialed(0, DialStatus::Ok)).await;
+        client.knows_nothing_of(&listening[0]).await;
+        assert!(server.dial_back(&asked, &listening[0]).await);
+        client.confirmed(&listening[0]).await;
+        is_reachable(&client, &listening[0]).await;
     })
     .await;
 }

@@ -222,3 +222,39 @@ impl Config {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// js-libp2p takes up to 30 s for all addresses of a request together, others 10 to 15 s for one.
+    #[test]
+    fn a_request_has_the_time_that_servers_take() {
+        let config = Config::default();
+        assert!(config.request_timeout >= Duration::from_secs(20));
+        assert!(config.batch_timeout >= Duration::from_secs(30));
+    }
+
+    #[test]
+    fn no_time_is_too_long_for_an_instant() {
+        let long = Duration::MAX;
+        let config = Config::default()
+            .with_contact_lifetime(long)
+            .with_gather_delay(long)
+            .with_recheck(long, long)
+            .with_request_timeouts(long, long)
+            .with_outcome_lifetime(long);
+        let now = web_time::Instant::now();
+        for time in [
+            config.contact_lifetime,
+            config.gather_delay,
+            config.recheck_min,
+            config.recheck_max,
+            config.request_timeout,
+            config.batch_timeout,
+            config.outcome_lifetime,
+        ] {
+            assert!(now.checked_add(time * 2).is_some());
+        }
+    }
+}

@@ -397,6 +397,36 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_is_not_seen_within_five_seconds_of_a_proof_nor_by_one_network() {
+        let network = |n: u8| {
+            let ip = std::net::Ipv4Addr::new(20, n, 0, 1);
+            Some(crate::address::neighbourhood(ip.into(), 16, 32))
+        };
+        let start = Instant::now();
+        for networks in [1, 2] {
+            let mut standing = Standing::new(start);
+            standing.set(Verdict::Reachable, start);
+            let mut evidence = Evidence::default();
+            let proof = Finding::Proof(Vantage::Contacted);
+            evidence.record(Witness::Server(PeerId::random()), network(9), proof, start);
+            let failure = Finding::Failure {
+                able: false,
+                independent: true,
+            };
+            for n in 0..2 {
+                let witness = Witness::Server(PeerId::random());
+                standing.hear(witness, failure, false, start);
+                evidence.record(witness, network(n % networks), failure, start);
+            }
+            let soon = start + Duration::from_millis(4_900);
+            let later = start + Duration::from_millis(5_100);
+            assert_eq!(standing.judge(&evidence, OUTLOOK, soon), Verdict::Reachable);
+            let seen = standing.judge(&evidence, OUTLOOK, later) == Verdict::Filtered;
+            assert_eq!(seen, networks == 2);
+        }
+    }
+
+    #[test]
     fn two_that_can_tell_overturn_it() {
         let start = Instant::now();
         let mut standing = Standing::new(start);

@@ -1,6 +1,9 @@
 //! A forwarded port: what a router does that the node cannot see, and that comes and goes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_autonat_v2::client::{Summary, Verdict};
@@ -17,6 +20,9 @@ use crate::{
         serving::{Client, HonestServer, TCP},
     },
 };
+
+/// Checks are a second apart, and it takes two. The rest is for a busy machine.
+const NOTICED: Duration = Duration::from_secs(20);
 
 /// A port that is forwarded to a listener of the node.
 struct Forwarding(JoinHandle<()>);
@@ -79,7 +85,9 @@ async fn an_address_that_stops_working_is_expired_and_confirmed_when_it_works_ag
     client.confirmed(&inside).await;
 
     forwarding.ends().await;
+    let ended = Instant::now();
     client.expired(&outside).await;
+    assert!(ended.elapsed() < NOTICED);
     becomes(&mut client, &outside, Verdict::Unreachable).await;
     assert_eq!(external(&client).await, std::slice::from_ref(&inside));
     let report = client.report(&outside).await.expect("still tracked");
@@ -95,7 +103,9 @@ async fn an_address_that_stops_working_is_expired_and_confirmed_when_it_works_ag
     );
 
     let (_forwarding, _) = Forwarding::new(port(&outside), &inside).await;
+    let back = Instant::now();
     client.confirmed(&outside).await;
+    assert!(back.elapsed() < NOTICED);
     assert_eq!(
         client.report(&outside).await.expect("tracked").verdict,
         Verdict::Reachable

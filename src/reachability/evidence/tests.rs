@@ -23,11 +23,36 @@ fn server(n: u8) -> Witness {
 }
 
 fn record(evidence: &mut Evidence, n: u8, finding: Finding, at: Instant) {
-    let network = neighbourhood(Ipv4Addr::new(20, n, 0, 1).into(), 16, 32);
+    record_in(evidence, n, n, finding, at);
+}
+
+/// What a server says that lives in one of several networks.
+fn record_in(evidence: &mut Evidence, n: u8, network: u8, finding: Finding, at: Instant) {
+    let network = neighbourhood(Ipv4Addr::new(20, network, 0, 1).into(), 16, 32);
     evidence.record(server(n), Some(network), finding, at);
 }
 
 proptest! {
+    #[test]
+    fn a_network_has_one_vote_and_its_proof_speaks_for_it(
+        outcomes in prop::collection::vec((any::<bool>(), any::<bool>(), 0..3_u8), 1..=WINDOW),
+    ) {
+        let now = Instant::now();
+        let mut evidence = Evidence::default();
+        for (n, (proof, able, network)) in (0..).zip(&outcomes) {
+            let failure = Finding::Failure { able: *able, independent: false };
+            let finding = if *proof { CONTACTED } else { failure };
+            record_in(&mut evidence, n, *network, finding, now);
+        }
+        let networks = |with_proof: bool| {
+            let has = |n| outcomes.iter().any(|(proof, _, at)| *at == n && (*proof || !with_proof));
+            (0..3).filter(|n| has(*n)).count()
+        };
+        let tally = evidence.tally(None, true);
+        prop_assert_eq!(tally.proofs, networks(true));
+        prop_assert_eq!(tally.failures, networks(false) - networks(true));
+    }
+
     #[test]
     fn the_order_of_outcomes_does_not_matter(
         (one, other) in prop::collection::vec((finding(), 0..1_000_u64), 1..=WINDOW)
