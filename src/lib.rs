@@ -56,6 +56,10 @@
 //! swarm events -> client::Behaviour -> reachability (pure: evidence, verdicts, schedule) -> probes -> handlers -> servers
 //!                                            |
 //!                                            +-> ExternalAddrConfirmed / ExternalAddrExpired, client::Event
+//!
+//! clients -> handlers -> server::Behaviour -> limits (how often) -> policy (what to dial) -> [dial data] -> dial-back
+//!                                            |
+//!                                            +-> DialResponse to the client, server::Event
 //! ```
 //!
 //! # Modules

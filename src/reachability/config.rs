@@ -8,7 +8,9 @@ use crate::reachability::Vantage;
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Options of the reachability service, built with `with_*` calls on [`Config::default`].
-#[derive(Debug, Clone)]
+///
+/// Times that are longer than 365 days are taken for 365 days.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     pub(crate) allow_private: bool,
@@ -110,14 +112,18 @@ impl Config {
         self
     }
 
-    /// How many servers are asked about one address at the same time. Default: 3; at least 1.
+    /// How many servers are asked about one address at the same time. Default: 3, which is what a verdict takes; at least 1.
+    ///
+    /// More of them decide sooner where dials are not answered, and make more servers dial for nothing where one would do.
     #[must_use]
     pub fn with_max_parallel(mut self, max: usize) -> Self {
         self.max_parallel = max.max(1);
         self
     }
 
-    /// How many probes are under way at the same time in all. Default: 16; at least 1.
+    /// How many probes are under way at the same time in all. Default: 16; at least 1. About 500 bytes each, and a stream.
+    ///
+    /// One that waits for a nonce after the answer counts too. With few, several addresses are decided one after the other.
     #[must_use]
     pub fn with_max_in_flight(mut self, max: usize) -> Self {
         self.max_in_flight = max.max(1);
@@ -134,7 +140,10 @@ impl Config {
         self
     }
 
-    /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms.
+    /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms; zero means not at all.
+    ///
+    /// A node's addresses and observations come in a burst; what is there by then goes out in one request. Adds to the time of the
+    /// first verdict.
     #[must_use]
     pub fn with_gather_delay(mut self, delay: Duration) -> Self {
         self.gather_delay = delay.min(MAX_TIME);
@@ -182,10 +191,12 @@ impl Config {
         self
     }
 
-    /// How many bytes of dial data are paid for one answer, and in all per hour. Default: 100,000 and 8,000,000.
+    /// How many bytes of dial data are paid for one answer, and in all per hour. Default: 100,000 and 8,000,000. `per_answer` is
+    /// 100,000 at most, which is what the spec lets a server ask for; more is taken for that.
     ///
-    /// A server that asks for more than 100,000 breaks the spec; one that asks for more than is left of the budget is
-    /// turned down without prejudice. Zero means that dial data is never paid.
+    /// A server that asks for more than is left of the budget is turned down, and left alone for that transport and family for
+    /// five minutes, doubling to an hour. Zero means that dial data is never paid: then addresses on another IP than the
+    /// one that servers see can't be tested.
     #[must_use]
     pub fn with_dial_data_budget(mut self, per_answer: u64, per_hour: u64) -> Self {
         self.max_dial_data = per_answer.min(100_000);

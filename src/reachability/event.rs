@@ -297,7 +297,8 @@ pub struct AddressReport {
     pub verdict: Verdict,
     /// Since when.
     pub since: Instant,
-    /// The probability that the verdict is right by the evidence that has not expired, from 0 to 1.
+    /// The probability that the verdict is right by the evidence that has not expired, from 0 to 1: the posterior of even
+    /// prior odds. With [`Verdict::Unknown`] that of the likelier side, 0.5 without any evidence.
     pub confidence: f64,
     /// The best vantage that it was proven from, if it was.
     pub vantage: Option<Vantage>,

@@ -34,7 +34,7 @@ use crate::protocol;
 /// Whoever runs a public server far from its limits should leave them; a server for a private
 /// network with many nodes behind one IP should raise
 /// [`with_max_requests_per_minute_per_neighbourhood`](Self::with_max_requests_per_minute_per_neighbourhood).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub(super) timing: Timing,
     pub(super) max_delay: Duration,

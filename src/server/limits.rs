@@ -73,7 +73,7 @@ impl Limit {
 }
 
 /// The numbers, as the configuration gives them. Rates are per minute.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) requests: u32,
     pub(crate) requests_of_peer: u32,

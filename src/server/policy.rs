@@ -99,7 +99,7 @@ impl Client {
 }
 
 /// The part of the configuration that bears on the choice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub(crate) private_addresses: bool,
     pub(crate) names: bool,
