@@ -69,21 +69,26 @@ fn a_dial_back_by_a_server_that_was_dialed_by_name_is_a_contacted_one() {
     assert_eq!(report.vantage, Some(Vantage::Contacted));
 }
 
+/// Thirty servers in one network, or behind one relay, that answer so, and then eight honest ones.
+fn crowd(relayed: bool, answer: &Answer) -> World {
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.open.insert(tcp());
+    for n in 0..30 {
+        let ip = (!relayed).then(|| ip(&format!("2a00:666::{n:x}")));
+        world.server_at(ip, answer.clone());
+    }
+    for _ in 0..8 {
+        world.server(Answer::Truth);
+    }
+    world
+}
+
 /// Peers behind a relay, or known over the other family, look as if they had more to say than others.
 #[test]
 fn a_crowd_that_looks_independent_does_not_keep_the_others_from_being_asked() {
     for relayed in [true, false] {
-        let mut world = World::new();
-        world.core.add_candidate(world.now, &tcp()).unwrap();
-        world.open.insert(tcp());
-        for n in 0..30 {
-            // All in one network.
-            let ip = (!relayed).then(|| ip(&format!("2a00:666::{n:x}")));
-            world.server_at(ip, Answer::DialError);
-        }
-        for _ in 0..8 {
-            world.server(Answer::Truth);
-        }
+        let mut world = crowd(relayed, &Answer::DialError);
         world.run(minutes(10));
         let honest = world.requests.iter().filter(|(_, n, _)| *n >= 30).count();
         assert!(honest > 0, "relayed: {relayed}");
@@ -181,16 +186,7 @@ fn addresses_that_a_peer_makes_up_on_a_proven_socket_inherit_nothing_and_leave_r
 #[test]
 fn a_crowd_that_stalls_does_not_keep_the_others_from_being_asked() {
     for relayed in [true, false] {
-        let mut world = World::new();
-        world.core.add_candidate(world.now, &tcp()).unwrap();
-        world.open.insert(tcp());
-        for n in 0..30 {
-            let ip = (!relayed).then(|| ip(&format!("2a00:666::{n:x}")));
-            world.server_at(ip, Answer::Silent);
-        }
-        for _ in 0..8 {
-            world.server(Answer::Truth);
-        }
+        let mut world = crowd(relayed, &Answer::Silent);
         let proven = world.run_until(minutes(1), |w| w.verdict(&tcp()) == Verdict::Reachable);
         assert!(proven.is_some(), "relayed: {relayed}");
         // Rechecks are not theirs either.
