@@ -22,7 +22,7 @@
 //!   before it is dropped, and the others are asked again.
 //! * Few servers' unanimous failure decides only after others had some time to appear: half a second with three, five
 //!   seconds with one. Peers connect one after the other, and the first to come is not all of them. Nobody is waited for longer
-//!   than 30 s after the first word, or servers that stall could hold a verdict back.
+//!   than 90 s after the first word, or servers that stall could hold a verdict back.
 //! * Failures alone overturn `Reachable` once no proof of the last three hours is left, however few servers there are.
 //! * An address that has just been found is rechecked every minute for its first ten minutes.
 //! * A server on the address's own network (its IPv4, its IPv6 /64, or known by private IPs only) is neither asked about

@@ -35,7 +35,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How urgent an address is; smaller comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
-    Overdue,
     Challenged,
     Undecided,
     Margin,
@@ -182,7 +181,8 @@ impl Reachability {
     fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
         let schedule = &candidate.schedule;
         let promising = self.could_accept(candidate);
-        let passive = candidate.inherited || candidate.is_doubtful() || !promising;
+        let weak = !candidate.standing.is_proven() && self.is_weak_guess(candidate);
+        let passive = candidate.inherited || candidate.is_doubtful() || weak || !promising;
         if schedule.demanded && passive {
             return Some(Urgency::Recheck);
         }
@@ -193,20 +193,18 @@ impl Reachability {
         if !promising && !standing.is_proven() {
             return None;
         }
-        if schedule.is_overdue(self.now) && standing.is_proven() {
-            return Some(Urgency::Overdue);
-        }
         if candidate.is_doubtful() && !standing.is_proven() {
             let open = !standing.is_decided() || standing.is_challenged();
             return (open && !self.has_better_guess(candidate)).then_some(Urgency::Doubtful);
         }
-        if !standing.is_proven() && self.is_weak_guess(candidate) {
-            let open = !standing.is_decided() || standing.is_challenged();
+        if weak {
+            let open = !standing.is_decided() || standing.is_challenged() || schedule.wants_fresh;
             return open.then_some(Urgency::Doubtful);
         }
         if standing.is_challenged() {
             Some(Urgency::Challenged)
-        } else if !standing.is_decided() {
+        } else if !standing.is_decided() || schedule.is_overdue(self.now) {
+            // Neither kind comes before the other: each has its turn.
             Some(Urgency::Undecided)
         } else if !standing.has_margin(&candidate.evidence) {
             Some(Urgency::Margin)
@@ -220,7 +218,7 @@ impl Reachability {
     /// How many servers at once are to be asked about it.
     fn appetite(&self, urgency: Urgency) -> usize {
         match urgency {
-            Urgency::Overdue | Urgency::Recheck | Urgency::Doubtful => 1,
+            Urgency::Recheck | Urgency::Doubtful => 1,
             _ => self.config.max_parallel,
         }
     }
@@ -235,7 +233,7 @@ impl Reachability {
     }
 
     /// Whether one peer alone speaks for the IP of a guess, and another IP has more to speak for it.
-    fn is_weak_guess(&self, candidate: &Candidate) -> bool {
+    pub(super) fn is_weak_guess(&self, candidate: &Candidate) -> bool {
         let founded = |c: &Candidate| c.sources.listening || c.sources.confirmed || c.sources.added;
         let ip = |c: &Candidate| c.waist.map(|waist| waist.ip);
         !founded(candidate)
@@ -275,7 +273,7 @@ impl Reachability {
         let second_look = candidate
             .standing
             .second_look_at()
-            .is_some_and(|at| at <= now && !someone_left);
+            .is_some_and(|at| at <= now && (!someone_left || candidate.standing.has_waited(now)));
         // Where nothing stands yet, those that have not been heard are asked first, several at a time.
         let unheard = !candidate.standing.is_decided() && someone_left;
         let anyone = second_look || candidate.schedule.wants_fresh && !unheard;

@@ -185,6 +185,9 @@ impl Evidence {
     pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
         self.outcomes
             .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+        self.newest_proof = self
+            .newest_proof
+            .filter(|at| now.saturating_duration_since(*at) < lifetime);
         self.note_oldest();
     }
 
@@ -197,6 +200,11 @@ impl Evidence {
     /// Until when failures can't decide against the newest proof.
     pub(crate) fn fresh_until(&self) -> Option<Instant> {
         self.newest_proof.map(|at| at + FRESH)
+    }
+
+    /// Whether there was a proof that has not expired, whatever its witness found since.
+    pub(crate) fn was_proven(&self) -> bool {
+        self.newest_proof.is_some()
     }
 
     /// When the oldest outcome came in.

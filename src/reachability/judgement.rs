@@ -11,7 +11,7 @@ use crate::{
         candidate::{Candidate, Reviewed},
         evidence::posterior,
         servers::{Census, Wish},
-        verdict::Outlook,
+        verdict::{LONGEST_WAIT, Outlook},
     },
 };
 
@@ -23,8 +23,8 @@ const PATIENCE: [Duration; 3] = [
 ];
 /// For how long after the first word on an address arrivals can prolong that.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
-/// For how long after the first word those are waited for that have not answered. Longer than any request takes.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// For how long after the first word a proof waits for servers that would dial from an independent vantage.
+const INDEPENDENTS_WAIT: Duration = Duration::from_secs(30);
 /// How many servers are enough to decide by.
 pub(crate) const WANTED_SERVERS: usize = 3;
 /// How often more servers are asked for at most.
@@ -56,23 +56,28 @@ impl Reachability {
             .or_else(|| candidate.evidence.oldest());
         let waits_until = began.map(|at| at + LONGEST_WAIT);
         let waited = waits_until.is_some_and(|at| at <= now);
+        let independents_until = began.map(|at| at + INDEPENDENTS_WAIT);
+        let waits_for_independents = independents_until.is_none_or(|at| now < at);
         let patience_over_at = self.patience_over_at(census).map(|at| {
             let latest = began.map(|at| at + LONGEST_PATIENCE);
             latest.map_or(at, |latest| at.min(latest))
         });
         let outlook = Outlook {
             servers_left: !waited && (candidate.schedule.in_flight > 0 || census.is_someone_left()),
-            independents_left: !waited && census.independents_left,
+            independents_left: waits_for_independents && census.independents_left,
             neighbourhoods_left: census.neighbourhoods_left,
             able_left: census.able_left,
             patience_over: patience_over_at.is_none_or(|at| at <= now),
         };
         let verdict = candidate.standing.judge(&candidate.evidence, outlook, now);
         let fresh_until = candidate.evidence.fresh_until();
-        for at in [patience_over_at, fresh_until, waits_until]
-            .into_iter()
-            .flatten()
-        {
+        let changes = [
+            patience_over_at,
+            fresh_until,
+            waits_until,
+            independents_until,
+        ];
+        for at in changes.into_iter().flatten() {
             if now < at {
                 self.wake_by(at);
             }
@@ -85,17 +90,12 @@ impl Reachability {
                 .candidates
                 .get(id)
                 .and_then(|candidate| candidate.standing.second_look_at());
-            let until = [
-                patience_over_at,
-                fresh_until,
-                waits_until,
-                second_look,
-                census.stale_at,
-            ]
-            .into_iter()
-            .flatten()
-            .filter(|at| now < *at)
-            .min();
+            let until = [second_look, census.stale_at]
+                .into_iter()
+                .chain(changes)
+                .flatten()
+                .filter(|at| now < *at)
+                .min();
             let reviewed = Reviewed {
                 epoch: self.servers.epoch(),
                 until,
@@ -319,7 +319,9 @@ impl Reachability {
         for (_, candidate) in self.candidates.iter() {
             match candidate.standing.verdict() {
                 Verdict::Unknown => {
-                    undecided |= !candidate.is_doubtful() && self.could_accept(candidate);
+                    undecided |= !candidate.is_doubtful()
+                        && self.could_accept(candidate)
+                        && !self.is_weak_guess(candidate);
                 }
                 Verdict::Reachable => reachable = true,
                 _ => decided = true,

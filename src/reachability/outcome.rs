@@ -6,7 +6,7 @@ use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use crate::{
-    address::Neighbourhood,
+    address::{self, Neighbourhood},
     protocol::DialResponse,
     reachability::{
         AddressId, Class, Event, Finding, Output, Probe, ProbeEnd, ProbeId, ProbeOutcome, Probed,
@@ -143,6 +143,10 @@ impl Reachability {
             self.prove(id, index, source, now);
         }
         self.judge_end(id, end, now);
+        let probe = self.probes.get(&id);
+        if let Some(server) = probe.filter(|it| !it.is_informed()).map(|it| it.server) {
+            self.servers.note_trouble(&server, now);
+        }
         let targets: Vec<AddressId> = self
             .probes
             .get(&id)
@@ -312,6 +316,7 @@ impl Reachability {
         };
         let (address, class) = (target.id, target.class);
         let Source { ip, vantage } = source;
+        let ip = ip.filter(|ip| self.config.allow_private || address::ip_scope(*ip).is_global());
         self.servers.note_proof(&server, class, ip);
         let neighbourhood = self.servers.neighbourhood(&server);
         self.record(

@@ -68,7 +68,7 @@ impl Delivery {
 
 /// Whether what came in at `local` from the network `from` can be a dial of `target`. From the target's own network it
 /// crossed no border that strangers have to cross: a router turned it back, or it never left. What came in at another public
-/// IP was a dial of that: nothing translates one public IP into another.
+/// IP was a dial of that: it is rare to translate one public IP into another.
 fn fits(local: &Multiaddr, from: Option<Neighbourhood>, target: &Target) -> bool {
     let own = from.is_some() && from == target.subnet;
     let at = address::ip(local).filter(|ip| address::ip_scope(*ip).is_global());
@@ -351,6 +351,11 @@ impl Probe {
 
     pub(crate) fn answered(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| target.answered)
+    }
+
+    /// Whether the server dialed something, or says so.
+    pub(crate) fn is_informed(&self) -> bool {
+        self.answered().any(|target| !target.refused)
     }
 
     pub(crate) fn has_answers(&self) -> bool {

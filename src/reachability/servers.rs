@@ -87,6 +87,14 @@ struct Refusal {
     in_a_row: u32,
 }
 
+/// Where a dial-back came from.
+#[derive(Debug, Clone, Copy)]
+enum DialsFrom {
+    Ip(IpAddr),
+    /// A gateway put its own IP in place of it.
+    Hidden,
+}
+
 /// What is remembered of a server, whether it is connected or not.
 #[derive(Debug, Clone, Default)]
 struct Memory {
@@ -100,7 +108,7 @@ struct Memory {
     /// It has dialed another address of a request than the last.
     dials_first: bool,
     /// Where its newest dial-back came from, over IPv4 and over IPv6.
-    dials_from: [Option<IpAddr>; 2],
+    dials_from: [Option<DialsFrom>; 2],
     /// It was dialed by name: which of its IPs that contacted is not known.
     named: bool,
     /// When it was asked, at most as often as the pace allows.
@@ -193,8 +201,10 @@ impl Server {
         let Some(family) = family.filter(|_| !self.memory.named) else {
             return Vantage::Contacted;
         };
-        if let Some(from) = self.memory.dials_from[slot(family)] {
-            return contacts.vantage_of(from, now);
+        match self.memory.dials_from[slot(family)] {
+            Some(DialsFrom::Ip(ip)) => return contacts.vantage_of(ip, now),
+            Some(DialsFrom::Hidden) => return Vantage::Contacted,
+            None => {}
         }
         if self.place.direct[slot(family)] {
             Vantage::Contacted
@@ -430,11 +440,12 @@ impl Servers {
         if self.connected.len() >= self.max && !self.evict_backed_off(now) {
             return false;
         }
-        self.index.insert(peer, self.connected.len());
         let past = self.past.remove(&peer);
-        if past.is_none() || self.last_arrival.is_none() {
+        // The first to be back after all were lost brings the others behind it.
+        if past.is_none() || self.connected.is_empty() {
             self.last_arrival = Some(now);
         }
+        self.index.insert(peer, self.connected.len());
         let mut memory = past.unwrap_or_default();
         memory.named |= named;
         self.connected.push(Server {
@@ -551,7 +562,7 @@ impl Servers {
         }
     }
 
-    /// It has dialed back over `class`, and from there if that is known.
+    /// It has dialed back over `class`, and from there unless that is hidden.
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
         self.epoch += 1;
         if let Some(memory) = self.memory_mut(peer) {
@@ -561,8 +572,10 @@ impl Servers {
                 .refusals
                 .retain(|refusal| refusal.what != Refused::Class(class));
             memory.setbacks_in_a_row = 0;
-            if let Some(from) = from {
-                memory.dials_from[slot(IpFamily::of(from))] = Some(from);
+            let family = from.map(IpFamily::of).or(class.family);
+            if let Some(family) = family {
+                let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
+                memory.dials_from[slot(family)] = Some(from);
             }
         }
     }
@@ -605,7 +618,9 @@ impl Servers {
         let before = memory.refusals.iter().position(|r| r.what == what);
         let in_a_row = before.map_or(0, |i| memory.refusals.remove(i).in_a_row + 1);
         if memory.refusals.len() >= MAX_CLASSES {
-            memory.refusals.remove(0);
+            let single = |refusal: &Refusal| matches!(refusal.what, Refused::Address(_));
+            let least = memory.refusals.iter().position(single);
+            memory.refusals.remove(least.unwrap_or(0));
         }
         memory.refusals.push(Refusal {
             what,
@@ -614,11 +629,16 @@ impl Servers {
         });
     }
 
-    pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
-        self.epoch += 1;
+    /// It was asked and had nothing to say.
+    pub(crate) fn note_trouble(&mut self, peer: &PeerId, now: Instant) {
         if let Some(server) = self.get(peer) {
             self.troubled.insert(server.place.neighbourhood, now);
         }
+    }
+
+    pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
+        self.epoch += 1;
+        self.note_trouble(peer, now);
         if let Some(memory) = self.memory_mut(peer) {
             let until = now + doubled(setback.backoff(), memory.setbacks_in_a_row);
             memory.away_until = memory.away_until.max(Some(until));

@@ -15,6 +15,9 @@ use crate::reachability::{
 
 /// After this time a witness may confirm its own surprise.
 pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// For how long after the first word those are waited for that have not answered: until the pace lets each be asked, and a
+/// request with several addresses be answered.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(90);
 /// How many servers must agree before an address is left alone, where there are so many.
 const MARGIN: usize = 3;
 /// The score at which failures decide while others are still to be heard, if all are by servers of unknown ability. These
@@ -173,6 +176,12 @@ impl Standing {
             >= WINDOW
     }
 
+    /// Whether others have had their time to settle a challenge.
+    pub(crate) fn has_waited(&self, now: Instant) -> bool {
+        self.round()
+            .is_some_and(|since| since + LONGEST_WAIT <= now)
+    }
+
     /// When the one witness that contradicts may be heard again. Once only: a challenge that is still open after it waits
     /// for the next recheck.
     pub(crate) fn second_look_at(&self) -> Option<Instant> {
@@ -256,7 +265,7 @@ impl Standing {
                 let tally = evidence.tally(Some(challenge.since), outlook.neighbourhoods_left);
                 // The few that are left may never have dialed this transport: their word alone does not outweigh proof, while
                 // there is any.
-                let few_suffice = self.verdict != Verdict::Reachable || whole.proofs == 0;
+                let few_suffice = self.verdict != Verdict::Reachable || !evidence.was_proven();
                 // One of those that can tell had bad luck, others fail for reasons of their own, however many: ask the rest that
                 // can tell.
                 if !few_suffice && outlook.able_left && tally.able_failures < 2 {
@@ -424,6 +433,30 @@ mod tests {
             let seen = standing.judge(&evidence, OUTLOOK, later) == Verdict::Filtered;
             assert_eq!(seen, networks == 2);
         }
+    }
+
+    #[test]
+    fn bad_luck_of_the_only_one_that_proved_it_overturns_nothing_while_another_that_can_tell_is_left()
+     {
+        let start = Instant::now();
+        let mut standing = Standing::new(start);
+        let mut evidence = Evidence::default();
+        let prover = Witness::Server(PeerId::random());
+        evidence.record(prover, None, Finding::Proof(Vantage::Contacted), start);
+        standing.set(Verdict::Reachable, start);
+        let now = start + Duration::from_secs(60);
+        for (witness, able) in [(prover, true), (Witness::Server(PeerId::random()), false)] {
+            standing.hear(witness, failure(able), false, now);
+            evidence.record(witness, None, failure(able), now);
+        }
+        let able_left = Outlook {
+            able_left: true,
+            ..OUTLOOK
+        };
+        assert_eq!(
+            standing.judge(&evidence, able_left, now),
+            Verdict::Reachable
+        );
     }
 
     #[test]

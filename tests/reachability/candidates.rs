@@ -616,3 +616,33 @@ fn an_address_where_nobody_sees_this_node_any_longer_is_forgotten() {
     assert!(world.core.address(&old).is_none());
     assert!(world.core.address(&new).is_some());
 }
+
+/// A node that has moved, and of whose new IP one peer alone has told so far.
+#[test]
+fn an_ip_that_one_peer_saw_is_asked_about_again_in_its_time_and_on_demand() {
+    for on_demand in [true, false] {
+        let mut world = World::new();
+        let listen = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listen);
+        let new = addr("/ip4/81.2.69.170/tcp/4001");
+        for _ in 0..3 {
+            world.server(Answer::Truth);
+            world.core.on_candidate(world.now, &tcp());
+        }
+        world.core.on_candidate(world.now, &new);
+        world.run(minutes(3));
+        assert_eq!(world.verdict(&new), Verdict::Unreachable);
+        world.open.insert(new.clone());
+        if on_demand {
+            world.core.check_now(world.now, &new).unwrap();
+            world.run(minutes(2));
+        } else {
+            world.run(minutes(5));
+        }
+        assert_eq!(
+            world.verdict(&new),
+            Verdict::Reachable,
+            "on demand: {on_demand}"
+        );
+    }
+}

@@ -374,3 +374,17 @@ fn an_address_about_which_no_answer_comes_keeps_no_other_waiting() {
         assert!(found.is_some(), "{first} first");
     }
 }
+
+#[test]
+fn a_proven_address_about_which_nobody_answers_any_longer_keeps_no_new_one_waiting() {
+    let new = addr("/ip4/81.2.69.160/tcp/4002");
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(minutes(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    world.all_answer(&Answer::Silent);
+    world.run(minutes(2));
+    world.core.add_candidate(world.now, &new).unwrap();
+    world.run(hours(1));
+    assert!(!world.asked_about(&new).is_empty());
+    assert!(world.asked_about(&tcp()).len() > 3, "nor that one");
+}

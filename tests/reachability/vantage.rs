@@ -325,3 +325,22 @@ fn what_a_peer_that_dialed_observes_says_nothing_about_the_nat() {
     }
     assert_eq!(world.core.nat_mapping(), NatMapping::Unknown);
 }
+
+/// What dials back then is any server, and the gateway's IP is nobody's.
+#[test]
+fn behind_a_gateway_that_hides_the_source_no_server_is_independent() {
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+    for server in &mut world.servers {
+        server.dials_from = "192.168.1.1".parse().unwrap();
+    }
+    world.run(hours(1));
+    assert_eq!(world.report(&tcp()).vantage, Some(Vantage::Contacted));
+    world.all_answer(&Answer::DialError);
+    world.run(hours(3));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    let changes = world.verdict_changes(&tcp());
+    assert!(
+        changes.iter().all(|(_, v)| *v != Verdict::Filtered),
+        "{changes:?}"
+    );
+}

@@ -564,3 +564,57 @@ fn verdict_events_tell_each_change_and_nothing_else() {
     }
     assert_eq!(world.verdict_changes(&tcp()).len(), 6);
 }
+
+/// As when a laptop wakes up: the first to be back is not all there are.
+#[test]
+fn the_first_server_to_be_back_after_all_were_lost_does_not_decide_alone() {
+    let mut world = World::new();
+    for answer in [
+        Answer::DialError,
+        Answer::Truth,
+        Answer::Truth,
+        Answer::Truth,
+    ] {
+        world.server(answer);
+    }
+    world.run(minutes(1));
+    for n in 0..4 {
+        world.disconnect(n);
+    }
+    world.run(secs(5));
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.open.insert(tcp());
+    world.connect(0);
+    world.run(ms(500));
+    for n in 1..4 {
+        world.connect(n);
+    }
+    world.run(secs(5));
+    let verdicts: Vec<_> = world
+        .verdict_changes(&tcp())
+        .into_iter()
+        .map(|(_, v)| v)
+        .collect();
+    assert_eq!(verdicts, [Verdict::Reachable]);
+}
+
+#[test]
+fn a_server_whose_pace_is_used_up_is_waited_for() {
+    let second = addr("/ip4/81.2.69.160/tcp/4002");
+    let mut world = World::with(Config::default().with_requests_per_minute(1));
+    for address in [tcp(), second.clone()] {
+        world.core.add_candidate(world.now, &address).unwrap();
+        world.open.insert(address);
+    }
+    world.server(Answer::DialError);
+    world.server(Answer::Truth);
+    world.run(minutes(3));
+    for address in [tcp(), second] {
+        let changes = world.verdict_changes(&address);
+        assert!(
+            changes.iter().all(|(_, v)| *v == Verdict::Reachable),
+            "{changes:?}"
+        );
+        assert_eq!(changes.len(), 1, "{address}");
+    }
+}

@@ -59,6 +59,8 @@ pub(crate) enum Answer {
     Reject,
     InternalError,
     Silent,
+    /// Holds the request for a while, closes the connection, and is back a second later.
+    Leave,
     /// Takes the request and closes the stream.
     Eof,
     Reset,
@@ -378,6 +380,11 @@ impl World {
         match answer {
             Answer::Silent => self.after(rest, move |w| w.end(n, id, ProbeEnd::Timeout)),
             Answer::Eof => self.end(n, id, ProbeEnd::Completed),
+            Answer::Leave => self.after(secs(18), move |w| {
+                w.end(n, id, ProbeEnd::ConnectionClosed);
+                w.disconnect(n);
+                w.after(secs(1), move |w| w.connect(n));
+            }),
             Answer::Reset => self.end(n, id, ProbeEnd::Reset),
             Answer::Unsupported => self.end(n, id, ProbeEnd::Unsupported),
             Answer::DialData(bytes) => {
