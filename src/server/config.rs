@@ -114,8 +114,8 @@ impl Config {
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
     /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its own
-    /// IPs, and of each IPv6 address's /64, the LAN, which is dialed only for clients that are in it. **How far its IPv4 LAN
-    /// reaches it cannot know: list it, if it has public IPs.**
+    /// IPs, and of the /64 of each IPv6 address that it listens on or has confirmed, the LAN, which is dialed only for
+    /// clients that are in it. **How far its IPv4 LAN reaches it cannot know: list it, if it has public IPs.**
     ///
     /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
     /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.
