@@ -46,7 +46,10 @@ use libp2p_swarm::{
 use rand::RngExt;
 use web_time::Instant;
 
-use crate::protocol::{self, DialDataRequest, DialRequest};
+use crate::{
+    address,
+    protocol::{self, DialDataRequest, DialRequest},
+};
 
 mod capabilities;
 mod config;
@@ -480,7 +483,9 @@ impl Behaviour {
         if let Some((told, meter)) = &request.paying {
             served.dial_data_received = meter.read();
             if served.dial_data_received < served.dial_data_requested / UNPAID {
-                self.limiter.did_not_pay(*told);
+                let target = served.tested.as_ref();
+                let target = target.and_then(|(_, addr)| address::ip(addr));
+                self.limiter.did_not_pay(*told, target);
             }
         }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
