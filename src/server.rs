@@ -46,7 +46,10 @@ use libp2p_swarm::{
 use rand::RngExt;
 use web_time::Instant;
 
-use crate::protocol::{self, DialDataRequest, DialRequest};
+use crate::{
+    address,
+    protocol::{self, DialDataRequest, DialRequest},
+};
 
 mod capabilities;
 mod config;
@@ -239,6 +242,11 @@ impl Behaviour {
     /// A server that dials with a swarm of its own, see [`DialBack`]. It is driven by this behaviour.
     ///
     /// The dialer's identity must not be the node's. Clients accept a nonce from any peer id.
+    ///
+    /// A dialer without evidence of its own is taken to be able to dial what the node can, until its transport says that it
+    /// lacks one. Under `.with_dns()` it does not say so: `libp2p-dns` wraps `MultiaddrNotSupported` in an error of its own,
+    /// which looks like a dial that failed, and clients would be told `E_DIAL_ERROR` for it. Build the dialer without DNS,
+    /// which it needs for [`Config::with_names`] only, or tell with [`Config::with_dialable`] what it can dial.
     pub fn with_dialer(config: Config, dialer: Swarm<DialBack>) -> Self {
         Self::build(
             config,
@@ -480,7 +488,9 @@ impl Behaviour {
         if let Some((told, meter)) = &request.paying {
             served.dial_data_received = meter.read();
             if served.dial_data_received < served.dial_data_requested / UNPAID {
-                self.limiter.did_not_pay(*told);
+                let target = served.tested.as_ref();
+                let target = target.and_then(|(_, addr)| address::ip(addr));
+                self.limiter.did_not_pay(*told, target);
             }
         }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {

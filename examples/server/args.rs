@@ -94,7 +94,7 @@ pub(crate) struct Limits {
     /// Requests per minute of one peer [default: 12]
     #[arg(long, value_name = "N")]
     requests_per_peer: Option<u32>,
-    /// Requests per minute from one IP neighbourhood [default: 20]
+    /// Requests per minute from one IP neighbourhood [default: 15]
     #[arg(long, value_name = "N")]
     requests_per_neighbourhood: Option<u32>,
     /// Prefix length of an IPv4 neighbourhood [default: 24]
@@ -121,7 +121,7 @@ pub(crate) struct Limits {
     /// Dial-backs at once [default: 32]
     #[arg(long, value_name = "N")]
     concurrent_dials: Option<u32>,
-    /// Request streams on one connection [default: 8]
+    /// Request streams on one connection [default: 16]
     #[arg(long, value_name = "N")]
     streams_per_connection: Option<usize>,
     /// Longest message that is read, in bytes [default: 8192]

@@ -169,6 +169,15 @@ impl Capabilities {
         }
     }
 
+    /// Whether packets of late went there and back between this node and hosts of the address's family, transport and
+    /// reach. Then this node's own way out works, as far as can be known.
+    pub(crate) fn is_connected(&self, now: Instant, addr: &Multiaddr) -> bool {
+        key(addr).is_some_and(|key| {
+            is_fresh(now, self.succeeded.get(&key), SUCCESS_COUNTS_FOR)
+                || is_fresh(now, self.heard.get(&key), SUCCESS_COUNTS_FOR)
+        })
+    }
+
     /// Whether the address can be dialed; `None` without evidence.
     pub(crate) fn judge(&self, now: Instant, addr: &Multiaddr) -> Option<bool> {
         let transport = address::transport(addr)?;
@@ -188,9 +197,7 @@ impl Capabilities {
         if let Some(fixed) = &self.fixed {
             return Some(fixed.contains(&pair));
         }
-        let fresh = |at: Option<&Instant>, span: Duration| {
-            at.is_some_and(|at| now.saturating_duration_since(*at) < span)
-        };
+        let fresh = |at, span| is_fresh(now, at, span);
         if fresh(self.unsupported.get(&pair), UNSUPPORTED_COUNTS_FOR) {
             return Some(false);
         }
@@ -207,6 +214,10 @@ impl Capabilities {
         }
         self.listening.contains(&key).then_some(true)
     }
+}
+
+fn is_fresh(now: Instant, at: Option<&Instant>, span: Duration) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(*at) < span)
 }
 
 /// What a connection to or from this address is evidence for.
@@ -336,6 +347,19 @@ mod tests {
         let other = addr("/ip6/2a00::7/tcp/9");
         assert_eq!(capabilities.judge(now, &other), Some(true));
         assert_eq!(capabilities.judge(now + SUCCESS_COUNTS_FOR, &other), None);
+    }
+
+    #[test]
+    fn a_connection_tells_of_the_way_out_for_an_hour_and_a_listener_never() {
+        let now = Instant::now();
+        let tcp = addr("/ip4/20.1.0.1/tcp/1");
+        let mut capabilities = listening_on(&["/ip4/10.0.0.1/tcp/1"]);
+        assert!(!capabilities.is_connected(now, &tcp));
+        capabilities.dial_succeeded(now, &addr("/ip4/10.0.0.9/tcp/1"));
+        assert!(!capabilities.is_connected(now, &tcp), "that was the LAN");
+        capabilities.dial_succeeded(now, &addr("/ip4/20.2.0.1/tcp/1"));
+        assert!(capabilities.is_connected(now, &tcp));
+        assert!(!capabilities.is_connected(now + SUCCESS_COUNTS_FOR, &tcp));
     }
 
     #[test]

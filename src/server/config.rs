@@ -59,7 +59,7 @@ impl Default for Config {
             limits: Limits {
                 requests: 60,
                 requests_of_peer: 12,
-                requests_of_neighbourhood: 20,
+                requests_of_neighbourhood: 15,
                 dial_data: 12,
                 dial_data_of_neighbourhood: 3,
                 target: 12,
@@ -114,8 +114,8 @@ impl Config {
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
     /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its own
-    /// IPs, and of each IPv6 address's /64, the LAN, which is dialed only for clients that are in it. **How far its IPv4 LAN
-    /// reaches it cannot know: list it, if it has public IPs.**
+    /// IPs, and of the /64 of each IPv6 address that it listens on or has confirmed, the LAN, which is dialed only for
+    /// clients that are in it. **How far its IPv4 LAN reaches it cannot know: list it, if it has public IPs.**
     ///
     /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
     /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.
@@ -193,10 +193,10 @@ impl Config {
     }
 
     /// Requests per minute from one IP neighbourhood, see
-    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 20, a third of those in all.
+    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 15, a quarter of those in all.
     ///
-    /// Keep it well under the requests in all: it is what leaves something for others when somebody
-    /// with many peer ids asks without end. Clients behind one carrier-grade NAT share it. With 0 every request is rejected.
+    /// Keep it well under a third of the requests in all, which is what its network gets: it is what leaves something for
+    /// others, in the network and elsewhere, when somebody with many peer ids asks without end. Clients behind one carrier-grade NAT share it. With 0 every request is rejected.
     #[must_use]
     pub const fn with_max_requests_per_minute_per_neighbourhood(mut self, requests: u32) -> Self {
         self.limits.requests_of_neighbourhood = requests;
@@ -221,8 +221,9 @@ impl Config {
     /// IPs, at the price of traffic, and lets more dials go to IPs that are not the client's. With 0 only the IP that a client
     /// is connected from is tested, and relayed clients never are.
     ///
-    /// A request that ends before an eighth of its dial data has come does not count here, so that those who never pay leave
-    /// something to those who would. It counts for its neighbourhood and network.
+    /// A request that ends before an eighth of its dial data has come does not count here, nor for its
+    /// [target](Self::with_max_dials_per_minute_per_target), so that those who never pay leave something to those who would.
+    /// It counts for its neighbourhood and network.
     #[must_use]
     pub const fn with_max_dial_data_requests_per_minute(mut self, requests: u32) -> Self {
         self.limits.dial_data = requests;

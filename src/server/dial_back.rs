@@ -295,16 +295,19 @@ impl DialBack {
         let Some(dial) = self.dials.remove(&id) else {
             return;
         };
+        let now = Instant::now();
         if let DialError::Transport(errors) = failure.error
             && errors
                 .iter()
                 .any(|(_, error)| matches!(error, TransportError::MultiaddrNotSupported(_)))
         {
-            self.capabilities
-                .dial_unsupported(Instant::now(), &dial.addr);
+            self.capabilities.dial_unsupported(now, &dial.addr);
         }
         if dial.state != DialState::Abandoned {
-            self.report(Fact::Ended(id, DialBackOutcome::of(failure.error)));
+            let outcome = DialBackOutcome::of(failure.error, |addr| {
+                self.capabilities.is_connected(now, addr)
+            });
+            self.report(Fact::Ended(id, outcome));
             self.call_back(dial.peer);
         }
     }

@@ -1,9 +1,8 @@
 //! How often the server serves, and how much at once: counters per client, neighbourhood and
 //! dialed target, with the time passed in.
 //!
-//! A request takes from every counter or from none, and gives back only what it took of the dial data of all without
-//! paying. What is rejected is therefore never remembered,
-//! and no counter holds more keys than requests were admitted in about a minute: the limit on
+//! A request takes from every counter or from none. One that does not pay gives back what it took of the dial data of all
+//! and of its target, which was not dialed. What is rejected is therefore never remembered, and no counter holds more keys than requests were admitted in about a minute: the limit on
 //! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
 //! nobody else's share.
 //!
@@ -118,6 +117,10 @@ fn share(network: Option<Neighbourhood>, all: u32, of_neighbourhood: u32) -> u32
     }
 }
 
+fn target_of(ip: Option<IpAddr>) -> Option<Neighbourhood> {
+    ip.map(|ip| address::neighbourhood(ip, 32, 64))
+}
+
 fn network(ip: Option<IpAddr>) -> Option<Neighbourhood> {
     ip.map(|ip| address::neighbourhood(ip, NETWORK_V4_PREFIX, NETWORK_V6_PREFIX))
 }
@@ -193,6 +196,16 @@ impl<K: Ord> Windows<K> {
                 uses: [0; SLOTS],
             })
             .take(slot);
+    }
+
+    /// Undoes a use of this slot, if it is remembered.
+    fn give_back(&mut self, key: &K, slot: u64) {
+        if let Some(window) = self.0.get_mut(key) {
+            window.give_back(slot);
+            if window.uses == [0; SLOTS] {
+                self.0.remove(key);
+            }
+        }
     }
 
     fn forget_full(&mut self, slot: u64) {
@@ -301,7 +314,7 @@ impl Limiter {
         dial_data: bool,
     ) -> Result<(), Limit> {
         let slot = self.slot(now);
-        let target = target.map(|ip| address::neighbourhood(ip, 32, 64));
+        let target = target_of(target);
 
         if !own && self.targets.used(&target, slot) >= self.limits.target {
             return Err(Limit::Target);
@@ -330,12 +343,13 @@ impl Limiter {
         Ok(())
     }
 
-    /// A request that [`Limiter::admit_target`] let pass at this time was to pay dial data, and paid next to nothing. It
-    /// does not count in all, or those who never pay would leave none for those who would. It does for its
-    /// neighbourhood and its network, so that none can do it without end.
-    pub(crate) fn did_not_pay(&mut self, admitted: Instant) {
+    /// A request that [`Limiter::admit_target`] let pass at this time was to pay dial data for this target, and paid next
+    /// to nothing. It does not count in all nor for the target, or those who never pay would leave none for those who
+    /// would. It does for its neighbourhood and its network, so that none can do it without end.
+    pub(crate) fn did_not_pay(&mut self, admitted: Instant, target: Option<IpAddr>) {
         let slot = self.slot_of(admitted);
         self.dial_data.give_back(slot);
+        self.targets.give_back(&target_of(target), slot);
     }
 
     /// An admitted request of this peer ended.

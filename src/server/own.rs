@@ -1,7 +1,7 @@
 //! The IPs that this node answers on: those of its listeners, of its confirmed external addresses, and those that
 //! peers see it under. A stranger that asks for one of them asks the server to dial itself, or its own router from
-//! the inside; one that asks for an IPv6 address beside them, to dial a host of its LAN behind the firewall that both
-//! are behind.
+//! the inside; one that asks for an IPv6 address beside a listener or an external address, to dial a host of its LAN
+//! behind the firewall that both are behind.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,15 @@ use crate::address::{self, Neighbourhood, neighbourhood};
 const MAX_EXTERNAL: usize = 256;
 
 /// IPs that peers claim to see this node under. Peers may lie: then an IP is refused to those clients that do not have
-/// it. Who claims what is not known here, so that what is true is told by how often it is said.
+/// it, and no IP beside it: a single message would otherwise shut a whole network out. Who claims what is not known here,
+/// so that what is true is told by how often it is said.
 const MAX_OBSERVED: usize = 128;
 
 /// What an IP is to this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Own {
-    /// Of another host, in the /64 of one of the node's IPv6 addresses: the same LAN. How long the prefix of an IPv4
-    /// LAN is cannot be known from an address.
+    /// Of another host, in the /64 of an IPv6 address that the node listens on or has confirmed: the same LAN. How long
+    /// the prefix of an IPv4 LAN is cannot be known from an address.
     Network,
     /// The node's own.
     Host,
@@ -46,10 +47,14 @@ struct Place {
 impl Place {
     fn of(ip: IpAddr) -> Self {
         Self {
-            host: neighbourhood(ip, 32, 128),
+            host: host(ip),
             network: lan(ip),
         }
     }
+}
+
+fn host(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, 32, 128)
 }
 
 /// The addresses that are on one LAN with this one, as far as it tells: the /64 of an IPv6 (RFC 4291 section 2.5.1).
@@ -59,7 +64,7 @@ pub(crate) fn lan(ip: IpAddr) -> Neighbourhood {
 
 #[derive(Debug)]
 struct Observed {
-    place: Place,
+    host: Neighbourhood,
     /// How often it was claimed, at most.
     times: u64,
 }
@@ -85,12 +90,17 @@ impl OwnIps {
             .iter()
             .chain(&self.external)
             .map(|(_, place)| place)
-            .chain(self.observed.iter().map(|it| &it.place))
             .filter_map(|own| match own {
                 own if own.host == host => Some(Own::Host),
                 own if own.network == network => Some(Own::Network),
                 _ => None,
             })
+            .chain(
+                self.observed
+                    .iter()
+                    .filter(|it| it.host == host)
+                    .map(|_| Own::Host),
+            )
             .max()
     }
 
@@ -101,15 +111,15 @@ impl OwnIps {
         let Some(ip) = address::ip(addr).filter(|_| !address::is_relayed(addr)) else {
             return;
         };
-        let place = Place::of(ip);
-        if let Some(known) = self.observed.iter_mut().find(|it| it.place == place) {
+        let host = host(ip);
+        if let Some(known) = self.observed.iter_mut().find(|it| it.host == host) {
             known.times = known.times.saturating_add(1);
             return;
         }
         if self.observed.len() < MAX_OBSERVED {
-            self.observed.push(Observed { place, times: 1 });
+            self.observed.push(Observed { host, times: 1 });
         } else if let Some(least) = self.observed.iter_mut().min_by_key(|it| it.times) {
-            least.place = place;
+            least.host = host;
             least.times = least.times.saturating_add(1);
         }
     }
@@ -193,16 +203,26 @@ mod tests {
                 addr,
             }));
         }
-        let seen: Multiaddr = "/ip6/2a00:9::1/tcp/1".parse().expect("valid");
-        own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(
-            NewExternalAddrCandidate { addr: &seen },
-        ));
+        own.on_swarm_event(&FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed {
+            addr: &"/ip6/2a00:9::1/tcp/1".parse().expect("valid"),
+        }));
         assert_eq!(find(&own, "2a00:1:2:3::7"), Some(Own::Host));
         assert_eq!(find(&own, "2a00:1:2:3:ffff::1"), Some(Own::Network));
         assert_eq!(find(&own, "2a00:1:2:4::7"), None);
         assert_eq!(find(&own, "2a00:9::2"), Some(Own::Network));
         assert_eq!(find(&own, "20.1.0.2"), None);
         assert_eq!(find(&own, "64:ff9b::1401:2"), None, "20.1.0.2 by NAT64");
+    }
+
+    #[test]
+    fn what_one_peer_claims_to_see_makes_one_ip_own_and_no_network() {
+        let mut own = OwnIps::default();
+        let addr = "/ip6/2a00:9::1/tcp/1".parse().expect("valid");
+        own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(
+            NewExternalAddrCandidate { addr: &addr },
+        ));
+        assert_eq!(find(&own, "2a00:9::1"), Some(Own::Host));
+        assert_eq!(find(&own, "2a00:9::2"), None);
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub enum PassedOver {
     Path,
     /// Its IP is this server's own, and the client was not seen to have it too.
     OwnIp,
-    /// Its IP is in the /64 of one of this server's own IPv6 addresses, and the client was not seen to be there too: a
-    /// host of the same LAN, which strangers may not reach.
+    /// Its IP is in the /64 of an IPv6 address that this server listens on or has confirmed, and the client was not seen to
+    /// be there too: a host of the same LAN, which strangers may not reach.
     OwnNetwork,
     /// The protocols are not exactly those of a known libp2p transport: something is missing, such as a certificate hash,
     /// or added where it has no meaning.

@@ -216,7 +216,7 @@ async fn hosts_on_the_servers_own_lan() {
     let (mut server, mut attacker, connection) = attacked(Config::default()).await;
     server
         .node
-        .with(|swarm| observed(swarm, "/ip6/2a00:9::1/tcp/4001"))
+        .with(|swarm| swarm.add_external_address("/ip6/2a00:9::1/tcp/4001".parse().expect("valid")))
         .await;
     let addrs = [
         "/ip6/2a00:9::2/tcp/4001",
@@ -238,6 +238,30 @@ async fn hosts_on_the_servers_own_lan() {
         ]
     );
     dialed_nothing_and_serves_on(server).await;
+}
+
+#[tokio::test]
+async fn a_stranger_that_sees_the_server_in_anothers_network_shuts_out_one_ip_and_no_network() {
+    let (mut server, mut attacker, connection) = attacked(Config::default()).await;
+    server
+        .node
+        .with(|swarm| observed(swarm, "/ip6/2a00:9::1/tcp/4001"))
+        .await;
+    let addrs = ["/ip6/2a00:9::1/tcp/4001", "/ip6/2a00:9::2/tcp/4001"];
+    let addrs = addrs.map(|text| text.parse().expect("valid"));
+    let mut request = ask(&mut attacker, connection, &addrs, 1).await;
+    answer(&mut request).await;
+    assert_eq!(
+        server.served().await.passed_over,
+        [
+            (0, PassedOver::OwnIp),
+            // The server listens on IPv4 only, and this would pass otherwise.
+            (
+                1,
+                PassedOver::CannotDial(libp2p_autonat_v2::address::Transport::Tcp)
+            ),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -165,15 +165,15 @@ async fn ten_thousand_peer_ids_from_one_ip() {
     let minutes = usize::try_from(start.elapsed().as_secs() / 60 + 1).expect("small");
 
     assert_eq!(crowd.served + crowd.rejected, CLIENTS);
-    assert!(crowd.served >= 20, "{crowd:?}");
+    assert!(crowd.served >= 15, "{crowd:?}");
     assert!(
-        crowd.served <= 20 * minutes,
-        "one neighbourhood has 20 a minute: {crowd:?}"
+        crowd.served <= 15 * minutes,
+        "one neighbourhood has 15 a minute: {crowd:?}"
     );
     let most = crowd.most.expect("looked");
     assert!(most.requests <= 64, "{most:?}");
     assert!(
-        most.rate_entries <= 20 * minutes + 2 + 3 + 64,
+        most.rate_entries <= 15 * minutes + 2 + 3 + 64,
         "who is rejected is not remembered: {most:?}"
     );
     assert_eq!(

@@ -207,8 +207,10 @@ async fn so_much_dial_data_is_taken_of_all_of_a_neighbourhood_and_of_a_network()
 }
 
 #[tokio::test]
-async fn those_who_do_not_pay_do_not_use_up_the_dial_data() {
-    let config = prompt().with_max_dial_data_requests_per_minute(1);
+async fn those_who_do_not_pay_use_up_neither_the_dial_data_nor_the_target() {
+    let config = prompt()
+        .with_max_dial_data_requests_per_minute(1)
+        .with_max_dials_per_minute_per_target(1);
     let mut server = server(config).await;
     let (_socket, target) = closed_port("127.99.0.1");
     let target = public(&target);
@@ -229,6 +231,10 @@ async fn those_who_do_not_pay_do_not_use_up_the_dial_data() {
     ends_without_a_message(&mut request).await;
     assert_eq!(server.served().await.end, End::ClientLeft);
     let status = pays_from(&mut server, "127.69.0.1", &target).await;
+    assert_eq!(status, Some(REJECTED));
+    assert_eq!(server.served().await.limit, Some(Limit::Target));
+    let (_socket, other) = closed_port("127.98.0.1");
+    let status = pays_from(&mut server, "127.69.0.1", &public(&other)).await;
     assert_eq!(status, Some(REJECTED));
     assert_eq!(server.served().await.limit, Some(Limit::DialData));
 }

@@ -4,7 +4,7 @@
 
 use std::{error::Error, io};
 
-use libp2p_core::transport::TransportError;
+use libp2p_core::{Multiaddr, transport::TransportError};
 use libp2p_identity::PeerId;
 use libp2p_swarm::DialError;
 
@@ -69,8 +69,9 @@ pub enum NotDialed {
     NotSupported,
     /// The node listens on this very address. Answered `E_DIAL_REFUSED`.
     OwnAddress,
-    /// This host has no route to the address. Answered `E_DIAL_REFUSED`. Where it has one and a router on the way says
-    /// that the network can't be reached, that is [`DialBackOutcome::DialFailed`].
+    /// This host has no route to the address. Answered `E_DIAL_REFUSED`. Where it has one, and had a connection of that
+    /// family and transport within the hour, and a router on the way says that the network can't be reached, that is
+    /// [`DialBackOutcome::DialFailed`].
     NoRoute,
     /// This host lacked the means, such as a free socket or the permission. Answered
     /// `E_INTERNAL_ERROR`.
@@ -127,7 +128,9 @@ impl DialBackOutcome {
         }
     }
 
-    pub(super) fn of(error: &DialError) -> Self {
+    /// What this error tells. `is_connected` says whether this host's own way out to such addresses is known to work: a
+    /// router on the way reports a network that is gone and an uplink that is down in the same words.
+    pub(super) fn of(error: &DialError, is_connected: impl FnOnce(&Multiaddr) -> bool) -> Self {
         match error {
             DialError::Denied { .. } => Self::NotDialed(NotDialed::Denied),
             DialError::NoAddresses => Self::NotDialed(NotDialed::OwnAddress),
@@ -141,24 +144,24 @@ impl DialBackOutcome {
                 Some((_, TransportError::MultiaddrNotSupported(_))) => {
                     Self::NotDialed(NotDialed::NotSupported)
                 }
-                Some((addr, TransportError::Other(error))) => match Self::of_io(error) {
-                    // A router on the way says so with the same error as this host does.
-                    Self::NotDialed(NotDialed::NoRoute)
-                        if address::ip(addr).is_some_and(has_route) =>
-                    {
-                        Self::DialFailed(io::ErrorKind::NetworkUnreachable)
+                Some((addr, TransportError::Other(error))) => {
+                    let code = os_error(error);
+                    let kind = kind(error, code);
+                    // This host says so with the same error when it has no route.
+                    let from_router = may_be_a_routers_word(addr, kind, code)
+                        && is_connected(addr)
+                        && address::ip(addr).is_some_and(has_route);
+                    if from_router {
+                        Self::DialFailed(kind)
+                    } else {
+                        Self::of_io(kind, code)
                     }
-                    outcome => outcome,
-                },
+                }
             },
         }
     }
 
-    fn of_io(error: &io::Error) -> Self {
-        let code = os_error(error);
-        let kind = code.map_or(error.kind(), |code| {
-            io::Error::from_raw_os_error(code).kind()
-        });
+    fn of_io(kind: io::ErrorKind, code: Option<i32>) -> Self {
         match kind {
             io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown
@@ -171,6 +174,29 @@ impl DialBackOutcome {
             _ if code.is_some_and(is_out_of_sockets) => Self::NotDialed(NotDialed::LocalFailure),
             kind => Self::DialFailed(kind),
         }
+    }
+}
+
+fn kind(error: &io::Error, code: Option<i32>) -> io::ErrorKind {
+    code.map_or(error.kind(), |code| {
+        io::Error::from_raw_os_error(code).kind()
+    })
+}
+
+/// Whether an ICMP message from a router shows as this error.
+///
+/// "Administratively prohibited" is `EACCES` on Linux over IPv6. Over IPv4 it is `EHOSTUNREACH`, and `EACCES` is this
+/// host's; `EPERM`, which is of the same kind, always is.
+fn may_be_a_routers_word(addr: &Multiaddr, kind: io::ErrorKind, code: Option<i32>) -> bool {
+    const EACCES: i32 = 13;
+    match kind {
+        io::ErrorKind::NetworkUnreachable => true,
+        io::ErrorKind::PermissionDenied => {
+            cfg!(any(target_os = "linux", target_os = "android"))
+                && code == Some(EACCES)
+                && address::ip(addr).is_some_and(|ip| ip.is_ipv6())
+        }
+        _ => false,
     }
 }
 
@@ -210,9 +236,38 @@ const fn is_out_of_sockets(code: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use libp2p_core::Multiaddr;
+    use libp2p_core::{
+        ConnectedPoint, Endpoint,
+        transport::{ListenerId, PortUse},
+    };
+    use libp2p_swarm::{
+        ConnectionId, FromSwarm, NetworkBehaviour,
+        behaviour::{ConnectionEstablished, DialFailure, NewListenAddr},
+    };
 
-    use super::*;
+    use super::{
+        super::{DialBack, Fact},
+        *,
+    };
+
+    /// What this error tells a host that knows of no connection.
+    fn outcome(error: &DialError) -> DialBackOutcome {
+        DialBackOutcome::of(error, |_| false)
+    }
+
+    /// What it tells one that has connections of every kind.
+    #[cfg(target_os = "linux")]
+    fn outcome_if_connected(addr: &str, code: i32) -> DialBackOutcome {
+        DialBackOutcome::of(&failed(addr, code), |_| true)
+    }
+
+    /// A dial to this address that failed with this error of the operating system.
+    #[cfg(target_os = "linux")]
+    fn failed(addr: &str, code: i32) -> DialError {
+        let error = io::Error::from_raw_os_error(code);
+        let addr: Multiaddr = addr.parse().expect("a multiaddr");
+        DialError::Transport(vec![(addr, TransportError::Other(error))])
+    }
 
     fn transport(error: io::Error) -> DialError {
         DialError::Transport(vec![(Multiaddr::empty(), TransportError::Other(error))])
@@ -225,7 +280,7 @@ mod tests {
     #[test]
     fn only_what_the_network_did_is_a_dial_error() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let outcome = DialBackOutcome::of(&transport(refused));
+        let outcome = outcome(&transport(refused));
         assert_eq!(
             outcome,
             DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused)
@@ -252,7 +307,7 @@ mod tests {
             Multiaddr::empty(),
             TransportError::MultiaddrNotSupported(Multiaddr::empty()),
         )]);
-        let (status, _) = DialBackOutcome::of(&error).statuses();
+        let (status, _) = outcome(&error).statuses();
         assert_eq!(status, ResponseStatus::DialRefused);
     }
 
@@ -260,10 +315,10 @@ mod tests {
     #[test]
     fn a_host_without_a_route_or_a_socket_does_not_blame_the_client() {
         let unreachable = io::Error::from_raw_os_error(ENETUNREACH);
-        let (status, _) = DialBackOutcome::of(&transport(unreachable)).statuses();
+        let (status, _) = outcome(&transport(unreachable)).statuses();
         assert_eq!(status, ResponseStatus::DialRefused);
         let out_of_sockets = io::Error::from_raw_os_error(24);
-        let (status, _) = DialBackOutcome::of(&transport(out_of_sockets)).statuses();
+        let (status, _) = outcome(&transport(out_of_sockets)).statuses();
         assert_eq!(status, ResponseStatus::InternalError);
     }
 
@@ -275,19 +330,105 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_network_that_a_router_calls_unreachable_is_a_dial_error() {
-        let error = |addr: &str| {
-            let unreachable = io::Error::from_raw_os_error(ENETUNREACH);
-            let addr: Multiaddr = addr.parse().expect("a multiaddr");
-            DialError::Transport(vec![(addr, TransportError::Other(unreachable))])
-        };
         assert_eq!(
-            DialBackOutcome::of(&error("/ip4/127.0.0.1/tcp/1")),
+            outcome_if_connected("/ip4/127.0.0.1/tcp/1", ENETUNREACH),
             DialBackOutcome::DialFailed(io::ErrorKind::NetworkUnreachable)
         );
         assert_eq!(
-            DialBackOutcome::of(&error("/ip4/255.255.255.255/tcp/1")),
+            outcome_if_connected("/ip4/255.255.255.255/tcp/1", ENETUNREACH),
             DialBackOutcome::NotDialed(NotDialed::NoRoute)
         );
+    }
+
+    /// The uplink may be down: its router says the same of every address.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_router_is_believed_by_a_host_that_is_connected_itself() {
+        let no_route = DialBackOutcome::NotDialed(NotDialed::NoRoute);
+        let unreachable = DialBackOutcome::DialFailed(io::ErrorKind::NetworkUnreachable);
+        let addr = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
+        let told = |dialer: &mut DialBack, at: &str| {
+            let peer = PeerId::random();
+            let connection_id = dialer.dial(peer, addr(at), 1);
+            dialer.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+                peer_id: Some(peer),
+                error: &failed(at, ENETUNREACH),
+                connection_id,
+            }));
+            match dialer.next_fact() {
+                Some(Fact::Ended(id, outcome)) if id == connection_id => outcome,
+                other => panic!("{other:?}"),
+            }
+        };
+        let listening = || {
+            let mut dialer = DialBack::shared();
+            dialer.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
+                listener_id: ListenerId::next(),
+                addr: &addr("/ip4/127.0.0.1/tcp/4001"),
+            }));
+            dialer
+        };
+        assert_eq!(told(&mut listening(), "/ip4/127.0.0.1/tcp/1"), no_route);
+
+        let dialed = ConnectedPoint::Dialer {
+            address: addr("/ip4/127.0.0.2/tcp/1"),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let accepted = ConnectedPoint::Listener {
+            local_addr: addr("/ip4/127.0.0.1/tcp/4001"),
+            send_back_addr: addr("/ip4/127.0.0.2/tcp/1"),
+        };
+        for endpoint in [dialed, accepted] {
+            let mut dialer = listening();
+            dialer.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: PeerId::random(),
+                connection_id: ConnectionId::new_unchecked(usize::MAX),
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            assert_eq!(told(&mut dialer, "/ip4/127.0.0.1/tcp/1"), unreachable);
+            // It is no evidence for another transport or family.
+            for other in ["/ip4/127.0.0.1/udp/1/quic-v1", "/ip6/::1/tcp/1"] {
+                assert_eq!(told(&mut dialer, other), no_route, "{other}");
+            }
+        }
+    }
+
+    /// There is a route to these, and yet it is this host that lacks an address or a network.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_router_says_that_an_address_is_not_available_or_a_network_down() {
+        for code in [99, 100] {
+            assert_eq!(
+                outcome_if_connected("/ip4/127.0.0.1/tcp/1", code),
+                DialBackOutcome::NotDialed(NotDialed::NoRoute),
+                "{code}"
+            );
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_router_prohibits_is_a_dial_error_and_what_this_host_forbids_is_not() {
+        const EPERM: i32 = 1;
+        const EACCES: i32 = 13;
+        let local = DialBackOutcome::NotDialed(NotDialed::LocalFailure);
+        let prohibited = DialBackOutcome::DialFailed(io::ErrorKind::PermissionDenied);
+        assert_eq!(prohibited.statuses().1, DialStatus::DialError);
+        // A host without IPv6 has no route to itself.
+        if has_route(std::net::Ipv6Addr::LOCALHOST.into()) {
+            assert_eq!(outcome_if_connected("/ip6/::1/tcp/1", EACCES), prohibited);
+        }
+        assert_eq!(outcome(&failed("/ip6/::1/tcp/1", EACCES)), local);
+        for (addr, code) in [
+            ("/ip6/::1/tcp/1", EPERM),
+            ("/ip4/127.0.0.1/tcp/1", EPERM),
+            ("/ip4/127.0.0.1/tcp/1", EACCES),
+        ] {
+            assert_eq!(outcome_if_connected(addr, code), local, "{addr} {code}");
+        }
     }
 
     #[cfg(target_os = "linux")]
@@ -296,14 +437,14 @@ mod tests {
         let no_route = DialBackOutcome::NotDialed(NotDialed::NoRoute);
         let socket = || io::Error::from_raw_os_error(ENETUNREACH);
         let wrapped = io::Error::other(Wrapped(io::Error::other(Wrapped(socket()))));
-        assert_eq!(DialBackOutcome::of(&transport(wrapped)), no_route);
+        assert_eq!(outcome(&transport(wrapped)), no_route);
 
         // As `either::Either`: the text is that of the content, the source is that of its source.
         #[derive(Debug, thiserror::Error)]
         #[error(transparent)]
         struct Hiding(io::Error);
         let hidden = io::Error::other(io::Error::other(Hiding(socket())));
-        assert_eq!(DialBackOutcome::of(&transport(hidden)), no_route);
+        assert_eq!(outcome(&transport(hidden)), no_route);
     }
 
     #[cfg(target_os = "linux")]
@@ -318,7 +459,7 @@ mod tests {
             "Too many open files (os error 101)",
             "(os error 24)",
         ] {
-            let outcome = DialBackOutcome::of(&transport(io::Error::other(text)));
+            let outcome = outcome(&transport(io::Error::other(text)));
             assert_eq!(outcome, network, "{text}");
         }
     }
@@ -348,13 +489,13 @@ mod tests {
             .boxed();
         let opts = transport::DialOpts {
             role: Endpoint::Dialer,
-            port_use: transport::PortUse::New,
+            port_use: PortUse::New,
         };
         let error = match both.dial(addr.parse().expect("valid"), opts) {
             Ok(dial) => TransportError::Other(dial.await.expect_err("not reachable")),
             Err(error) => error,
         };
-        DialBackOutcome::of(&DialError::Transport(vec![(Multiaddr::empty(), error)]))
+        outcome(&DialError::Transport(vec![(Multiaddr::empty(), error)]))
     }
 
     #[cfg(target_os = "linux")]
@@ -372,7 +513,7 @@ mod tests {
     #[test]
     fn a_network_that_is_down_is_this_hosts_own() {
         let down = io::Error::from(io::ErrorKind::NetworkDown);
-        let (status, _) = DialBackOutcome::of(&transport(down)).statuses();
+        let (status, _) = outcome(&transport(down)).statuses();
         assert_eq!(status, ResponseStatus::DialRefused);
     }
 
@@ -384,7 +525,7 @@ mod tests {
         let error = DialError::Denied {
             cause: libp2p_swarm::ConnectionDenied::new(Full),
         };
-        let (status, _) = DialBackOutcome::of(&error).statuses();
+        let (status, _) = outcome(&error).statuses();
         assert_eq!(status, ResponseStatus::RequestRejected);
     }
 }

@@ -75,9 +75,9 @@ fn peer_ids_are_cheap_but_the_neighbourhood_counts_them_together() {
     assert_eq!(served(&mut limiter, start, 2), Ok(()));
 }
 
-/// Clients in a network of each kind that one host can have: IPv4, IPv6, behind a relay. Each is in a neighbourhood of
-/// its own where there are any.
-fn faces_of_one_host(n: u8) -> [Option<IpAddr>; 3] {
+/// Clients in a network of each kind that there is: IPv4, IPv6, behind a relay. Each is in a neighbourhood of its own where
+/// there are any.
+fn faces_of_one_provider(n: u8) -> [Option<IpAddr>; 3] {
     let v4 = Ipv4Addr::new(20, 1, n, 1).into();
     let v6 = std::net::Ipv6Addr::new(0x2a00, 0x64, n.into(), 0, 0, 0, 0, 1).into();
     [Some(v4), Some(v6), None]
@@ -121,25 +121,49 @@ fn paying(limiter: &mut Limiter, now: Instant, ips: impl Iterator<Item = Option<
 fn neighbourhoods_are_cheap_too_but_a_network_gets_a_third_and_all_relayed_clients_a_tenth() {
     let now = Instant::now();
     for (face, requests, with_data) in [(0, 20, 4), (1, 20, 4), (2, 6, 2)] {
-        let crowd = || (0..=255).map(|n| faces_of_one_host(n)[face]);
+        let crowd = || (0..=255).map(|n| faces_of_one_provider(n)[face]);
         let mut limiter = Limiter::new(defaults(), now);
         assert_eq!(admitted(&mut limiter, now, crowd()), requests);
         assert_eq!(paying(&mut limiter, now, crowd()), with_data);
     }
 }
 
-#[test]
-fn one_host_with_every_kind_of_network_leaves_something_to_others() {
-    let now = Instant::now();
-    let crowd = || (0..=255).flat_map(faces_of_one_host);
-    let others = || (0..=255).map(|n| Some(IpAddr::from([77, 7, n, 1])));
+/// The same for a host that has one IPv4 address.
+fn faces_of_one_host(n: u8) -> [Option<IpAddr>; 3] {
+    let [_, v6, relayed] = faces_of_one_provider(n);
+    [near(1), v6, relayed]
+}
 
+#[test]
+fn one_host_or_provider_with_every_kind_of_network_leaves_something_to_others() {
+    type Faces = fn(u8) -> [Option<IpAddr>; 3];
+    let now = Instant::now();
+    for (faces, requests, with_data) in [
+        (faces_of_one_host as Faces, 41, 9),
+        (faces_of_one_provider as Faces, 46, 10),
+    ] {
+        let crowd = || (0..=255).flat_map(faces);
+        let others = || (0..=255).map(|n| Some(IpAddr::from([77, 7, n, 1])));
+
+        let mut limiter = Limiter::new(defaults(), now);
+        assert_eq!(admitted(&mut limiter, now, crowd()), requests);
+        assert_eq!(admitted(&mut limiter, now, others()), 60 - requests);
+        assert_eq!(paying(&mut limiter, now, crowd()), with_data);
+        assert_eq!(paying(&mut limiter, now, others()), 12 - with_data);
+        assert_eq!(served(&mut limiter, now, 99), Err(Limit::Requests));
+    }
+}
+
+#[test]
+fn a_neighbourhood_leaves_something_to_its_network() {
+    let now = Instant::now();
     let mut limiter = Limiter::new(defaults(), now);
-    assert_eq!(admitted(&mut limiter, now, crowd()), 46);
-    assert_eq!(admitted(&mut limiter, now, others()), 14);
-    assert_eq!(paying(&mut limiter, now, crowd()), 10);
-    assert_eq!(paying(&mut limiter, now, others()), 2);
-    assert_eq!(served(&mut limiter, now, 99), Err(Limit::Requests));
+    let crowd = || std::iter::repeat_n(near(1), 200);
+    let neighbours = || (0..=255).map(|n| Some(IpAddr::from([20, 1, 100, n])));
+    assert_eq!(admitted(&mut limiter, now, crowd()), 15);
+    assert_eq!(admitted(&mut limiter, now, neighbours()), 5);
+    assert_eq!(paying(&mut limiter, now, crowd()), 3);
+    assert_eq!(paying(&mut limiter, now, neighbours()), 1);
 }
 
 #[test]
@@ -165,18 +189,41 @@ fn those_who_never_pay_leave_the_dial_data_to_those_who_do() {
         now += Duration::from_millis(500);
         let test = limiter.admit_target(now, near(n), Some(ip(n)), false, true);
         assert_eq!(test, Ok(()), "{n}");
-        limiter.did_not_pay(now);
+        limiter.did_not_pay(now, Some(ip(n)));
     }
     assert_eq!(limiter.dial_data.used(limiter.slot_of(now)), 0);
     // But none of them can ask without end.
     for asked in 1.. {
         let test = limiter.admit_target(now, near(99), Some(ip(asked)), false, true);
-        limiter.did_not_pay(now);
+        limiter.did_not_pay(now, Some(ip(asked)));
         if test.is_err() {
             assert_eq!((asked, test), (4, Err(Limit::DialDataOfNeighbourhood)));
             break;
         }
     }
+}
+
+#[test]
+fn those_who_never_pay_leave_the_target_to_those_who_do() {
+    let now = Instant::now();
+    let mut limiter = Limiter::new(defaults(), now);
+    let victim = Some(ip(200));
+    for n in 0..12 {
+        let test = limiter.admit_target(now, near(n), victim, false, true);
+        assert_eq!(test, Ok(()), "{n}");
+        limiter.did_not_pay(now, victim);
+    }
+    assert!(limiter.targets.0.is_empty(), "an empty window is forgotten");
+    let test = limiter.admit_target(now, near(12), victim, false, true);
+    assert_eq!(test, Ok(()));
+
+    let mut limiter = Limiter::new(defaults(), now);
+    for n in 0..12 {
+        let test = limiter.admit_target(now, near(n), victim, false, true);
+        assert_eq!(test, Ok(()), "{n}");
+    }
+    let test = limiter.admit_target(now, near(12), victim, false, true);
+    assert_eq!(test, Err(Limit::Target));
 }
 
 #[test]
@@ -189,7 +236,7 @@ fn what_is_given_back_is_given_back_once_and_in_its_own_time() {
         let test = limiter.admit_target(at, near(n), Some(ip(n)), false, true);
         assert_eq!(test, Ok(()));
     }
-    limiter.did_not_pay(start);
+    limiter.did_not_pay(start, Some(ip(0)));
     let used = |limiter: &Limiter, at: Instant| limiter.dial_data.used(limiter.slot_of(at));
     assert_eq!(used(&limiter, later), 4);
     // When the first slot is over, those of the second are still there.
@@ -197,7 +244,7 @@ fn what_is_given_back_is_given_back_once_and_in_its_own_time() {
     // What is not remembered any more cannot be given back.
     let test = limiter.admit_target(later + 2 * MINUTE, near(9), Some(ip(9)), false, true);
     assert_eq!(test, Ok(()));
-    limiter.did_not_pay(start);
+    limiter.did_not_pay(start, Some(ip(1)));
     assert_eq!(used(&limiter, later + 2 * MINUTE), 1);
 }
 
