@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// For how long few servers are not taken for all: with one, with two, and with more.
+/// For how long few servers are not taken for all after the last came: with one, with two, and with more.
 const PATIENCE: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(2),
@@ -58,7 +58,8 @@ impl Reachability {
         let waited = waits_until.is_some_and(|at| at <= now);
         let independents_until = began.map(|at| at + INDEPENDENTS_WAIT);
         let waits_for_independents = independents_until.is_none_or(|at| now < at);
-        let patience_over_at = self.patience_over_at(census).map(|at| {
+        let first_word = began.filter(|_| !candidate.standing.is_decided());
+        let patience_over_at = self.patience_over_at(census, first_word).map(|at| {
             let latest = began.map(|at| at + LONGEST_PATIENCE);
             latest.map_or(at, |latest| at.min(latest))
         });
@@ -114,10 +115,13 @@ impl Reachability {
         census
     }
 
-    /// When the servers that are known may be taken for all there are.
-    fn patience_over_at(&self, census: Census) -> Option<Instant> {
+    /// When the servers that are known may be taken for all there are. Where there are fewer than wanted, the others have time
+    /// from the first word on: that word may itself have taken long on a network where all is slow.
+    fn patience_over_at(&self, census: Census, first_word: Option<Instant>) -> Option<Instant> {
         let patience = PATIENCE[census.to_ask.clamp(1, PATIENCE.len()) - 1];
-        self.servers.last_arrival().map(|at| at + patience)
+        let first_word = first_word.filter(|_| census.to_ask < WANTED_SERVERS);
+        let last = self.servers.last_arrival()?;
+        Some(last.max(first_word.unwrap_or(last)) + patience)
     }
 
     /// Puts off the next check if the verdict has its margin, or if nobody is left to ask.
