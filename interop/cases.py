@@ -70,8 +70,6 @@ class Case:
     unknowable: bool = False
     # Our server may be over a limit.
     rejects: bool = False
-    # What our server may call misbehaviour.
-    misbehaviour: tuple = ()
     # From when the client is ready.
     deadline: float = SUCCESS
     # Time for what must not happen.
@@ -716,8 +714,8 @@ def their_client(peer, transport):
             ],
         )
     else:
-        # It asks about all at once, on as many streams, and in each round again about those that were not served: two at
-        # once, and those over eight are not even answered.
+        # It asks about all at once, on as many streams, and in each round again about those that were not served: two are at
+        # once.
         yield case(
             "ten probes at once on one connection",
             listen=ten,
@@ -728,7 +726,6 @@ def their_client(peer, transport):
                 *at_client(*ten),
             ],
             rejects=True,
-            misbehaviour=("too many streams",),
             deadline=SUCCESS + 9 * RUST_ROUND,
             expected_seconds=50,
         )
