@@ -28,6 +28,8 @@ STRANGER = "99.7.7.7"
 STRANGER_6 = "2a09:7::7"
 # The router's address on every link.
 ROUTER = "169.254.1.1"
+# The link-layer addresses of both ends of a link: the one towards the Internet, and the other.
+OUTER_END, INNER_END = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
 SERIAL = itertools.count()
 # Held where namespaces are made, so that none is made once all are being removed.
@@ -252,11 +254,12 @@ class World:
             outer = level == len(boxes) - 1
             if outer:
                 self._attach(role, [PUBLIC] if ipv4 else [], [], interface="wan")
+                self._neighbours("w", role, [PUBLIC_NEW], INNER_END)
                 if self.cell.ipv6:
                     self._ip("w", f"-6 route add {NETWORK_6} via fe80::2 dev {role}")
             else:
                 self._namespace(role)
-                self._join(f"n{level + 1}", "lan", role, "wan")
+                self._join(f"n{level + 1}", "lan", role, "wan", ["100.64.0.1"], ["100.64.0.2"])
                 self._ip(role, f"addr add 100.64.0.2/24 dev wan\nroute add default via 100.64.0.1 dev wan")
             self._write(role, {"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1})
         inside = []
@@ -264,13 +267,12 @@ class World:
             role = f"n{level}"
             if level == 0:
                 self._namespace("c")
-                self._join(role, "lan", "c", "eth0")
+                self._join(role, "lan", "c", "eth0", ["192.168.1.1", GATEWAY_6], ["192.168.1.2", CLIENT_6])
                 if ipv4:
                     self._ip("c", "addr add 192.168.1.2/24 dev eth0")
                     self._ip(role, "addr add 192.168.1.1/24 dev lan")
                     self._ip("c", "route add default via 192.168.1.1 dev eth0")
                 if self.cell.ipv6:
-                    # Neighbours are solicited from link-local addresses.
                     self._ip(role, f"-6 addr add {GATEWAY_6}/64 dev lan nodad\n-6 addr add fe80::1/64 dev lan nodad")
                     self._ip("c", f"-6 addr add {CLIENT_6}/64 dev eth0 nodad\n-6 addr add fe80::2/64 dev eth0 nodad\n-6 route add default via {GATEWAY_6} dev eth0")
                 inside.append("192.168.1.2")
@@ -322,7 +324,7 @@ class World:
     def _attach(self, role, ips, ips6, interface="eth0"):
         """A host on a link of its own to the router."""
         self._namespace(role)
-        self._join("w", role, role, interface)
+        self._join("w", role, role, interface, [ROUTER], [*ips, *ips6])
         self._ip("w", f"addr add {ROUTER}/32 dev {role}\n-6 addr add fe80::1/64 dev {role} nodad\n"
                  + "".join(f"route add {ip}/32 dev {role}\n" for ip in ips)
                  + "".join(f"-6 route add {ip}/128 dev {role}\n" for ip in ips6))
@@ -332,12 +334,21 @@ class World:
                  + (f"route add default via {ROUTER} dev {interface} onlink\n" if ips else "")
                  + f"-6 route add default via fe80::1 dev {interface}\n")
 
-    def _join(self, role, interface, other, other_interface):
-        call("ip", "link", "add", interface, "netns", self.name(role), "type", "veth",
-             "peer", "name", other_interface, "netns", self.name(other))
+    def _join(self, role, interface, other, other_interface, ips, other_ips):
+        """Joins two by a link: the one towards the Internet has `ips` on it, the other one `other_ips`."""
+        call("ip", "link", "add", interface, "netns", self.name(role), "address", OUTER_END, "type", "veth",
+             "peer", "name", other_interface, "netns", self.name(other), "address", INNER_END)
         for end, device in ((role, interface), (other, other_interface)):
             # No automatic link-local addresses: those that are given suffice.
             self._ip(end, f"link set {device} addrgenmode none\nlink set {device} up")
+        self._neighbours(role, interface, [*other_ips, "fe80::2"], INNER_END)
+        self._neighbours(other, other_interface, [*ips, "fe80::1"], OUTER_END)
+
+    def _neighbours(self, role, interface, ips, lladdr):
+        # Learned ones count towards the machine's limit of 1,024 in all namespaces together, above which packets are lost.
+        self._ip(role, "".join(
+            f"{'-6 ' if ':' in ip else ''}neigh replace {ip} lladdr {lladdr} dev {interface} nud permanent\n" for ip in ips
+        ))
 
     def _ip(self, role, commands):
         # `ip -batch` knows no family per line.
