@@ -24,6 +24,8 @@
 //!   seconds with one. Peers connect one after the other, and the first to come is not all of them. Nobody is waited for longer
 //!   than 90 s after the first word, or servers that stall could hold a verdict back.
 //! * Failures alone overturn `Reachable` once no proof of the last three hours is left, however few servers there are.
+//! * A TCP or QUIC listener is guessed at every external IP, over whichever transport peers see it. Where all of them happen to be
+//!   connected over one, as after the IP has changed and everybody was dialed anew, nobody speaks of the other.
 //! * An address that has just been found is rechecked every minute for its first ten minutes.
 //! * A server on the address's own network (its IPv4, its IPv6 /64, or known by private IPs only) is neither asked about
 //!   that address nor heard, unless private addresses are allowed: its dial-back passes no NAT, or hairpins.
@@ -617,6 +619,13 @@ impl Reachability {
         self.wake_by(now);
     }
 
+    fn start_over(&mut self, id: AddressId, now: Instant) {
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.schedule.start_over(now);
+        }
+        self.wake_by(now + self.config.gather_delay);
+    }
+
     fn start_all_over(&mut self, now: Instant) {
         for (_, candidate) in self.candidates.iter_mut() {
             candidate.schedule.start_over(now);
@@ -653,12 +662,16 @@ impl Reachability {
             })
             .map(|(id, _)| (id, Finding::Proof(Vantage::Independent)));
         let found = exact.or_else(|| {
-            let mut mapped = self
+            let (unheard_of, seen): (Vec<_>, Vec<_>) = self
                 .candidates
                 .iter()
-                .filter(|(_, c)| listens_for(local, &c.addr));
-            let (id, _) = mapped.next()?;
-            mapped.next().is_none().then_some((id, Finding::Inferred))
+                .filter(|(_, c)| listens_for(local, &c.addr))
+                .partition(|(_, c)| c.is_unheard_of());
+            let mapped = if seen.is_empty() { unheard_of } else { seen };
+            match mapped.as_slice() {
+                [(id, _)] => Some((*id, Finding::Inferred)),
+                _ => None,
+            }
         });
         let Some((id, finding)) = found.filter(|(id, _)| !same_subnet(id)) else {
             return;

@@ -4,6 +4,8 @@
 mod attacks;
 #[path = "reachability/candidates.rs"]
 mod candidates;
+#[path = "reachability/guesses.rs"]
+mod guesses;
 #[path = "reachability/nonces.rs"]
 mod nonces;
 #[path = "reachability/properties.rs"]

@@ -116,6 +116,10 @@ pub(crate) struct Candidate {
     pub(crate) subnet: Option<Neighbourhood>,
     /// Who sees us there.
     pub(crate) reports: Reports,
+    /// Peers see its IP, but over another transport.
+    pub(crate) unseen: bool,
+    /// No server could be asked about it when it was last reviewed.
+    pub(crate) hopeless: bool,
     pub(crate) first_seen: Instant,
     pub(crate) last_seen: Instant,
     pub(crate) evidence: Evidence,
@@ -148,6 +152,8 @@ impl Candidate {
             class,
             sources: Sources::default(),
             reports: Reports::default(),
+            unseen: false,
+            hopeless: false,
             first_seen: now,
             last_seen: now,
             evidence: Evidence::default(),
@@ -172,6 +178,15 @@ impl Candidate {
         !(sources.guessed || sources.listening || sources.confirmed || sources.added)
     }
 
+    /// No peer that sees its IP speaks of its transport there, and nobody else does. Maybe no peer has it. A proof speaks for it.
+    pub(crate) fn is_unheard_of(&self) -> bool {
+        let guess = Sources {
+            guessed: true,
+            ..Sources::default()
+        };
+        self.unseen && self.sources == guess && !self.standing.is_proven()
+    }
+
     /// A port that one peer saw once and that is none of ours is likely an ephemeral one, or a symmetric NAT's.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.is_only_observed() && self.reports.count() <= 1
@@ -187,7 +202,12 @@ impl Candidate {
             PROTECTED
         } else if self.sources.listening {
             3
-        } else if self.reports.count() > 1 || self.schedule.in_flight > 0 {
+        } else if self.schedule.in_flight > 0 {
+            2
+        } else if self.is_unheard_of() {
+            // Or guesses at made-up IPs would push out twice as much.
+            u8::from(self.reports.count() > 1)
+        } else if self.reports.count() > 1 {
             2
         } else if self.sources.guessed {
             1

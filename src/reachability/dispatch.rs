@@ -15,6 +15,7 @@ use crate::{
         candidate::{Candidate, Class},
         judgement::WANTED_SERVERS,
         servers::{Choice, Wish},
+        verdict::LONGEST_WAIT,
     },
 };
 
@@ -40,6 +41,7 @@ enum Urgency {
     Margin,
     Recheck,
     Doubtful,
+    UnheardOf,
 }
 
 impl Reachability {
@@ -114,9 +116,11 @@ impl Reachability {
             return false;
         }
         let outdated = candidate.last_seen + self.config.outcome_lifetime;
-        self.candidates
-            .iter()
-            .any(|(_, other)| other.class == candidate.class && outdated < other.last_seen)
+        self.candidates.iter().any(|(_, other)| {
+            other.class == candidate.class
+                && outdated < other.last_seen
+                && (candidate.is_unheard_of() || !other.is_unheard_of())
+        })
     }
 
     /// Whether the swarm is so near its connection limit that dial-backs may be denied.
@@ -137,9 +141,26 @@ impl Reachability {
         // They take turns: one about which nobody answers must not keep the others waiting.
         let mut turns = hungry.clone();
         turns.sort_by_key(|(urgency, id)| {
-            let asked_at = self.candidates.get(*id).and_then(|c| c.schedule.asked_at);
-            (*urgency, asked_at)
+            let candidate = self.candidates.get(*id);
+            let behind =
+                *urgency == Urgency::Doubtful && candidate.is_some_and(Candidate::is_unheard_of);
+            (*urgency, behind, candidate.and_then(waits_since))
         });
+        let (unheard_of, seen): (Vec<_>, Vec<_>) = turns
+            .into_iter()
+            .partition(|(urgency, _)| *urgency == Urgency::UnheardOf);
+        // What no peer speaks of gets the servers that are left.
+        for turns in [seen, unheard_of] {
+            self.take_turns(&turns, &hungry, now);
+        }
+    }
+
+    fn take_turns(
+        &mut self,
+        turns: &[(Urgency, AddressId)],
+        hungry: &[(Urgency, AddressId)],
+        now: Instant,
+    ) {
         // One probe for each address before the second one for any.
         let mut sent = true;
         while sent {
@@ -151,11 +172,11 @@ impl Reachability {
                 let wants = self
                     .candidates
                     .get(id)
-                    .is_some_and(|c| c.schedule.in_flight < self.appetite(urgency));
+                    .is_some_and(|c| c.schedule.in_flight < self.appetite(urgency, c));
                 if !wants || urgency == Urgency::Doubtful && self.is_too_soon_for_doubts(now) {
                     continue;
                 }
-                let asked = self.probe_for(id, &hungry, now);
+                let asked = self.probe_for(id, hungry, now);
                 if asked && urgency == Urgency::Doubtful {
                     self.doubtful_asked_at = Some(now);
                 }
@@ -182,7 +203,11 @@ impl Reachability {
         let schedule = &candidate.schedule;
         let promising = self.could_accept(candidate);
         let weak = !candidate.standing.is_proven() && self.is_weak_guess(candidate);
-        let passive = candidate.inherited || candidate.is_doubtful() || weak || !promising;
+        let passive = candidate.inherited
+            || candidate.is_doubtful()
+            || candidate.is_unheard_of()
+            || weak
+            || !promising;
         if schedule.demanded && passive {
             return Some(Urgency::Recheck);
         }
@@ -201,7 +226,7 @@ impl Reachability {
             let open = !standing.is_decided() || standing.is_challenged() || schedule.wants_fresh;
             return open.then_some(Urgency::Doubtful);
         }
-        if standing.is_challenged() {
+        let urgency = if standing.is_challenged() {
             Some(Urgency::Challenged)
         } else if !standing.is_decided() || schedule.is_overdue(self.now) {
             // Neither kind comes before the other: each has its turn.
@@ -212,13 +237,21 @@ impl Reachability {
             Some(Urgency::Recheck)
         } else {
             None
+        };
+        let waits = |at: Instant| self.now < at + LONGEST_WAIT;
+        if candidate.is_unheard_of() && waits_since(candidate).is_some_and(waits) {
+            return urgency.map(|_| Urgency::UnheardOf);
         }
+        urgency
     }
 
     /// How many servers at once are to be asked about it.
-    fn appetite(&self, urgency: Urgency) -> usize {
+    fn appetite(&self, urgency: Urgency, candidate: &Candidate) -> usize {
         match urgency {
+            Urgency::UnheardOf => self.config.max_parallel,
             Urgency::Recheck | Urgency::Doubtful => 1,
+            // It has waited for long enough to get a turn, and no more.
+            _ if candidate.is_unheard_of() => 1,
             _ => self.config.max_parallel,
         }
     }
@@ -232,14 +265,21 @@ impl Reachability {
             || self.listen_addrs.iter().any(could)
     }
 
-    /// Whether one peer alone speaks for the IP of a guess, and another IP has more to speak for it.
+    /// Whether one peer alone speaks for the IP of a guess, and another IP has more to speak for it, over the same transport or,
+    /// where nobody speaks of that, over any.
     pub(super) fn is_weak_guess(&self, candidate: &Candidate) -> bool {
         let founded = |c: &Candidate| c.sources.listening || c.sources.confirmed || c.sources.added;
         let ip = |c: &Candidate| c.waist.map(|waist| waist.ip);
         !founded(candidate)
             && candidate.reports.count() <= 1
             && self.candidates.iter().any(|(_, other)| {
-                other.class == candidate.class
+                let comparable = if candidate.is_unheard_of() {
+                    other.class.family == candidate.class.family
+                } else {
+                    other.class == candidate.class
+                };
+                comparable
+                    && (candidate.is_unheard_of() || !other.is_unheard_of())
                     && ip(other) != ip(candidate)
                     && (other.standing.is_proven() || founded(other) || other.reports.count() > 1)
             })
@@ -302,7 +342,11 @@ impl Reachability {
             } else if census.ready {
                 self.wake_by(now + LOOK_AGAIN);
             }
-            if open && to_ask < WANTED_SERVERS {
+            let unheard_of = self
+                .candidates
+                .get(id)
+                .is_some_and(Candidate::is_unheard_of);
+            if open && to_ask < WANTED_SERVERS && !unheard_of {
                 self.want_servers(to_ask, now);
             }
             return false;
@@ -368,7 +412,7 @@ impl Reachability {
         let alone = self.candidates.get(id).is_some_and(|c| c.schedule.alone);
         let others = hungry
             .iter()
-            .filter(|(urgency, other)| *urgency != Urgency::Doubtful && *other != id)
+            .filter(|(urgency, other)| *urgency < Urgency::Doubtful && *other != id)
             .map(|(_, other)| *other);
         for other in std::iter::once(id).chain(others) {
             let Some(candidate) = self.candidates.get(other) else {
@@ -376,9 +420,8 @@ impl Reachability {
             };
             let class = candidate.class;
             let wish = Wish::of(other, candidate, &self.contacts);
-            if other != id
-                && (address::is_name(&candidate.addr) || !self.servers.suits(server, &wish, now))
-            {
+            let first_only = candidate.is_unheard_of() || address::is_name(&candidate.addr);
+            if other != id && (first_only || !self.servers.suits(server, &wish, now)) {
                 continue;
             }
             bytes += candidate.addr.len() + PER_ADDRESS;
@@ -407,4 +450,10 @@ impl Reachability {
         }
         pays
     }
+}
+
+/// Since when it has had no turn. `None`: since before all others. What no peer speaks of has no claim to that.
+fn waits_since(candidate: &Candidate) -> Option<Instant> {
+    let first = candidate.is_unheard_of().then_some(candidate.first_seen);
+    candidate.schedule.asked_at.or(first)
 }

@@ -7,13 +7,14 @@ use web_time::Instant;
 
 use crate::{
     address::{self, Transport},
-    reachability::{Reachability, candidate::Reports},
+    reachability::{Reachability, Sources, candidate::Reports},
 };
 
 /// How many external IPs are remembered.
 const MAX_EXTERNAL_IPS: usize = 8;
 /// A new external IP makes all addresses start over at most this often.
 const RESTART_PACE: Duration = Duration::from_secs(30);
+
 /// An IP at which this node is seen over a transport.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExternalIp {
@@ -79,13 +80,15 @@ impl Reachability {
         }
     }
 
-    /// An external IP with each of our listen ports of the same transport. A listener on an IP of the same kind is not
-    /// behind the NAT that the external IP belongs to: it is a candidate itself.
+    /// An external IP with each of our listen ports of the same transport, or of a plain one. A listener on an IP of the same
+    /// kind is not behind the NAT that the external IP belongs to: it is a candidate itself.
     pub(super) fn guess(&mut self, external: ExternalIp, now: Instant) {
         let guesses: Vec<Multiaddr> = self
             .listen_addrs
             .iter()
-            .filter(|listen| address::transport(listen) == Some(external.transport))
+            .filter(|listen| {
+                address::transport(listen).is_some_and(|t| t == external.transport || t.is_plain())
+            })
             .filter(|listen| {
                 address::ip(listen)
                     .is_some_and(|ip| address::ip_scope(ip) != address::ip_scope(external.ip))
@@ -96,10 +99,40 @@ impl Reachability {
             if self.is_testable(&guess).is_err() {
                 continue;
             }
-            if let Some(id) = self.track(guess, |sources| sources.guessed = true, now)
-                && let Some(candidate) = self.candidates.get_mut(id)
-            {
+            let elsewhere = address::transport(&guess) != Some(external.transport);
+            let known = self
+                .candidates
+                .find(&guess)
+                .and_then(|id| self.candidates.get(id));
+            if elsewhere && known.is_some_and(|known| known.sources.guessed && !known.unseen) {
+                // Peers have spoken of it, and do so no longer.
+                continue;
+            }
+            let mut is_new = false;
+            let source = |sources: &mut Sources| {
+                is_new = !std::mem::replace(&mut sources.guessed, true);
+            };
+            let tracked = self.track(guess, source, now);
+            let Some((id, candidate)) =
+                tracked.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
+            else {
+                continue;
+            };
+            if elsewhere {
                 candidate.reports = candidate.reports.max(external.reports);
+                candidate.unseen |= is_new;
+                continue;
+            }
+            let unheard_of = candidate.is_unheard_of();
+            let before = if std::mem::take(&mut candidate.unseen) {
+                Reports::default()
+            } else {
+                candidate.reports
+            };
+            candidate.reports = before.max(external.reports);
+            if unheard_of {
+                // There may be a mapping now that there was not when it was asked about.
+                self.start_over(id, now);
             }
         }
     }

@@ -50,6 +50,7 @@ impl Reachability {
         }
         let before = candidate.standing.verdict();
         let census = self.census(id, candidate, now);
+        let hopeless = census.to_ask == 0 && candidate.schedule.in_flight == 0;
         let began = candidate
             .standing
             .round()
@@ -85,6 +86,9 @@ impl Reachability {
         }
         self.set_verdict(id, verdict, now);
         self.settle(id, census, outlook, now);
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.hopeless = hopeless;
+        }
         self.publish(id);
         if verdict == before {
             let second_look = self
@@ -323,9 +327,11 @@ impl Reachability {
         for (_, candidate) in self.candidates.iter() {
             match candidate.standing.verdict() {
                 Verdict::Unknown => {
-                    undecided |= !candidate.is_doubtful()
-                        && self.could_accept(candidate)
-                        && !self.is_weak_guess(candidate);
+                    let may_stay_so = candidate.is_doubtful()
+                        || candidate.is_unheard_of() && candidate.hopeless
+                        || !self.could_accept(candidate)
+                        || self.is_weak_guess(candidate);
+                    undecided |= !may_stay_so;
                 }
                 Verdict::Reachable => reachable = true,
                 _ => decided = true,

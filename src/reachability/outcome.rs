@@ -11,6 +11,7 @@ use crate::{
     reachability::{
         AddressId, Class, Event, Finding, Output, Probe, ProbeEnd, ProbeId, ProbeOutcome, Probed,
         Reachability, RequestCompleted, Vantage, Violation, Witness,
+        candidate::Candidate,
         probe::{Answer, Carrier, Source, Unusable},
         servers::{Refused, Setback, subnet},
     },
@@ -195,8 +196,10 @@ impl Reachability {
         };
         let primary = probe.primary().map(|target| target.id);
         let unaffordable = probe.unaffordable;
-        if let Some(setback) = setback {
-            self.servers.note_setback(&server, setback, now);
+        match setback {
+            Some(Setback::Failed) => self.note_silence(server, primary, now),
+            Some(setback) => self.servers.note_setback(&server, setback, now),
+            None => {}
         }
         if only_refused {
             // One refusal for the whole request: none of its addresses can be dialed there.
@@ -214,6 +217,23 @@ impl Reachability {
         }
         if silent || matches!(end, ProbeEnd::ProtocolViolation(_)) {
             self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        }
+    }
+
+    /// The server had no answer, or had it too late. Where nobody speaks of the address, it may be for the address's sake.
+    fn note_silence(&mut self, server: PeerId, address: Option<AddressId>, now: Instant) {
+        let unheard_of = address.filter(|id| {
+            self.candidates
+                .get(*id)
+                .is_some_and(Candidate::is_unheard_of)
+        });
+        // One that is silent about more of them than can be remembered is silent.
+        let forgiven = unheard_of.is_some_and(|id| {
+            self.servers
+                .note_refusal(&server, Refused::UnheardOf(id), now)
+        });
+        if !forgiven {
+            self.servers.note_setback(&server, Setback::Failed, now);
         }
     }
 
@@ -264,7 +284,7 @@ impl Reachability {
         let (address, class) = (target.id, target.class);
         let independent = target.expected == Vantage::Independent;
         if !matches!(answer, Answer::AwaitsNonce | Answer::LateFailure) {
-            self.servers.note_answer(&server);
+            self.servers.note_answer(&server, address);
         }
         match answer {
             Answer::Proof(source) => self.prove(id, index, source, now),
@@ -297,7 +317,7 @@ impl Reachability {
                 self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
             Answer::LateFailure => {
-                self.servers.note_setback(&server, Setback::Failed, now);
+                self.note_silence(server, Some(address), now);
                 self.report_probe(id, index, ProbeOutcome::LateDialError, now);
             }
             Answer::AwaitsNonce => {}

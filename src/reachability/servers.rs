@@ -78,6 +78,14 @@ pub(crate) enum Refused {
     Class(Class),
     /// That one, though it dials others of its class.
     Address(AddressId),
+    /// It had no answer on that one, of which no peer spoke then.
+    UnheardOf(AddressId),
+}
+
+impl Refused {
+    const fn is_single(self) -> bool {
+        matches!(self, Self::Address(_) | Self::UnheardOf(_))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -226,6 +234,7 @@ impl Server {
             .filter(|refusal| match refusal.what {
                 Refused::Class(class) => class == wish.class,
                 Refused::Address(id) => id == wish.id,
+                Refused::UnheardOf(id) => id == wish.id && wish.unheard_of,
             })
             .map(|refusal| refusal.until);
         let away = self.memory.away_until.into_iter().chain(refused).max();
@@ -315,6 +324,7 @@ pub(crate) struct Choice {
 pub(crate) struct Wish<'a> {
     pub(crate) id: AddressId,
     pub(crate) class: Class,
+    pub(crate) unheard_of: bool,
     /// Of the address; `None` for a name.
     pub(crate) subnet: Option<Neighbourhood>,
     pub(crate) evidence: &'a Evidence,
@@ -335,6 +345,7 @@ impl<'a> Wish<'a> {
         Self {
             id,
             class: candidate.class,
+            unheard_of: candidate.is_unheard_of(),
             subnet: candidate.subnet,
             evidence: &candidate.evidence,
             contacts,
@@ -580,12 +591,15 @@ impl Servers {
         }
     }
 
-    /// It gave an answer that is within the protocol.
-    pub(crate) fn note_answer(&mut self, peer: &PeerId) {
-        if let Some(memory) = self.memory_mut(peer)
-            && std::mem::take(&mut memory.setbacks_in_a_row) > 0
-        {
-            self.epoch += 1;
+    /// It gave an answer about `id` that is within the protocol.
+    pub(crate) fn note_answer(&mut self, peer: &PeerId, id: AddressId) {
+        if let Some(memory) = self.memory_mut(peer) {
+            memory
+                .refusals
+                .retain(|refusal| refusal.what != Refused::UnheardOf(id));
+            if std::mem::take(&mut memory.setbacks_in_a_row) > 0 {
+                self.epoch += 1;
+            }
         }
     }
 
@@ -610,23 +624,27 @@ impl Servers {
         }
     }
 
-    pub(crate) fn note_refusal(&mut self, peer: &PeerId, what: Refused, now: Instant) {
+    /// `false` if another refusal that still holds had to be forgotten.
+    pub(crate) fn note_refusal(&mut self, peer: &PeerId, what: Refused, now: Instant) -> bool {
         self.epoch += 1;
         let Some(memory) = self.memory_mut(peer) else {
-            return;
+            return true;
         };
+        let mut remembers_all = true;
         let before = memory.refusals.iter().position(|r| r.what == what);
         let in_a_row = before.map_or(0, |i| memory.refusals.remove(i).in_a_row + 1);
         if memory.refusals.len() >= MAX_CLASSES {
-            let single = |refusal: &Refusal| matches!(refusal.what, Refused::Address(_));
+            let single = |refusal: &Refusal| refusal.what.is_single();
             let least = memory.refusals.iter().position(single);
-            memory.refusals.remove(least.unwrap_or(0));
+            let gone = memory.refusals.remove(least.unwrap_or(0));
+            remembers_all = gone.until <= now;
         }
         memory.refusals.push(Refusal {
             what,
             until: now + doubled(REFUSAL_BACKOFF, in_a_row),
             in_a_row,
         });
+        remembers_all
     }
 
     /// It was asked and had nothing to say.

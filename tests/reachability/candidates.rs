@@ -173,24 +173,6 @@ fn an_heir_is_reachable_by_itself_where_the_plain_one_is_not_tracked() {
 }
 
 #[test]
-fn an_external_ip_with_a_listen_port_is_a_guess() {
-    let mut world = World::new();
-    world
-        .core
-        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
-    world
-        .core
-        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/udp/4001/quic-v1"));
-    world
-        .core
-        .on_candidate(world.now, &addr("/ip4/81.2.69.160/tcp/61234"));
-    let tracked: Vec<_> = world.core.addresses().map(|r| r.address).collect();
-    assert!(tracked.contains(&tcp()), "{tracked:?}");
-    assert!(world.report(&tcp()).sources.guessed);
-    assert_eq!(tracked.len(), 2, "QUIC was not observed: {tracked:?}");
-}
-
-#[test]
 fn a_port_that_one_peer_saw_waits_for_the_guess() {
     let ephemeral = addr("/ip4/81.2.69.160/tcp/61234");
     for open in [true, false] {

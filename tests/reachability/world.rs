@@ -9,6 +9,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_autonat_v2::{
+    address::{self, Transport},
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
         AddressReport, Config, ConnectionInfo, Event, Output, ProbeEnd, ProbeId, ProbeOutcome,
@@ -72,6 +73,10 @@ pub(crate) enum Answer {
     Each(Vec<Self>),
     /// Answers truly for the address at this index.
     Index(usize),
+    /// Answers truly for the first address of this transport, the only one that it has, and refuses if there is none.
+    Only(Transport),
+    /// Does so if the first address is of this transport, and answers truly for it otherwise.
+    Over(Transport, Box<Self>),
     /// Answers truly for the last address, unless it is this one: then it takes ten seconds and resets the stream.
     LastOrReset(Multiaddr),
     /// The nonce comes in, then the stream ends without a response.
@@ -413,6 +418,19 @@ impl World {
                 } else {
                     self.answer(n, request, Answer::Index(last));
                 }
+            }
+            Answer::Only(transport) => {
+                let mut addrs = request.addrs.iter();
+                match addrs.position(|addr| address::transport(addr) == Some(transport)) {
+                    Some(index) => self.one(n, &request, index, Answer::Truth),
+                    None => self.one(n, &request, 0, Answer::Refuse),
+                }
+                self.after(latency, move |w| w.end(n, id, ProbeEnd::Completed));
+            }
+            Answer::Over(transport, answer) => {
+                let meant = address::transport(&request.addrs[0]) == Some(transport);
+                let answer = if meant { *answer } else { Answer::Truth };
+                self.answer(n, request, answer);
             }
             Answer::DialErrorAfter(time) => self.after(time, move |w| {
                 w.respond(n, id, 0, DialStatus::DialError);
