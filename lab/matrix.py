@@ -61,6 +61,8 @@ class Cell:
     pinhole: bool = False
     host_firewall: bool = False
     blocks_tcp: bool = False
+    # The client knows all servers over TCP, whatever it listens on.
+    met_over_tcp: bool = False
     # Per cent of all packets.
     loss: int = 0
     server_program: str = "ours"
@@ -100,7 +102,7 @@ class Cell:
     def known_over(self, number):
         """Transport protocol and IP family over which the client meets a server. Where there are two, they take turns."""
         kind = self.servers[number]
-        protos = ["udp"] if self.blocks_tcp else self.protos
+        protos = ["udp"] if self.blocks_tcp else ["tcp"] if self.met_over_tcp else self.protos
         ipv6 = self.only_ipv6 or kind == "over IPv6" or self.listens_on_ipv6 and number // len(protos) % 2 == 1
         return protos[number % len(protos)], 6 if ipv6 else 4
 
@@ -137,16 +139,14 @@ class Cell:
 
     def doors(self):
         """The addresses that must get a verdict."""
-        # Without a packet out, nobody has seen an IP for TCP.
-        protos = ["udp"] if self.blocks_tcp else self.protos
         found = []
         if not self.only_ipv6:
-            for proto in protos:
+            for proto in self.protos:
                 remaps = self.boxes and not NATS[self.boxes[-1].nat].preserves_ports
                 forwarded = all(proto in box.forwards for box in self.boxes)
                 found.append(multiaddr(proto, PUBLIC, REMAPPED if remaps and not forwarded else PORT))
         if self.only_ipv6 or self.listens_on_ipv6:
-            found += [multiaddr(proto, CLIENT_6, PORT) for proto in protos]
+            found += [multiaddr(proto, CLIENT_6, PORT) for proto in self.protos]
         return found
 
     def expected(self, forwards=None, ip=PUBLIC):
@@ -244,7 +244,7 @@ def row_cells():
 
 
 def other_cells():
-    """IPv6, blocked TCP, loss."""
+    """IPv6, blocked TCP, servers of one transport, loss."""
     for transport in TRANSPORTS:
         for pinhole in (False, True):
             boxes = (Box("port-restricted"),)
@@ -256,6 +256,9 @@ def other_cells():
     for forwards in ((), BOTH):
         name = "outbound TCP blocked, forwarded" if forwards else "outbound TCP blocked"
         yield Cell(name, "both", servers(3), (Box("port-restricted", forwards),), blocks_tcp=True, quick=bool(forwards))
+    for nat, forwards in (("port-restricted", ()), ("port-restricted", BOTH), ("symmetric", BOTH)):
+        name = f"{nat}{', forwarded' if forwards else ''}, met over TCP"
+        yield Cell(name, "both", servers(3), (Box(nat, forwards),), met_over_tcp=True, quick=nat == "symmetric")
     for transport in TRANSPORTS:
         for loss in (5, 15):
             yield Cell(f"no NAT, {loss}% loss", transport, servers(5), loss=loss, quick=loss == 5 and transport == "both")
@@ -276,6 +279,9 @@ def change_cells():
             for silent in (True, False):
                 yield Cell(f"{nat}, forwarded", transport, servers(5), (Box(nat, BOTH),), silent, change="new external IP")
         yield Cell("full cone", transport, servers(5), (Box("full cone"),), change="new external IP", quick=transport == "quic")
+        if transport == "both":
+            boxes = (Box("port-restricted", BOTH),)
+            yield Cell("port-restricted, forwarded, met over TCP", transport, servers(5), boxes, met_over_tcp=True, change="new external IP")
         for nat, forwards in (("port-restricted", BOTH), ("port-restricted", ())):
             name = f"{nat}, forwarded" if forwards else nat
             yield Cell(name, transport, servers(5), (Box(nat, forwards),), change="servers leave")

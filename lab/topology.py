@@ -299,6 +299,7 @@ class World:
         role = f"n{len(self.cell.boxes) - 1}"
         gone = f"\nroute add blackhole {PUBLIC}/32" if self.cell.silent else ""
         self._ip("w", f"route add {PUBLIC_NEW}/32 dev {role}\nroute del {PUBLIC}/32 dev {role}{gone}")
+        self.nft(role, "flush set ip nat mapped\nflush set ip nat contacted\n")
         self._ip(role, f"addr add {PUBLIC_NEW}/32 dev wan\naddr del {PUBLIC}/32 dev wan\nroute replace default via {ROUTER} dev wan onlink")
 
     def traffic(self):

@@ -212,17 +212,25 @@ class Trial:
         else:
             self.world.set_forwarding(cell.after()[0])
         after = cell.expected(*cell.after())
-        if self.check_nat:
-            # Those who were let in before are known to the NAT still: only strangers tell.
-            problems = self.knocks(after, contacted=False)
-            if problems:
-                raise RuntimeError("; ".join(problems))
+        renumbered = cell.change == "new external IP"
+        if not renumbered:
+            self.check_network(after)
         dead = [door for door in before if door not in after]
         self.wait(lambda: self.all_right(after) and all(map(self.given_up, dead)) or self.client.ended, NOTICE)
+        if renumbered:
+            # Only then have packets gone out that a mapping comes from.
+            self.check_network(after)
         times = [self.time_of(door, truth, since=self.change_at) for door, truth in after.items()]
         ends = [self.given_up(door) for door in dead]
         noticed = None if None in times else max(times)
         return after, noticed, None if None in ends or not ends else max(0.0, max(ends) - self.change_at)
+
+    def check_network(self, expected):
+        """After a change."""
+        # Those who were let in before are known to the NAT still: only strangers tell.
+        problems = self.knocks(expected, contacted=False) if self.check_nat else []
+        if problems:
+            raise RuntimeError("; ".join(problems))
 
     def given_up(self, door):
         """When a door ceased to be called reachable; `None` if it is called so still."""
