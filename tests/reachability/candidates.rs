@@ -558,11 +558,7 @@ fn an_heir_that_is_lost_is_not_confirmed_again_by_what_was_heard_before() {
     assert!(world.external.contains(&ws()));
     world.all_answer(&Answer::Each(vec![Answer::DialError, Answer::DialError]));
     world.run(minutes(5));
-    let verdicts: Vec<_> = world
-        .verdict_changes(&ws())
-        .into_iter()
-        .map(|(_, v)| v)
-        .collect();
+    let verdicts = world.verdicts(&ws());
     let back = verdicts
         .iter()
         .filter(|v| **v == Verdict::Reachable)

@@ -12,6 +12,7 @@ use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip};
 
 const TCP_LISTENER: &str = "/ip4/192.168.1.2/tcp/4001";
 const QUIC_LISTENER: &str = "/ip4/192.168.1.2/udp/4001/quic-v1";
+const BOTH: [&str; 2] = [TCP_LISTENER, QUIC_LISTENER];
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -31,16 +32,24 @@ fn made_up(n: u32) -> Multiaddr {
     host(ip.into()).with(Protocol::Tcp(4001))
 }
 
-fn listening(listeners: &[&str]) -> World {
+/// And one over TCP behind them.
+fn many_over_quic(count: u16) -> Vec<String> {
+    let quic = (0..count).map(|n| format!("/ip4/192.168.1.2/udp/{}/quic-v1", 4001 + n));
+    quic.chain([TCP_LISTENER.to_owned()]).collect()
+}
+
+fn listening(listeners: &[impl AsRef<str>]) -> World {
     let mut world = World::new();
     for listener in listeners {
-        world.core.on_listen_addr(world.now, &addr(listener));
+        world
+            .core
+            .on_listen_addr(world.now, &addr(listener.as_ref()));
     }
     world
 }
 
 /// A node with these listeners behind a NAT, that meets these servers over TCP, all of them.
-fn met_over_tcp(listeners: &[&str], answers: impl IntoIterator<Item = Answer>) -> World {
+fn met_over_tcp(listeners: &[impl AsRef<str>], answers: impl IntoIterator<Item = Answer>) -> World {
     let mut world = listening(listeners);
     for answer in answers {
         world.server(answer);
@@ -72,7 +81,7 @@ fn an_external_ip_with_a_listen_port_is_a_guess() {
 #[test]
 fn a_listener_of_a_transport_that_no_peer_uses_is_found() {
     for open in [BTreeSet::from([quic()]), BTreeSet::from([tcp(), quic()])] {
-        let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![Answer::Truth; 3]);
+        let mut world = met_over_tcp(&BOTH, vec![Answer::Truth; 3]);
         world.open = open.clone();
         world.run(secs(10));
         assert_eq!(world.external, open);
@@ -83,7 +92,7 @@ fn a_listener_of_a_transport_that_no_peer_uses_is_found() {
 /// Found in the laboratory: when the IP changed, all connections of a node that listened on both came back over TCP.
 #[test]
 fn a_new_ip_is_tried_over_the_transport_that_no_peer_uses_any_more() {
-    let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![Answer::Truth; 5]);
+    let mut world = met_over_tcp(&BOTH, vec![Answer::Truth; 5]);
     for _ in 0..2 {
         world.core.on_candidate(world.now, &quic());
     }
@@ -104,20 +113,14 @@ fn a_new_ip_is_tried_over_the_transport_that_no_peer_uses_any_more() {
 /// Servers that only have TCP refuse QUIC for ever.
 #[test]
 fn a_transport_that_nobody_speaks_of_or_dials_keeps_no_summary_open() {
-    let mut world = met_over_tcp(
-        &[TCP_LISTENER, QUIC_LISTENER],
-        vec![Answer::Only(Transport::Tcp); 3],
-    );
+    let mut world = met_over_tcp(&BOTH, vec![Answer::Only(Transport::Tcp); 3]);
     world.run(minutes(1));
     assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
     assert_eq!(world.verdict(&quic()), Verdict::Unknown);
     assert!(!world.asked_about(&quic()).is_empty());
     assert_eq!(world.core.summary(), Summary::Private);
     // As soon as a peer sees it there, it may well be open.
-    let mut world = met_over_tcp(
-        &[TCP_LISTENER, QUIC_LISTENER],
-        vec![Answer::Only(Transport::Tcp); 3],
-    );
+    let mut world = met_over_tcp(&BOTH, vec![Answer::Only(Transport::Tcp); 3]);
     world.core.on_candidate(world.now, &quic());
     world.run(minutes(1));
     assert_eq!(world.core.summary(), Summary::Unknown);
@@ -126,11 +129,7 @@ fn a_transport_that_nobody_speaks_of_or_dials_keeps_no_summary_open() {
 /// An address that peers do see waits for none that nobody speaks of.
 #[test]
 fn what_no_peer_speaks_of_keeps_nothing_waiting() {
-    let many: Vec<String> = (0..5)
-        .map(|n| format!("/ip4/192.168.1.2/udp/{}/quic-v1", 4001 + n))
-        .collect();
-    let mut listeners: Vec<&str> = many.iter().map(String::as_str).collect();
-    listeners.push(TCP_LISTENER);
+    let listeners = many_over_quic(5);
     // UDP leads nowhere.
     let stall = Answer::Over(Transport::Quic, Box::new(Answer::DialErrorAfter(secs(10))));
     for count in 1..=3 {
@@ -158,7 +157,7 @@ fn what_no_peer_speaks_of_keeps_nothing_waiting() {
     }
     // One that dials the last address of a request, as libp2p-autonat 0.16 does.
     let last = Answer::LastOrReset(quic());
-    let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], [last]);
+    let mut world = met_over_tcp(&BOTH, [last]);
     world.open.insert(tcp());
     let proven = world.run_until(secs(1), |w| w.verdict(&tcp()) == Verdict::Reachable);
     assert!(proven.is_some());
@@ -178,10 +177,7 @@ fn a_new_ip_that_one_peer_sees_is_tried_over_that_transport_first() {
 #[test]
 fn no_servers_are_wanted_for_a_transport_that_nobody_speaks_of() {
     for open in [true, false] {
-        let mut world = met_over_tcp(
-            &[TCP_LISTENER, QUIC_LISTENER],
-            vec![Answer::Only(Transport::Tcp); 5],
-        );
+        let mut world = met_over_tcp(&BOTH, vec![Answer::Only(Transport::Tcp); 5]);
         if open {
             world.open.insert(tcp());
         }
@@ -195,7 +191,7 @@ fn no_servers_are_wanted_for_a_transport_that_nobody_speaks_of() {
 fn a_guess_that_no_peer_speaks_of_makes_no_seen_address_outdated() {
     // Somebody may have seen it over QUIC there too, long ago.
     for once in [false, true] {
-        let mut world = listening(&[TCP_LISTENER, QUIC_LISTENER]);
+        let mut world = listening(&BOTH);
         for _ in 0..3 {
             world.server(Answer::Truth);
             world.core.on_candidate(world.now, &quic());
@@ -221,7 +217,7 @@ fn a_guess_that_no_peer_speaks_of_makes_no_seen_address_outdated() {
 #[test]
 fn made_up_ips_are_no_less_doubtful_over_the_transport_that_nobody_speaks_of() {
     for confirmed in [true, false] {
-        let mut world = listening(&[TCP_LISTENER, QUIC_LISTENER]);
+        let mut world = listening(&BOTH);
         world.open.insert(tcp());
         if confirmed {
             world.core.on_external_confirmed(world.now, &tcp());
@@ -250,7 +246,7 @@ fn made_up_ips_are_no_less_doubtful_over_the_transport_that_nobody_speaks_of() {
 
 #[test]
 fn guesses_at_made_up_ips_push_out_no_better_one() {
-    let mut world = listening(&[TCP_LISTENER, QUIC_LISTENER]);
+    let mut world = listening(&BOTH);
     let seen = addr("/ip4/81.2.69.160/tcp/61234");
     world.core.on_candidate(world.now, &seen);
     for n in 0..40 {
@@ -263,7 +259,7 @@ fn guesses_at_made_up_ips_push_out_no_better_one() {
 #[test]
 fn a_stranger_speaks_for_the_address_that_peers_see() {
     let mut world = World::with(Config::default().with_required_vantage(Vantage::Independent));
-    for listener in [TCP_LISTENER, QUIC_LISTENER] {
+    for listener in BOTH {
         world.core.on_listen_addr(world.now, &addr(listener));
     }
     world.open.insert(quic());
@@ -287,7 +283,7 @@ fn a_stranger_speaks_for_the_address_that_peers_see() {
 
 #[test]
 fn a_node_is_not_called_private_while_a_guess_is_asked_about() {
-    let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![Answer::Truth; 3]);
+    let mut world = met_over_tcp(&BOTH, vec![Answer::Truth; 3]);
     for server in &mut world.servers {
         server.latency = secs(3);
     }
@@ -301,7 +297,7 @@ fn a_node_is_not_called_private_while_a_guess_is_asked_about() {
 #[test]
 fn silence_about_what_no_peer_speaks_of_sends_no_server_away() {
     let silent = Answer::LastOrReset(quic());
-    let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![silent; 3]);
+    let mut world = met_over_tcp(&BOTH, vec![silent; 3]);
     world.open.insert(tcp());
     world.run(hours(6));
     world.open = BTreeSet::from([elsewhere()]);
@@ -316,7 +312,7 @@ fn silence_about_what_no_peer_speaks_of_sends_no_server_away() {
 #[test]
 fn what_a_peer_begins_to_see_is_asked_about_at_once() {
     for answer in [Answer::Truth, Answer::LastOrReset(quic())] {
-        let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![answer; 3]);
+        let mut world = met_over_tcp(&BOTH, vec![answer; 3]);
         world.open.insert(tcp());
         world.run(hours(2));
         assert_ne!(world.verdict(&quic()), Verdict::Reachable);
@@ -330,11 +326,7 @@ fn what_a_peer_begins_to_see_is_asked_about_at_once() {
 
 #[test]
 fn a_server_that_is_silent_about_many_guesses_is_left_alone() {
-    let many: Vec<String> = (0..20)
-        .map(|n| format!("/ip4/192.168.1.2/udp/{}/quic-v1", 4001 + n))
-        .collect();
-    let mut listeners: Vec<&str> = many.iter().map(String::as_str).collect();
-    listeners.push(TCP_LISTENER);
+    let listeners = many_over_quic(20);
     let silent = Answer::Over(Transport::Quic, Box::new(Answer::Reset));
     let mut world = met_over_tcp(&listeners, [silent]);
     world.open.insert(tcp());
@@ -350,7 +342,7 @@ fn a_server_that_is_silent_about_many_guesses_is_left_alone() {
 fn an_address_about_which_nobody_answers_does_not_keep_a_guess_waiting_for_ever() {
     for count in 1..=3 {
         let silent = Answer::LastOrReset(tcp());
-        let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![silent; count]);
+        let mut world = met_over_tcp(&BOTH, vec![silent; count]);
         world.open.insert(quic());
         world.run(minutes(20));
         assert!(world.external.contains(&quic()), "{count} servers");
@@ -361,7 +353,7 @@ fn an_address_about_which_nobody_answers_does_not_keep_a_guess_waiting_for_ever(
 #[test]
 fn a_proven_guess_is_no_less_than_an_address_that_peers_saw() {
     let moved = addr("/ip4/81.3.70.161/udp/4001/quic-v1");
-    let mut world = met_over_tcp(&[TCP_LISTENER, QUIC_LISTENER], vec![Answer::Truth; 5]);
+    let mut world = met_over_tcp(&BOTH, vec![Answer::Truth; 5]);
     for _ in 0..2 {
         world.core.on_candidate(world.now, &quic());
     }
@@ -394,7 +386,7 @@ fn a_proven_guess_is_no_less_than_an_address_that_peers_saw() {
 
 #[test]
 fn a_guess_that_no_peer_speaks_of_makes_no_seen_address_doubtful() {
-    let mut world = listening(&[TCP_LISTENER, QUIC_LISTENER]);
+    let mut world = listening(&BOTH);
     for n in 0..3 {
         world.server(Answer::DialErrorAfter(secs(1)));
         world.core.on_candidate(world.now, &elsewhere());
@@ -409,7 +401,7 @@ fn a_guess_that_no_peer_speaks_of_makes_no_seen_address_doubtful() {
 
 #[test]
 fn what_a_port_mapping_named_before_is_a_guess_like_any_other() {
-    let mut world = listening(&[TCP_LISTENER, QUIC_LISTENER]);
+    let mut world = listening(&BOTH);
     world.core.on_external_confirmed(world.now, &quic());
     for _ in 0..3 {
         world.server(Answer::Only(Transport::Tcp));

@@ -230,11 +230,7 @@ fn one_failure_does_not_decide_while_servers_are_backed_off_for_a_moment() {
     }
     world.server(Answer::DialError);
     world.run(minutes(2));
-    let changes: Vec<_> = world
-        .verdict_changes(&tcp())
-        .into_iter()
-        .map(|(_, verdict)| verdict)
-        .collect();
+    let changes = world.verdicts(&tcp());
     assert_eq!(changes, [Verdict::Reachable]);
 }
 

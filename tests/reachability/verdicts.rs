@@ -73,11 +73,7 @@ fn five_of_seven_servers_that_cannot_dial_do_not_decide_before_the_others_are_he
                 world.servers[able].otherwise = Answer::DialBack;
             }
             world.run(secs(60));
-            let verdicts: Vec<_> = world
-                .verdict_changes(&tcp())
-                .into_iter()
-                .map(|(_, v)| v)
-                .collect();
+            let verdicts = world.verdicts(&tcp());
             assert_eq!(verdicts, [Verdict::Reachable], "{first} and {second} can");
         }
     }
@@ -590,11 +586,7 @@ fn the_first_server_to_be_back_after_all_were_lost_does_not_decide_alone() {
         world.connect(n);
     }
     world.run(secs(5));
-    let verdicts: Vec<_> = world
-        .verdict_changes(&tcp())
-        .into_iter()
-        .map(|(_, v)| v)
-        .collect();
+    let verdicts = world.verdicts(&tcp());
     assert_eq!(verdicts, [Verdict::Reachable]);
 }
 
@@ -630,10 +622,6 @@ fn the_time_for_others_to_appear_begins_with_the_first_word_where_there_are_few(
         world.server(Answer::Truth);
     }
     world.run(secs(2));
-    let verdicts: Vec<_> = world
-        .verdict_changes(&tcp())
-        .into_iter()
-        .map(|(_, v)| v)
-        .collect();
+    let verdicts = world.verdicts(&tcp());
     assert_eq!(verdicts, [Verdict::Reachable]);
 }

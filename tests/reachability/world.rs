@@ -592,6 +592,12 @@ impl World {
             .map_or(Verdict::Unknown, |report| report.verdict)
     }
 
+    /// The verdicts that there were, one after the other.
+    pub(crate) fn verdicts(&self, addr: &Multiaddr) -> Vec<Verdict> {
+        let changes = self.verdict_changes(addr);
+        changes.into_iter().map(|(_, verdict)| verdict).collect()
+    }
+
     pub(crate) fn verdict_changes(&self, addr: &Multiaddr) -> Vec<(Duration, Verdict)> {
         self.events
             .iter()
