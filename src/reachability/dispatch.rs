@@ -420,8 +420,7 @@ impl Reachability {
             };
             let class = candidate.class;
             let wish = Wish::of(other, candidate, &self.contacts);
-            let first_only = candidate.is_unheard_of() || address::is_name(&candidate.addr);
-            if other != id && (first_only || !self.servers.suits(server, &wish, now)) {
+            if other != id && !self.may_follow(candidate, server, &wish, now) {
                 continue;
             }
             bytes += candidate.addr.len() + PER_ADDRESS;
@@ -435,6 +434,26 @@ impl Reachability {
             targets.push((other, candidate.addr.clone(), class, expected));
         }
         targets
+    }
+
+    /// Whether it can stand behind another address in a request to `server`, which is free to dial it instead.
+    fn may_follow(
+        &self,
+        candidate: &Candidate,
+        server: &PeerId,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> bool {
+        if candidate.is_unheard_of() || address::is_name(&candidate.addr) {
+            return false;
+        }
+        let second_look = candidate.standing.second_look_at();
+        let again = candidate.schedule.wants_fresh || second_look.is_some_and(|at| at <= now);
+        if again {
+            self.servers.suits(server, wish, now)
+        } else {
+            self.servers.has_news(server, wish, now)
+        }
     }
 
     /// Takes `bytes` of dial data from the budget. `false` if they are more than one answer may cost, or than are left.

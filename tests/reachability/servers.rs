@@ -289,6 +289,26 @@ fn several_addresses_go_out_to_several_servers_at_the_same_time() {
     assert!(world.requests.iter().all(|(_, _, r)| r.addrs.len() == 4));
 }
 
+/// A server dials one address of a request, and may take a proven one again rather than the one that is to be decided.
+#[test]
+fn a_server_is_not_given_again_what_it_has_spoken_of() {
+    let addresses: Vec<_> = (4001..4006)
+        .map(|port| addr(&format!("/ip4/81.2.69.160/tcp/{port}")))
+        .collect();
+    let mut world = World::new();
+    for address in &addresses {
+        world.core.add_candidate(world.now, address).unwrap();
+    }
+    world.open.insert(addresses[0].clone());
+    world.server(Answer::Truth);
+    world.run(secs(3));
+    assert_eq!(world.verdict(&addresses[0]), Verdict::Reachable);
+    assert_eq!(world.requests.len(), 5);
+    for (n, (_, _, request)) in world.requests.iter().enumerate() {
+        assert_eq!(request.addrs.len(), 5 - n, "{:?}", request.addrs);
+    }
+}
+
 #[test]
 fn a_request_names_ten_addresses_at_most_and_fits_1024_bytes() {
     let mut world = World::new();
