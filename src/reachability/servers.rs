@@ -3,11 +3,7 @@
 //! A server is a connected peer that speaks the dial-request protocol. What it has shown is remembered for a while
 //! after it has left. Nothing here is iterated in hash order, and a choice looks at a bounded number of servers.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
@@ -26,6 +22,10 @@ use crate::{
     },
 };
 
+mod memory;
+use memory::{BRIEF, Memory};
+pub(crate) use memory::{Refused, Setback};
+
 /// The prefix lengths that tell servers' operators apart.
 const NEIGHBOURHOOD_V4: u8 = 16;
 const NEIGHBOURHOOD_V6: u8 = 32;
@@ -35,96 +35,10 @@ const SAMPLE: usize = 64;
 const CENSUS: usize = 256;
 /// How many connections of one server are considered.
 const MAX_LINKS: usize = 8;
-/// How many classes, and how many refusals, are remembered for one server.
-const MAX_CLASSES: usize = 16;
 /// How many neighbourhoods are remembered for servers that gave no usable answer.
 const MAX_TROUBLED: usize = 256;
 /// For how long each is.
 const TROUBLE: Duration = Duration::from_secs(10 * 60);
-/// The longest back-off.
-const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
-
-/// Why a server is left alone for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Setback {
-    /// It is busy: `E_REQUEST_REJECTED`, or `E_INTERNAL_ERROR`.
-    Rejected,
-    /// It did not answer, or the exchange broke off.
-    Failed,
-    /// It broke the protocol, or claimed a dial-back that never came.
-    Misbehaved,
-}
-
-impl Setback {
-    /// The first back-off; it doubles with each setback in a row.
-    fn backoff(self) -> Duration {
-        match self {
-            Self::Failed => Duration::from_secs(10),
-            Self::Rejected => Duration::from_secs(30),
-            Self::Misbehaved => Duration::from_secs(10 * 60),
-        }
-    }
-}
-
-/// A verdict waits so long for servers that were put off once.
-const BRIEF: Duration = Duration::from_secs(30);
-
-/// The first back-off of a server for a class that it refused to dial.
-const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
-
-/// What a server refuses to dial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Class(Class),
-    /// That one, though it dials others of its class.
-    Address(AddressId),
-    /// It had no answer on that one, of which no peer spoke then.
-    UnheardOf(AddressId),
-}
-
-impl Refused {
-    const fn is_single(self) -> bool {
-        matches!(self, Self::Address(_) | Self::UnheardOf(_))
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Refusal {
-    what: Refused,
-    until: Instant,
-    in_a_row: u32,
-}
-
-/// Where a dial-back came from.
-#[derive(Debug, Clone, Copy)]
-enum DialsFrom {
-    Ip(IpAddr),
-    /// A gateway put its own IP in place of it.
-    Hidden,
-}
-
-/// What is remembered of a server, whether it is connected or not.
-#[derive(Debug, Clone, Default)]
-struct Memory {
-    /// It has dialed these.
-    able: Vec<Class>,
-    /// It said that a dial of these failed while the address was proven by another.
-    doubtful: Vec<Class>,
-    refusals: Vec<Refusal>,
-    away_until: Option<Instant>,
-    setbacks_in_a_row: u32,
-    /// It has dialed another address of a request than the last.
-    dials_first: bool,
-    /// Where its newest dial-back came from, over IPv4 and over IPv6.
-    dials_from: [Option<DialsFrom>; 2],
-    /// It was dialed by name: which of its IPs that contacted is not known.
-    named: bool,
-    /// When it was asked, at most as often as the pace allows.
-    asked: VecDeque<Instant>,
-    /// The newest of those.
-    last_asked: Option<Instant>,
-}
-
 /// A connection to a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
@@ -209,10 +123,8 @@ impl Server {
         let Some(family) = family.filter(|_| !self.memory.named) else {
             return Vantage::Contacted;
         };
-        match self.memory.dials_from[slot(family)] {
-            Some(DialsFrom::Ip(ip)) => return contacts.vantage_of(ip, now),
-            Some(DialsFrom::Hidden) => return Vantage::Contacted,
-            None => {}
+        if let Some(known) = self.memory.vantage(family, contacts, now) {
+            return known;
         }
         if self.place.direct[slot(family)] {
             Vantage::Contacted
@@ -221,36 +133,15 @@ impl Server {
         }
     }
 
-    /// Put off for the first time in a row, and not for long: worth waiting for before the others are taken for all.
-    fn is_away_for_a_moment(&self, until: Instant, now: Instant) -> bool {
-        self.memory.setbacks_in_a_row <= 1 && until.saturating_duration_since(now) <= BRIEF
-    }
-
     fn status(&self, wish: &Wish<'_>, now: Instant, per_minute: usize) -> Status {
-        let refused = self
-            .memory
-            .refusals
-            .iter()
-            .filter(|refusal| match refusal.what {
-                Refused::Class(class) => class == wish.class,
-                Refused::Address(id) => id == wish.id,
-                Refused::UnheardOf(id) => id == wish.id && wish.unheard_of,
-            })
-            .map(|refusal| refusal.until);
-        let away = self.memory.away_until.into_iter().chain(refused).max();
-        if let Some(until) = away.filter(|until| now < *until) {
+        if let Some(until) = self.memory.away_for(wish, now) {
             return Status::Away(until);
         }
         if self.in_flight.is_some() {
             return Status::Busy;
         }
-        if self.memory.asked.len() >= per_minute
-            && let Some(oldest) = self.memory.asked.front()
-        {
-            let ready = *oldest + Duration::from_secs(60);
-            if now < ready {
-                return Status::Paced(ready);
-            }
+        if let Some(ready) = self.memory.paced_until(per_minute, now) {
+            return Status::Paced(ready);
         }
         Status::Ready
     }
@@ -266,15 +157,6 @@ fn slot(family: IpFamily) -> usize {
     match family {
         IpFamily::V4 => 0,
         IpFamily::V6 => 1,
-    }
-}
-
-fn remember<T: PartialEq>(list: &mut Vec<T>, item: T) {
-    if !list.contains(&item) {
-        if list.len() >= MAX_CLASSES {
-            list.remove(0);
-        }
-        list.push(item);
     }
 }
 
@@ -504,7 +386,7 @@ impl Servers {
 
     pub(crate) fn is_able(&self, peer: &PeerId, class: Class) -> bool {
         self.get(peer)
-            .is_some_and(|server| server.memory.able.contains(&class))
+            .is_some_and(|server| server.memory.is_able(class))
     }
 
     /// From where `peer` can be expected to dial an address of `class`.
@@ -550,11 +432,7 @@ impl Servers {
         let per_minute = self.per_minute;
         if let Some(server) = self.get_mut(peer) {
             server.in_flight = Some(probe);
-            while server.memory.asked.len() >= per_minute {
-                server.memory.asked.pop_front();
-            }
-            server.memory.asked.push_back(now);
-            server.memory.last_asked = Some(now);
+            server.memory.note_asked(per_minute, now);
         }
     }
 
@@ -577,27 +455,15 @@ impl Servers {
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
         self.epoch += 1;
         if let Some(memory) = self.memory_mut(peer) {
-            remember(&mut memory.able, class);
-            memory.doubtful.retain(|c| *c != class);
-            memory
-                .refusals
-                .retain(|refusal| refusal.what != Refused::Class(class));
-            memory.setbacks_in_a_row = 0;
-            let family = from.map(IpFamily::of).or(class.family);
-            if let Some(family) = family {
-                let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
-                memory.dials_from[slot(family)] = Some(from);
-            }
+            memory.note_proof(class, from);
         }
     }
 
     /// It gave an answer about `id` that is within the protocol.
     pub(crate) fn note_answer(&mut self, peer: &PeerId, id: AddressId) {
         if let Some(memory) = self.memory_mut(peer) {
-            memory
-                .refusals
-                .retain(|refusal| refusal.what != Refused::UnheardOf(id));
-            if std::mem::take(&mut memory.setbacks_in_a_row) > 0 {
+            let changed = memory.note_answer(id);
+            if changed {
                 self.epoch += 1;
             }
         }
@@ -617,34 +483,16 @@ impl Servers {
 
     /// It said that a dial failed which works for others.
     pub(crate) fn note_doubt(&mut self, peer: &PeerId, class: Class) {
-        if let Some(memory) = self.memory_mut(peer)
-            && !memory.able.contains(&class)
-        {
-            remember(&mut memory.doubtful, class);
+        if let Some(memory) = self.memory_mut(peer) {
+            memory.note_doubt(class);
         }
     }
 
     /// `false` if another refusal that still holds had to be forgotten.
     pub(crate) fn note_refusal(&mut self, peer: &PeerId, what: Refused, now: Instant) -> bool {
         self.epoch += 1;
-        let Some(memory) = self.memory_mut(peer) else {
-            return true;
-        };
-        let mut remembers_all = true;
-        let before = memory.refusals.iter().position(|r| r.what == what);
-        let in_a_row = before.map_or(0, |i| memory.refusals.remove(i).in_a_row + 1);
-        if memory.refusals.len() >= MAX_CLASSES {
-            let single = |refusal: &Refusal| refusal.what.is_single();
-            let least = memory.refusals.iter().position(single);
-            let gone = memory.refusals.remove(least.unwrap_or(0));
-            remembers_all = gone.until <= now;
-        }
-        memory.refusals.push(Refusal {
-            what,
-            until: now + doubled(REFUSAL_BACKOFF, in_a_row),
-            in_a_row,
-        });
-        remembers_all
+        self.memory_mut(peer)
+            .is_none_or(|memory| memory.note_refusal(what, now))
     }
 
     /// It was asked and had nothing to say.
@@ -658,9 +506,7 @@ impl Servers {
         self.epoch += 1;
         self.note_trouble(peer, now);
         if let Some(memory) = self.memory_mut(peer) {
-            let until = now + doubled(setback.backoff(), memory.setbacks_in_a_row);
-            memory.away_until = memory.away_until.max(Some(until));
-            memory.setbacks_in_a_row = memory.setbacks_in_a_row.saturating_add(1);
+            memory.note_setback(setback, now);
         }
     }
 
@@ -690,7 +536,7 @@ impl Servers {
             }
             let status = server.status(wish, now, self.per_minute);
             if let Status::Away(until) = status {
-                if !server.is_away_for_a_moment(until, now) {
+                if !server.memory.is_away_for_a_moment(until, now) {
                     census.next_ready = earliest(census.next_ready, until);
                     let near = until.checked_sub(BRIEF).filter(|at| now < *at);
                     census.stale_at = earliest(census.stale_at, near.unwrap_or(until));
@@ -712,7 +558,7 @@ impl Servers {
             }
             census.independents_left = census.independents_left
                 || server.vantage(wish.class.family, wish.contacts, now) == Vantage::Independent;
-            census.able_left = census.able_left || server.memory.able.contains(&wish.class);
+            census.able_left = census.able_left || server.memory.is_able(wish.class);
             census.neighbourhoods_left =
                 census.neighbourhoods_left || wish.is_new(server.place.neighbourhood);
             if census.to_ask >= SAMPLE && census.is_someone_left() {
@@ -744,10 +590,10 @@ impl Servers {
                 merit += 4_000;
             }
         }
-        if server.memory.able.contains(&wish.class) {
+        if server.memory.is_able(wish.class) {
             merit += if wish.able_first { 16_000 } else { 2_000 };
         }
-        if server.memory.doubtful.contains(&wish.class) {
+        if server.memory.is_doubtful(wish.class) {
             merit -= 16_000;
         }
         let idle = server.memory.last_asked.map_or(1_000, |asked| {
@@ -789,12 +635,6 @@ impl Servers {
             connection: server.link()?.connection,
         })
     }
-}
-
-fn doubled(first: Duration, times: u32) -> Duration {
-    first
-        .saturating_mul(1u32.checked_shl(times.min(16)).unwrap_or(u32::MAX))
-        .min(MAX_BACKOFF)
 }
 
 fn earliest(a: Option<Instant>, b: Instant) -> Option<Instant> {
