@@ -142,8 +142,9 @@ impl Config {
 
     /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms; zero means not at all.
     ///
-    /// A node's addresses and observations come in a burst; what is there by then goes out in one request. Adds to the time of the
-    /// first verdict.
+    /// A node's addresses and observations come in a burst; what is there by then goes out in one request. Servers come in one, too:
+    /// each that comes prolongs the wait, to twice this time at most, and with fewer than three it is that long. Adds to the time
+    /// of the first verdict.
     #[must_use]
     pub fn with_gather_delay(mut self, delay: Duration) -> Self {
         self.gather_delay = delay.min(MAX_TIME);

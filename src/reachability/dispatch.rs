@@ -310,6 +310,13 @@ impl Reachability {
                 let census = self.census(id, candidate, now);
                 (census.to_ask, census.is_someone_left())
             });
+        if !candidate.standing.is_decided() && to_ask > 0 {
+            let others_come = self.servers.gathers_until(to_ask);
+            if let Some(at) = others_come.filter(|at| now < *at) {
+                self.wake_by(at);
+                return false;
+            }
+        }
         let second_look = candidate
             .standing
             .second_look_at()

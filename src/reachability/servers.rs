@@ -17,6 +17,7 @@ use crate::{
         candidate::{AddressId, Candidate, Class},
         config::Config,
         evidence::{Evidence, WINDOW},
+        judgement::WANTED_SERVERS,
         probe::ProbeId,
         vantage::{Contacts, Vantage},
     },
@@ -243,6 +244,13 @@ impl<'a> Wish<'a> {
     }
 }
 
+/// Servers that came, or came back, one soon after the other.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
 /// All servers that are connected, and what is remembered of those that were.
 pub(crate) struct Servers {
     connected: Vec<Server>,
@@ -254,6 +262,8 @@ pub(crate) struct Servers {
     per_minute: usize,
     local_too: bool,
     last_arrival: Option<Instant>,
+    burst: Option<Burst>,
+    gather_delay: Duration,
     /// Rises with each change to what a census counts, whether servers are busy or not apart.
     epoch: u64,
 }
@@ -269,6 +279,8 @@ impl Servers {
             per_minute: config.requests_per_minute,
             local_too: config.allow_private,
             last_arrival: None,
+            burst: None,
+            gather_delay: config.gather_delay,
             epoch: 0,
         }
     }
@@ -296,6 +308,28 @@ impl Servers {
     /// When a server came that was not known. One that comes again and again brings nothing new.
     pub(crate) fn last_arrival(&self) -> Option<Instant> {
         self.last_arrival
+    }
+
+    /// Until when others are likely to come, where so many can be asked already. One of them may dial from an IP that this node
+    /// has not contacted, and tell of a filter that the first would pass.
+    pub(crate) fn gathers_until(&self, to_ask: usize) -> Option<Instant> {
+        let burst = self.burst?;
+        let longest = burst.first + self.gather_delay * 2;
+        let enough = (burst.last + self.gather_delay).min(longest);
+        Some(if to_ask < WANTED_SERVERS {
+            longest
+        } else {
+            enough
+        })
+    }
+
+    fn note_arrival(&mut self, now: Instant) {
+        let lull = self.gather_delay * 2;
+        let first = self
+            .burst
+            .filter(|burst| now < burst.last + lull)
+            .map_or(now, |burst| burst.first);
+        self.burst = Some(Burst { first, last: now });
     }
 
     fn get(&self, peer: &PeerId) -> Option<&Server> {
@@ -333,6 +367,7 @@ impl Servers {
         if self.connected.len() >= self.max && !self.evict_backed_off(now) {
             return false;
         }
+        self.note_arrival(now);
         let past = self.past.remove(&peer);
         // The first to be back after all were lost brings the others behind it.
         if past.is_none() || self.connected.is_empty() {

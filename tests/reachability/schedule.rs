@@ -30,6 +30,53 @@ fn the_first_probe_leaves_within_250_ms_of_a_candidate_and_a_server() {
 }
 
 #[test]
+fn servers_are_given_time_to_gather_before_any_is_asked_but_not_for_long() {
+    let first_request = |world: &World| world.requests[0].0;
+    // Whatever else is due in between.
+    let mut world = World::of(&tcp(), []);
+    world.run(ms(60));
+    world.server(Answer::DialBack);
+    for n in 1..10 {
+        world.after(ms(10 * n), |world| {
+            let other = addr("/ip4/81.2.69.160/tcp/4002");
+            world.core.add_candidate(world.now, &other).unwrap();
+            world.core.check_now(world.now, &tcp()).unwrap();
+        });
+    }
+    world.run(secs(1));
+    assert_eq!(first_request(&world), ms(260));
+
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+    world.after(ms(50), |world| {
+        world.server(Answer::DialBack);
+    });
+    world.run(secs(1));
+    assert_eq!(first_request(&world), ms(150));
+
+    // A peer that comes again and again, or one after the other, keeps nobody waiting.
+    let mut world = World::of(&tcp(), []);
+    let seldom = world.server(Answer::DialBack);
+    for n in 1..20 {
+        world.after(ms(n * 30), move |world| {
+            world.disconnect(seldom);
+            world.connect(seldom);
+            world.server(Answer::Refuse);
+        });
+    }
+    world.run(secs(1));
+    assert!(first_request(&world) <= ms(200));
+
+    // What is decided is checked without that.
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+    world.run(secs(10));
+    let asked = world.requests.len();
+    world.server(Answer::DialBack);
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(ms(50));
+    assert_eq!(world.requests.len(), asked + 1);
+}
+
+#[test]
 fn without_a_server_nothing_is_polled_for() {
     let mut world = World::new();
     world.core.add_candidate(world.now, &tcp()).unwrap();

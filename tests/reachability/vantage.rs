@@ -3,7 +3,7 @@
 use libp2p::Multiaddr;
 use libp2p_autonat_v2::reachability::{Config, Event, NatMapping, ProbeOutcome, Vantage, Verdict};
 
-use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip, server_ip6};
+use crate::world::{Answer, World, addr, host, hours, minutes, ms, secs, server_ip, server_ip6};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -25,6 +25,28 @@ fn relayed(world: &mut World, answer: Answer) -> usize {
     world.servers[n].dials_from = server_ip(600 + n);
     world.connect(n);
     n
+}
+
+/// Found in the laboratory: the first server was there a tenth of a second before all others, something else was due, and it was
+/// asked and believed at once.
+#[test]
+fn servers_that_come_at_the_same_time_are_all_there_before_one_is_asked() {
+    let mut world = World::new();
+    let first = world.server(Answer::DialBack);
+    world.servers[first].latency = ms(10);
+    world.run(ms(20));
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.after(ms(80), |world| {
+        for _ in 0..3 {
+            independent(world, Answer::DialErrorAfter(secs(6)));
+            world.server(Answer::DialBack);
+        }
+    });
+    world.run(minutes(1));
+    let verdicts: Vec<_> = world.verdict_changes(&tcp());
+    assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+    assert_eq!(verdicts[0].1, Verdict::Filtered);
+    assert!(!world.external.contains(&tcp()));
 }
 
 #[test]
