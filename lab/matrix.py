@@ -128,7 +128,7 @@ class Cell:
         nat = NATS[self.boxes[0].nat]
         if not nat.independent_mapping or port != (PORT if nat.preserves_ports else REMAPPED):
             return UNREACHABLE
-        if proto == "tcp" and self.blocks_tcp:
+        if self.blocks_tcp if proto == "tcp" else self.met_over_tcp:
             # No packet went out that a mapping could come from.
             return UNREACHABLE
         if nat.filtering == "anybody":

@@ -178,6 +178,11 @@ impl Candidate {
         !(sources.guessed || sources.listening || sources.confirmed || sources.added)
     }
 
+    /// Whether peers speak of it, and it has no verdict that stands unchallenged.
+    pub(crate) fn is_open(&self) -> bool {
+        (!self.standing.is_decided() || self.standing.is_challenged()) && !self.is_unheard_of()
+    }
+
     /// No peer that sees its IP speaks of its transport there, and nobody else does. Maybe no peer has it. A proof speaks for it.
     pub(crate) fn is_unheard_of(&self) -> bool {
         let guess = Sources {

@@ -114,7 +114,8 @@ impl Config {
 
     /// How many servers are asked about one address at the same time. Default: 3, which is what a verdict takes; at least 1.
     ///
-    /// More of them decide sooner where dials are not answered, and make more servers dial for nothing where one would do.
+    /// More of them decide sooner where dials are not answered, and make more servers dial for nothing where one would do. While an
+    /// address has no verdict, one more is asked for each that has kept it waiting for 2 s, up to twice as many at a time.
     #[must_use]
     pub fn with_max_parallel(mut self, max: usize) -> Self {
         self.max_parallel = max.max(1);

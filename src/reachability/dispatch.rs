@@ -30,6 +30,9 @@ const SLACK: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// How often doubtful addresses are asked about at most. Peers can make up any number of them, and each costs a stranger a dial.
 const DOUBTFUL_PACE: Duration = Duration::from_secs(10);
+/// After which time an answer is late: most of those with a dial-back have come, even from servers that wait for up to 3 s after
+/// dial data, of three at least one.
+const LATE: Duration = Duration::from_secs(2);
 /// How soon to look again where only a part of the servers was looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -163,17 +166,25 @@ impl Reachability {
     ) {
         // One probe for each address before the second one for any.
         let mut sent = true;
+        let mut first = true;
         while sent {
             sent = false;
+            if !std::mem::take(&mut first)
+                && let Some(next) = self.servers.none_free_until(now)
+            {
+                if let Some(at) = next {
+                    self.wake_by(at);
+                }
+                self.want_servers_for(turns, now);
+                return;
+            }
             for (urgency, id) in turns.iter().copied() {
                 if self.probes_under_way() >= self.config.max_in_flight {
                     return;
                 }
-                let wants = self
-                    .candidates
-                    .get(id)
-                    .is_some_and(|c| c.schedule.in_flight < self.appetite(urgency, c));
-                if !wants || urgency == Urgency::Doubtful && self.is_too_soon_for_doubts(now) {
+                if !self.wants_another(urgency, id, now)
+                    || urgency == Urgency::Doubtful && self.is_too_soon_for_doubts(now)
+                {
                     continue;
                 }
                 let asked = self.probe_for(id, hungry, now);
@@ -183,6 +194,43 @@ impl Reachability {
                 sent |= asked;
             }
         }
+    }
+
+    /// Whether one more server is to be asked about it. Those that keep one waiting don't count, as many as could be asked beside
+    /// them: their dials are likely not answered, and it may take more of them to decide.
+    fn wants_another(&mut self, urgency: Urgency, id: AddressId, now: Instant) -> bool {
+        let Some(candidate) = self.candidates.get(id) else {
+            return false;
+        };
+        let in_flight = candidate.schedule.in_flight;
+        let most = self.appetite(urgency, candidate);
+        if in_flight < most {
+            return true;
+        }
+        let pressing = matches!(urgency, Urgency::Challenged | Urgency::Undecided);
+        if !pressing || candidate.is_unheard_of() || in_flight >= most.saturating_mul(2) {
+            return false;
+        }
+        let mut late = 0;
+        let mut next: Option<Instant> = None;
+        for probe in self.probes.values() {
+            if probe.ended || probe.primary().is_none_or(|it| it.id != id) {
+                continue;
+            }
+            let at = probe.sent_at + LATE;
+            if at <= now {
+                late += 1;
+            } else {
+                next = next.into_iter().chain([at]).min();
+            }
+        }
+        if in_flight < most.saturating_add(late) {
+            return true;
+        }
+        if let Some(at) = next {
+            self.wake_by(at);
+        }
+        false
     }
 
     fn is_too_soon_for_doubts(&mut self, now: Instant) -> bool {
@@ -303,13 +351,7 @@ impl Reachability {
         let Some(candidate) = self.candidates.get(id) else {
             return false;
         };
-        let (to_ask, someone_left) = candidate
-            .reviewed(self.servers.epoch(), now)
-            .and_then(|reviewed| reviewed.servers)
-            .unwrap_or_else(|| {
-                let census = self.census(id, candidate, now);
-                (census.to_ask, census.is_someone_left())
-            });
+        let (to_ask, someone_left) = self.servers_for(id, candidate, now);
         if !candidate.standing.is_decided() && to_ask > 0 {
             let others_come = self.servers.gathers_until(to_ask);
             if let Some(at) = others_come.filter(|at| now < *at) {
@@ -329,7 +371,7 @@ impl Reachability {
             return false;
         }
         let undecided = !candidate.standing.is_decided();
-        let open = undecided || candidate.standing.is_challenged();
+        let is_open = candidate.is_open();
         let being_asked: Vec<_> = self
             .probes
             .values()
@@ -349,17 +391,36 @@ impl Reachability {
             } else if census.ready {
                 self.wake_by(now + LOOK_AGAIN);
             }
-            let unheard_of = self
-                .candidates
-                .get(id)
-                .is_some_and(Candidate::is_unheard_of);
-            if open && to_ask < WANTED_SERVERS && !unheard_of {
+            if is_open && to_ask < WANTED_SERVERS {
                 self.want_servers(to_ask, now);
             }
             return false;
         };
         self.send(id, choice, hungry, now);
         true
+    }
+
+    /// How many can be asked about it, heard or not, and whether one of them was not heard.
+    fn servers_for(&self, id: AddressId, candidate: &Candidate, now: Instant) -> (usize, bool) {
+        candidate
+            .reviewed(self.servers.epoch(), now)
+            .and_then(|reviewed| reviewed.servers)
+            .unwrap_or_else(|| {
+                let census = self.census(id, candidate, now);
+                (census.to_ask, census.is_someone_left())
+            })
+    }
+
+    /// Asks for more servers if there are too few for one of these.
+    fn want_servers_for(&mut self, turns: &[(Urgency, AddressId)], now: Instant) {
+        let few = turns.iter().find_map(|(_, id)| {
+            let candidate = self.candidates.get(*id).filter(|c| c.is_open())?;
+            let (to_ask, _) = self.servers_for(*id, candidate, now);
+            (to_ask < WANTED_SERVERS).then_some(to_ask)
+        });
+        if let Some(to_ask) = few {
+            self.want_servers(to_ask, now);
+        }
     }
 
     fn send(

@@ -310,6 +310,23 @@ impl Servers {
         self.last_arrival
     }
 
+    /// `None` if a server can be asked now about something; else when the first can that is not being asked.
+    pub(crate) fn none_free_until(&self, now: Instant) -> Option<Option<Instant>> {
+        let mut next = None;
+        for server in self.connected.iter().take(CENSUS) {
+            if server.in_flight.is_some() {
+                continue;
+            }
+            let away = server.memory.away_until.filter(|until| now < *until);
+            let paced = server.memory.paced_until(self.per_minute, now);
+            match away.max(paced) {
+                Some(at) => next = earliest(next, at),
+                None => return None,
+            }
+        }
+        (self.connected.len() <= CENSUS).then_some(next)
+    }
+
     /// Until when others are likely to come, where so many can be asked already. One of them may dial from an IP that this node
     /// has not contacted, and tell of a filter that the first would pass.
     pub(crate) fn gathers_until(&self, to_ask: usize) -> Option<Instant> {

@@ -77,6 +77,50 @@ fn servers_are_given_time_to_gather_before_any_is_asked_but_not_for_long() {
 }
 
 #[test]
+fn servers_that_keep_one_waiting_do_not_hold_up_the_others() {
+    let asked_by = |world: &World, time: Duration| {
+        let asked = world.asked_about(&tcp());
+        asked.iter().filter(|at| **at <= time).count()
+    };
+    // Dials that nobody answers: three more are asked after 2 s, and no more than twice as many at a time.
+    let mut world = World::of(&tcp(), vec![Answer::DialErrorAfter(secs(6)); 9]);
+    world.run(secs(1));
+    assert_eq!(asked_by(&world, secs(1)), 3);
+    world.run(secs(5));
+    assert_eq!(asked_by(&world, ms(2200)), 6);
+    assert_eq!(asked_by(&world, secs(6)), 6);
+    world.run(secs(30));
+    let (decided_at, verdict) = world.verdict_changes(&tcp())[0];
+    assert_eq!(verdict, Verdict::Unreachable);
+    assert!(decided_at <= ms(8300), "{decided_at:?}");
+
+    // One that gets through is found among them.
+    let mut world = World::of(&tcp(), vec![Answer::DialErrorAfter(secs(6)); 3]);
+    world.run(secs(1));
+    world.server(Answer::DialBack);
+    world.run(secs(5));
+    let (decided_at, verdict) = world.verdict_changes(&tcp())[0];
+    assert_eq!(verdict, Verdict::Reachable);
+    assert!(decided_at <= ms(2300), "{decided_at:?}");
+
+    // What stands without a contradiction is in no hurry.
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 9]);
+    for server in &mut world.servers {
+        server.latency = ms(900);
+    }
+    world.run(secs(5));
+    assert_eq!(world.asked_about(&tcp()).len(), 3);
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    for server in &mut world.servers {
+        server.otherwise = Answer::Silent;
+    }
+    let before = world.asked_about(&tcp()).len();
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(secs(15));
+    assert_eq!(world.asked_about(&tcp()).len(), before + 1);
+}
+
+#[test]
 fn without_a_server_nothing_is_polled_for() {
     let mut world = World::new();
     world.core.add_candidate(world.now, &tcp()).unwrap();
