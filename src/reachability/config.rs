@@ -115,7 +115,8 @@ impl Config {
     /// How many servers are asked about one address at the same time. Default: 3, which is what a verdict takes; at least 1.
     ///
     /// More of them decide sooner where dials are not answered, and make more servers dial for nothing where one would do. While an
-    /// address has no verdict, one more is asked for each that has kept it waiting for 2 s, up to twice as many at a time.
+    /// address has neither verdict nor proof, or its verdict is contradicted, one more is asked for each that has kept it waiting
+    /// for 2 s, up to twice as many at a time, unless three quarters of [`Self::with_max_in_flight`] are under way.
     #[must_use]
     pub fn with_max_parallel(mut self, max: usize) -> Self {
         self.max_parallel = max.max(1);
@@ -144,8 +145,8 @@ impl Config {
     /// How long the first probe waits for more candidates and servers to arrive. Default: 100 ms; zero means not at all.
     ///
     /// A node's addresses and observations come in a burst; what is there by then goes out in one request. Servers come in one, too:
-    /// each that comes prolongs the wait, to twice this time at most, and with fewer than three it is that long. Adds to the time
-    /// of the first verdict.
+    /// while they do, an address without a verdict waits until so long after the last, and twice that after the first at most; with
+    /// fewer than three servers it is that long. Adds to the time of the first verdict.
     #[must_use]
     pub fn with_gather_delay(mut self, delay: Duration) -> Self {
         self.gather_delay = delay.min(MAX_TIME);

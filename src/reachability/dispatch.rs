@@ -141,6 +141,7 @@ impl Reachability {
             .filter_map(|(id, candidate)| Some((self.urgency(candidate)?, id)))
             .collect();
         hungry.sort_unstable();
+        self.let_servers_gather(&mut hungry, now);
         // They take turns: one about which nobody answers must not keep the others waiting.
         let mut turns = hungry.clone();
         turns.sort_by_key(|(urgency, id)| {
@@ -155,6 +156,31 @@ impl Reachability {
         // What no peer speaks of gets the servers that are left.
         for turns in [seen, unheard_of] {
             self.take_turns(&turns, &hungry, now);
+        }
+    }
+
+    /// Leaves out addresses without a verdict for which other servers are likely just coming, and what is less urgent: it must
+    /// not take those that are there.
+    fn let_servers_gather(&mut self, hungry: &mut Vec<(Urgency, AddressId)>, now: Instant) {
+        let gathers = |to_ask| self.servers.gathers_until(to_ask).filter(|at| now < *at);
+        if gathers(0).is_none() {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        hungry.retain(|(urgency, id)| {
+            let undecided = self
+                .candidates
+                .get(*id)
+                .filter(|candidate| !candidate.standing.is_decided());
+            let others_come = undecided
+                .map(|candidate| self.servers_for(*id, candidate, now).0)
+                .filter(|to_ask| *to_ask > 0)
+                .and_then(gathers);
+            next = next.into_iter().chain(others_come).min();
+            others_come.is_none() && (*urgency <= Urgency::Undecided || next.is_none())
+        });
+        if let Some(at) = next {
+            self.wake_by(at);
         }
     }
 
@@ -207,8 +233,14 @@ impl Reachability {
         if in_flight < most {
             return true;
         }
-        let pressing = matches!(urgency, Urgency::Challenged | Urgency::Undecided);
-        if !pressing || candidate.is_unheard_of() || in_flight >= most.saturating_mul(2) {
+        let pressing = match urgency {
+            Urgency::Challenged => true,
+            // With a proof, it is those with an independent vantage that are waited for.
+            Urgency::Undecided => !candidate.evidence.was_proven() && !candidate.is_unheard_of(),
+            _ => false,
+        };
+        let crowded = self.probes_under_way() >= self.config.max_in_flight * 3 / 4;
+        if !pressing || crowded || in_flight >= most.saturating_mul(2) {
             return false;
         }
         let mut late = 0;
@@ -352,13 +384,6 @@ impl Reachability {
             return false;
         };
         let (to_ask, someone_left) = self.servers_for(id, candidate, now);
-        if !candidate.standing.is_decided() && to_ask > 0 {
-            let others_come = self.servers.gathers_until(to_ask);
-            if let Some(at) = others_come.filter(|at| now < *at) {
-                self.wake_by(at);
-                return false;
-            }
-        }
         let second_look = candidate
             .standing
             .second_look_at()
@@ -413,8 +438,12 @@ impl Reachability {
 
     /// Asks for more servers if there are too few for one of these.
     fn want_servers_for(&mut self, turns: &[(Urgency, AddressId)], now: Instant) {
-        let few = turns.iter().find_map(|(_, id)| {
+        let few = turns.iter().find_map(|(urgency, id)| {
             let candidate = self.candidates.get(*id).filter(|c| c.is_open())?;
+            let in_flight = candidate.schedule.in_flight;
+            if *urgency == Urgency::Doubtful || in_flight >= self.appetite(*urgency, candidate) {
+                return None;
+            }
             let (to_ask, _) = self.servers_for(*id, candidate, now);
             (to_ask < WANTED_SERVERS).then_some(to_ask)
         });

@@ -10,6 +10,7 @@ use crate::{
         AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
         candidate::{Candidate, Reviewed},
         evidence::posterior,
+        probe::Target,
         servers::{Census, Wish},
         verdict::{LONGEST_WAIT, Outlook},
     },
@@ -114,7 +115,14 @@ impl Reachability {
         let wish = Wish::of(id, candidate, &self.contacts);
         let census = self.servers.census(&wish, now);
         if candidate.standing.is_round_full(&candidate.evidence) {
-            return census.without_unheard();
+            let independents_left = self.probes.values().any(|probe| {
+                let of = |it: &Target| it.id == id && it.expected == Vantage::Independent;
+                !probe.ended && probe.primary().is_some_and(of)
+            });
+            return Census {
+                independents_left,
+                ..census.without_unheard()
+            };
         }
         census
     }

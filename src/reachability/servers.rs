@@ -341,7 +341,8 @@ impl Servers {
     }
 
     fn note_arrival(&mut self, now: Instant) {
-        let lull = self.gather_delay * 2;
+        // Longer than a burst is waited for: else one that comes in that rhythm would keep all waiting.
+        let lull = self.gather_delay * 4;
         let first = self
             .burst
             .filter(|burst| now < burst.last + lull)

@@ -103,21 +103,79 @@ fn servers_that_keep_one_waiting_do_not_hold_up_the_others() {
     assert_eq!(verdict, Verdict::Reachable);
     assert!(decided_at <= ms(2300), "{decided_at:?}");
 
-    // What stands without a contradiction is in no hurry.
-    let mut world = World::of(&tcp(), vec![Answer::DialBack; 9]);
-    for server in &mut world.servers {
-        server.latency = ms(900);
-    }
-    world.run(secs(5));
-    assert_eq!(world.asked_about(&tcp()).len(), 3);
+    // What stands is in no hurry to have its margin.
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(1));
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
-    for server in &mut world.servers {
-        server.otherwise = Answer::Silent;
+    for _ in 0..9 {
+        world.server(Answer::Silent);
     }
-    let before = world.asked_about(&tcp()).len();
-    world.core.check_now(world.now, &tcp()).unwrap();
-    world.run(secs(15));
-    assert_eq!(world.asked_about(&tcp()).len(), before + 1);
+    world.run(secs(8));
+    assert_eq!(world.asked_about(&tcp()).len(), 1 + 3);
+}
+
+/// Else a port that has just been forwarded would have to wait for dials that nobody answers.
+#[test]
+fn addresses_that_keep_one_waiting_leave_room_for_others() {
+    let mut world = World::new();
+    for port in 4001..4005 {
+        let address = addr(&format!("/ip4/81.2.69.160/tcp/{port}"));
+        world.core.add_candidate(world.now, &address).unwrap();
+    }
+    for _ in 0..30 {
+        world.server(Answer::Silent);
+    }
+    world.run(secs(4));
+    assert_eq!(world.requests.len(), 12);
+    let new = addr("/ip4/81.2.69.160/tcp/5001");
+    world.core.add_candidate(world.now, &new).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.asked_about(&new).len(), 3);
+}
+
+#[test]
+fn peers_that_come_in_a_rhythm_hold_nothing_up() {
+    for pause in [50, 99, 100, 150, 199, 200, 201, 250, 399, 400, 401] {
+        let mut world = World::of(&tcp(), []);
+        let seldom = world.server(Answer::Refuse);
+        world.server(Answer::DialBack);
+        for n in 1..60 {
+            world.after(ms(n * pause), move |world| {
+                world.disconnect(seldom);
+                world.connect(seldom);
+            });
+        }
+        world.run(secs(1));
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable, "{pause} ms");
+    }
+}
+
+/// A check of another address must not take the only server while others are awaited, nor name the new one to it.
+#[test]
+fn an_address_that_waits_for_servers_comes_first_when_they_are_there() {
+    let other = addr("/ip4/81.2.69.160/tcp/4002");
+    let mut world = World::of(&other, vec![Answer::DialError; 3]);
+    world.run(secs(20));
+    assert_eq!(world.verdict(&other), Verdict::Unreachable);
+    for n in 0..3 {
+        world.disconnect(n);
+    }
+    world.run(secs(1));
+    world.connect(0);
+    let since = world.requests.len();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.core.check_now(world.now, &other).unwrap();
+    world.after(ms(150), |world| {
+        for _ in 0..2 {
+            world.server(Answer::Silent);
+        }
+    });
+    let wanted = world.servers_wanted().len();
+    world.run(ms(199));
+    assert_eq!(world.requests.len(), since);
+    assert_eq!(world.servers_wanted().len(), wanted);
+    world.run(ms(1));
+    assert_eq!(world.requests[since].2.addrs[0], tcp());
 }
 
 #[test]

@@ -49,6 +49,32 @@ fn servers_that_come_at_the_same_time_are_all_there_before_one_is_asked() {
     assert!(!world.external.contains(&tcp()));
 }
 
+/// However many others have been heard by then.
+#[test]
+fn independent_servers_that_are_being_asked_are_waited_for() {
+    for independents in 1..=5 {
+        let mut world = World::new();
+        for n in 0..20 {
+            if n < independents {
+                independent(&mut world, Answer::DialErrorAfter(secs(6)));
+            } else {
+                world.server(Answer::DialBack);
+            }
+        }
+        world.core.add_candidate(world.now, &tcp()).unwrap();
+        world.run(secs(6));
+        assert_eq!(world.verdict(&tcp()), Verdict::Unknown, "{independents}");
+        let asked = world.asked_about(&tcp()).len();
+        assert!(asked <= 8 + independents, "{independents}: {asked}");
+        world.run(minutes(1));
+        if independents > 1 {
+            let verdicts = world.verdict_changes(&tcp());
+            assert_eq!(verdicts.len(), 1, "{independents}: {verdicts:?}");
+            assert_eq!(verdicts[0].1, Verdict::Filtered);
+        }
+    }
+}
+
 #[test]
 fn a_dial_back_from_the_ip_that_was_asked_is_a_contacted_one() {
     let mut world = World::of(&tcp(), [Answer::DialBack]);
