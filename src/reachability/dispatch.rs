@@ -159,29 +159,31 @@ impl Reachability {
         }
     }
 
-    /// Leaves out addresses without a verdict for which other servers are likely just coming, and what is less urgent: it must
-    /// not take those that are there.
+    /// Leaves out addresses without a verdict for which other servers are likely just coming, and checks of those that have one:
+    /// they must not take the servers that are there.
     fn let_servers_gather(&mut self, hungry: &mut Vec<(Urgency, AddressId)>, now: Instant) {
         let gathers = |to_ask| self.servers.gathers_until(to_ask).filter(|at| now < *at);
         if gathers(0).is_none() {
             return;
         }
-        let mut next: Option<Instant> = None;
-        hungry.retain(|(urgency, id)| {
-            let undecided = self
-                .candidates
-                .get(*id)
-                .filter(|candidate| !candidate.standing.is_decided());
-            let others_come = undecided
-                .map(|candidate| self.servers_for(*id, candidate, now).0)
-                .filter(|to_ask| *to_ask > 0)
-                .and_then(gathers);
-            next = next.into_iter().chain(others_come).min();
-            others_come.is_none() && (*urgency <= Urgency::Undecided || next.is_none())
+        let undecided = |id| {
+            self.candidates
+                .get(id)
+                .filter(|candidate| !candidate.standing.is_decided())
+        };
+        let waits_until = |id| {
+            let (to_ask, _) = self.servers_for(id, undecided(id)?, now);
+            gathers(to_ask).filter(|_| to_ask > 0)
+        };
+        let Some(next) = hungry.iter().filter_map(|(_, id)| waits_until(*id)).min() else {
+            return;
+        };
+        hungry.retain(|(urgency, id)| match urgency {
+            Urgency::Challenged => true,
+            Urgency::Undecided => undecided(*id).is_some() && waits_until(*id).is_none(),
+            _ => false,
         });
-        if let Some(at) = next {
-            self.wake_by(at);
-        }
+        self.wake_by(next);
     }
 
     fn take_turns(
@@ -235,11 +237,12 @@ impl Reachability {
         }
         let pressing = match urgency {
             Urgency::Challenged => true,
-            // With a proof, it is those with an independent vantage that are waited for.
+            // With a proof, those that were contacted have little to add: mostly it is independent ones that are waited for.
             Urgency::Undecided => !candidate.evidence.was_proven() && !candidate.is_unheard_of(),
             _ => false,
         };
-        let crowded = self.probes_under_way() >= self.config.max_in_flight * 3 / 4;
+        let max = self.config.max_in_flight;
+        let crowded = self.probes_under_way() >= max - max / 4;
         if !pressing || crowded || in_flight >= most.saturating_mul(2) {
             return false;
         }
