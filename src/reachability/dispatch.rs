@@ -248,10 +248,7 @@ impl Reachability {
         }
         let mut late = 0;
         let mut next: Option<Instant> = None;
-        for probe in self.probes.values() {
-            if probe.ended || probe.primary().is_none_or(|it| it.id != id) {
-                continue;
-            }
+        for probe in self.probes_about(id) {
             let at = probe.sent_at + LATE;
             if at <= now {
                 late += 1;
@@ -275,6 +272,13 @@ impl Reachability {
         };
         self.wake_by(at);
         true
+    }
+
+    /// Those of which it is the first address, and that are still under way.
+    pub(super) fn probes_about(&self, id: AddressId) -> impl Iterator<Item = &Probe> {
+        self.probes
+            .values()
+            .filter(move |probe| !probe.ended && probe.primary().is_some_and(|it| it.id == id))
     }
 
     fn probes_under_way(&self) -> usize {
@@ -401,9 +405,7 @@ impl Reachability {
         let undecided = !candidate.standing.is_decided();
         let is_open = candidate.is_open();
         let being_asked: Vec<_> = self
-            .probes
-            .values()
-            .filter(|probe| !probe.ended && probe.primary().is_some_and(|it| it.id == id))
+            .probes_about(id)
             .map(|probe| self.servers.neighbourhood(&probe.server))
             .collect();
         let wish = Wish {

@@ -10,7 +10,7 @@ use crate::{
         AddressId, AddressReport, Event, Output, Reachability, Summary, Vantage, Verdict,
         candidate::{Candidate, Reviewed},
         evidence::posterior,
-        probe::Target,
+        probe::Probe,
         servers::{Census, Wish},
         verdict::{LONGEST_WAIT, Outlook},
     },
@@ -115,10 +115,10 @@ impl Reachability {
         let wish = Wish::of(id, candidate, &self.contacts);
         let census = self.servers.census(&wish, now);
         if candidate.standing.is_round_full(&candidate.evidence) {
-            let independents_left = self.probes.values().any(|probe| {
-                let of = |it: &Target| it.id == id && it.expected == Vantage::Independent;
-                !probe.ended && probe.primary().is_some_and(of)
-            });
+            let independents_left = self
+                .probes_about(id)
+                .filter_map(Probe::primary)
+                .any(|it| it.expected == Vantage::Independent);
             return Census {
                 independents_left,
                 ..census.without_unheard()

@@ -40,6 +40,7 @@ const MAX_LINKS: usize = 8;
 const MAX_TROUBLED: usize = 256;
 /// For how long each is.
 const TROUBLE: Duration = Duration::from_secs(10 * 60);
+
 /// A connection to a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
