@@ -28,7 +28,7 @@ use libp2p_identity::PeerId;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
-pub(crate) use stack::exact_transport;
+pub(crate) use stack::{exact_transport, has_ornaments, is_observable};
 pub use stack::{Transport, same_stack, transport};
 pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};
 
@@ -68,6 +68,15 @@ pub fn ip(addr: &Multiaddr) -> Option<IpAddr> {
         _ => return None,
     };
     (!protocols.any(|protocol| leads_on(&protocol))).then_some(ip)
+}
+
+/// The IP that packets for `addr` go to first: its own, or that of the relay in front of `/p2p-circuit`.
+pub(crate) fn first_hop(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    }
 }
 
 /// The IP family that `addr` is reached over.

@@ -26,23 +26,21 @@ use futures_timer::Delay;
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, transport::PortUse};
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+    ConnectionDenied, ConnectionId, DialError, FromSwarm, ListenError, NetworkBehaviour, NotifyHandler,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use web_time::Instant;
 
-use crate::{
-    address,
-    reachability::{ConnectionInfo, Output, Reachability},
-};
+use crate::reachability::{ConnectionInfo, Output, Reachability};
 
 mod exchange;
 mod handler;
 mod log;
 
 pub use crate::reachability::{
-    AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeEnd, ProbeId,
-    ProbeOutcome, Probed, RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict, Violation,
+    AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, Obstacle, ProbeEnd,
+    ProbeId, ProbeOutcome, Probed, RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict,
+    Violation,
 };
 use handler::{Command, Do, Handler, Report, Said};
 
@@ -126,6 +124,15 @@ impl Behaviour {
         self.wake();
     }
 
+    /// The interfaces or the network of this host changed: all addresses are checked at once.
+    ///
+    /// The swarm tells of listen addresses that come and go. What it does not see, a laptop that wakes up in another network
+    /// with the same addresses, say, the application can tell.
+    pub fn network_changed(&mut self) {
+        self.core.on_network_change(Instant::now());
+        self.wake();
+    }
+
     /// Puts a summary in place of what the verdicts amount to; `None` takes it away again.
     pub fn pin_summary(&mut self, summary: Option<Summary>) {
         self.core.pin_summary(Instant::now(), summary);
@@ -173,10 +180,10 @@ impl Behaviour {
         }
     }
 
-    fn contacted<'a>(&mut self, addrs: impl IntoIterator<Item = &'a Multiaddr>) {
+    fn dialed<'a>(&mut self, addrs: impl IntoIterator<Item = &'a Multiaddr>) {
         let now = Instant::now();
-        for ip in addrs.into_iter().filter_map(address::ip) {
-            self.core.on_contact(now, ip);
+        for addr in addrs {
+            self.core.on_dial(now, addr);
         }
     }
 
@@ -248,7 +255,7 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.contacted(addresses);
+        self.dialed(addresses);
         Ok(Vec::new())
     }
 
@@ -275,10 +282,13 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ExternalAddrExpired(event) => self.core.on_external_expired(now, event.addr),
             FromSwarm::ConnectionEstablished(event) => {
                 // The swarm may have dialed addresses that other behaviours came up with.
-                self.contacted(event.failed_addresses);
+                self.dialed(event.failed_addresses);
                 self.connections.insert(event.connection_id, event.peer_id);
                 let info = connection_info(event.connection_id, event.peer_id, event.endpoint);
                 self.core.on_connection(now, info);
+                if is_from_new_port(event.endpoint) {
+                    self.core.on_dialed_from_new_port(event.connection_id);
+                }
             }
             FromSwarm::ConnectionClosed(event) => self.closed(event.connection_id),
             FromSwarm::AddressChange(event) => {
@@ -286,14 +296,21 @@ impl NetworkBehaviour for Behaviour {
                 self.core
                     .on_address_change(now, event.connection_id, remote);
             }
+            FromSwarm::ListenFailure(event) => {
+                if let ListenError::Denied { .. } = event.error {
+                    let (local, remote) = (event.local_addr, event.send_back_addr);
+                    self.core
+                        .on_inbound_denied(now, local, remote, event.peer_id);
+                }
+            }
             FromSwarm::DialFailure(event) => {
                 match event.error {
                     DialError::Transport(errors) => {
-                        self.contacted(errors.iter().map(|(addr, _)| addr));
+                        self.dialed(errors.iter().map(|(addr, _)| addr));
                     }
                     // Somebody else was there, and packets went to and fro.
                     DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address } => {
-                        self.contacted([address]);
+                        self.dialed([address]);
                     }
                     _ => {}
                 }
@@ -377,6 +394,17 @@ impl NetworkBehaviour for Behaviour {
         }
         Poll::Pending
     }
+}
+
+/// A dial from a listening port shows peers what the NAT makes of that port; one from a new port shows nothing of it.
+fn is_from_new_port(endpoint: &ConnectedPoint) -> bool {
+    matches!(
+        endpoint,
+        ConnectedPoint::Dialer {
+            port_use: PortUse::New,
+            ..
+        }
+    )
 }
 
 fn connection_info(id: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) -> ConnectionInfo {

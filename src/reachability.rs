@@ -12,32 +12,43 @@
 //!
 //! Time may stand still but is taken to never go back: an earlier `now` counts as the latest one seen.
 //!
+//! # Parts
+//! Each part owns its state. Facts flow down this table and come out as outputs; no part calls one above it.
+//!
+//! | part | owns | answers |
+//! |---|---|---|
+//! | `contacts` | which hosts this node sent packets to, over TCP and over UDP | the vantage of a source |
+//! | `connections` | who is connected, from where, over what | what a connection is |
+//! | `observations` | what peers see of this node | external IPs, the NAT's mapping |
+//! | `candidates`, `listeners` | the addresses under consideration | how far each is trusted, which give way |
+//! | `servers` | each server: links, abilities, refusals, pace, back-off | who can be asked |
+//! | `dial_data` | what was paid to whom | whether to pay |
+//! | `belief` | the outcomes of one address | the posterior, now and after a supposed answer |
+//! | `probes` | the requests under way | what an answer proves |
+//! | `prospects` | nothing | who is worth asking |
+//! | `verdict` | what was last said of an address | whether to say something else |
+//! | `schedule` | when an address is asked about | whether it is its turn |
+//! | `announcements` | what the swarm announces | what to confirm and to expire |
+//!
+//! This file takes the facts in. `answers` does the same for what comes of probes, `review` turns belief into verdicts and
+//! outputs, and `dispatch` sends probes out.
+//!
 //! # What it does not do
 //! It opens no streams, dials nobody and looks for no servers; it never asks about an address that is not public unless
 //! configured so, and never believes a server's word where the protocol has a proof.
 //!
-//! # Where it departs from the plain reading of the design
-//! * A challenge to a standing verdict counts only what was heard since the surprise. With all of the window counted,
-//!   eight old successes would outvote every fresh failure until they expire. When the challenge succeeds, what was heard
-//!   before it is dropped, and the others are asked again.
-//! * Few servers' unanimous failure decides only after others had some time to appear: half a second with three, five
-//!   seconds with one. Peers connect one after the other, and the first to come is not all of them. Nobody is waited for longer
-//!   than 90 s after the first word, or servers that stall could hold a verdict back.
-//! * Failures alone overturn `Reachable` once no proof of the last three hours is left, however few servers there are.
-//! * A TCP or QUIC listener is guessed at every external IP, over whichever transport peers see it. Where all of them happen to be
-//!   connected over one, as after the IP has changed and everybody was dialed anew, nobody speaks of the other.
-//! * An address that has just been found is rechecked every minute for its first ten minutes.
-//! * A server on the address's own network (its IPv4, its IPv6 /64, or known by private IPs only) is neither asked about
+//! # Where it departs from the plain reading of the specification
+//! * A server on the address's own network (its IPv4 /24, its IPv6 /56, or known by a private IP) is neither asked about
 //!   that address nor heard, unless private addresses are allowed: its dial-back passes no NAT, or hairpins.
-//! * A source IP that is not global, or a server that was dialed by name, is taken for contacted: which IPs a name stands
-//!   for is not known.
-//! * Servers whose IP is not known count as one neighbourhood, or else one operator could vote as often as it has peer IDs.
+//! * A source IP that is not global, or that may stand behind a name that was dialed, is taken for contacted.
+//! * An authenticated connection of the asked server that comes in on the tested address and is denied by this node itself
+//!   counts as a dial-back: the packets came through.
+//! * What only peers speak of needs proofs by servers of two IP groups: one server can dial an address that works and say
+//!   that it dialed another.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    net::IpAddr,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
+use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
@@ -46,138 +57,114 @@ use web_time::Instant;
 
 use crate::address::{self, Transport};
 
-mod candidate;
-pub use candidate::Sources;
-use candidate::{AddressId, Candidate, Candidates, Class};
+mod announcements;
+use announcements::{Announcements, Echo};
+
+mod answers;
+
+mod belief;
+use belief::{Model, Outcome, Source};
+
+mod budget;
+use budget::Budget;
+
+mod candidates;
+pub use candidates::Sources;
+use candidates::{AddressId, Candidate, Candidates, Class, Inserted};
 
 mod config;
 pub use config::Config;
+
+mod connections;
+pub use connections::ConnectionInfo;
+use connections::{Connection, Connections};
+
+mod contacts;
+pub use contacts::Vantage;
+use contacts::{Contacts, Destination};
+
+mod dial_data;
+use dial_data::DialData;
 
 mod dispatch;
 
 mod event;
 pub use event::{
-    AddressReport, CandidateError, Event, NotTracked, Output, ProbeEnd, ProbeOutcome, ProbeRequest,
-    Probed, RequestCompleted, Summary, Violation,
+    AddressReport, CandidateError, Event, NotTracked, Obstacle, Output, ProbeEnd, ProbeOutcome,
+    ProbeRequest, Probed, RequestCompleted, Summary, Violation,
 };
 
-mod evidence;
-use evidence::{Finding, Witness};
+mod listeners;
+use listeners::{Listeners, listens_for};
 
-mod gathering;
-use gathering::ExternalIp;
+mod observations;
+pub use observations::NatMapping;
+use observations::{ExternalIp, Observations, Observer};
 
-mod judgement;
+mod probes;
+use probes::Probes;
 
-mod nat;
-pub use nat::NatMapping;
-use nat::Observations;
-
-mod outcome;
-
-mod probe;
-use probe::Probe;
-pub use probe::ProbeId;
+mod prospects;
 
 mod query;
 pub use query::Sizes;
 
+mod review;
+use review::{Judged, Wake};
+
 mod schedule;
 
 mod servers;
-use servers::{Link, Servers, Wish, subnet};
+pub use servers::ProbeId;
+use servers::{Link, Servers, network};
 
 #[cfg(test)]
 mod tests;
-
-mod vantage;
-use vantage::Contacts;
-pub use vantage::Vantage;
 
 mod verdict;
 pub use verdict::Verdict;
 
 /// The longest address that leaves room for itself in a request of 1,024 bytes, which is all that nim-libp2p takes.
 const MAX_ADDRESS_LEN: usize = 960;
-/// How many listen addresses guesses are made from.
-const MAX_LISTEN_ADDRS: usize = 32;
-/// How many confirmations and expiries may be on their way through the swarm.
-const MAX_ECHOES: usize = 256;
-
-/// A connection of this node.
-#[derive(Debug, Clone)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "the caller builds it, and what a connection is does not change"
-)]
-pub struct ConnectionInfo {
-    /// The swarm's id for it.
-    pub id: ConnectionId,
-    /// The peer at its other end.
-    pub peer: PeerId,
-    /// Whether the peer dialed.
-    pub inbound: bool,
-    /// The local address that it came in on; `None` for an outbound one.
-    pub local: Option<Multiaddr>,
-    /// The remote address.
-    pub remote: Multiaddr,
-}
-
-#[derive(Debug)]
-struct Connection {
-    peer: PeerId,
-    inbound: bool,
-    relayed: bool,
-    local: Option<Multiaddr>,
-    /// `None` through a relay, and where it was dialed by name.
-    remote_ip: Option<IpAddr>,
-    relay_ip: Option<IpAddr>,
-    vantage: Vantage,
-    sequence: u64,
-    /// A nonce came in on it: it is a dial-back and about to close.
-    dial_back: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Echo {
-    Confirmed,
-    Expired,
-}
+/// How many addresses that the application has taken back are remembered once nothing else speaks for them.
+const MAX_WITHHELD: usize = 256;
+/// What peers say can make all addresses be checked so often at once, and in the long run.
+const RESTARTS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
+/// Requests about ports that one peer saw, while such a port has never been proven: enough to try a few, and then two or
+/// three an hour.
+const PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(25 * 60));
+/// The same where such ports have been proven, and for IPs that one peer saw.
+const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
+const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
 
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
     local_peer: PeerId,
     config: Config,
+    model: Model,
     rng: StdRng,
     now: Instant,
-    /// Counts connections and probes, so that which came first is known even within one instant.
-    sequence: u64,
-    /// How many connections this node has dialed, relayed ones not counted.
-    dialed: u64,
-    connections: HashMap<ConnectionId, Connection>,
-    was_connected: bool,
-    listen_addrs: Vec<Multiaddr>,
-    external_ips: VecDeque<ExternalIp>,
-    candidates: Candidates,
-    servers: Servers,
     contacts: Contacts,
+    connections: Connections,
     observations: Observations,
-    nat_mapping: NatMapping,
-    probes: BTreeMap<ProbeId, Probe>,
-    next_probe: u64,
-    /// Start of the hour that dial data is counted for, and bytes paid in it.
-    dial_data_since: Instant,
-    dial_data_paid: u64,
+    listeners: Listeners,
+    candidates: Candidates,
+    /// What the application has taken back and nothing else spoke for.
+    withheld: LruCache<Multiaddr, ()>,
+    servers: Servers,
+    dial_data: DialData,
+    probes: Probes,
+    judged: Judged,
+    announcements: Announcements,
     outputs: VecDeque<Output>,
-    echoes: VecDeque<(Multiaddr, Echo)>,
     summary: Summary,
     pinned: Option<Summary>,
-    /// When decisions are next to be made.
-    wake: Option<Instant>,
-    restarted_at: Option<Instant>,
-    servers_wanted_at: Option<Instant>,
-    /// When a doubtful address was last asked about.
-    doubtful_asked_at: Option<Instant>,
+    wake: Wake,
+    restarts: Budget,
+    port_requests: Budget,
+    ip_requests: Budget,
+    has_proven_port: bool,
+    servers_wanted: review::ServersWanted,
 }
 
 impl std::fmt::Debug for Reachability {
@@ -208,33 +195,32 @@ impl Reachability {
     }
 
     fn with_rng(local_peer: PeerId, config: Config, rng: StdRng, now: Instant) -> Self {
+        let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
         Self {
             local_peer,
+            model: Model::default(),
             rng,
             now,
-            sequence: 0,
-            dialed: 0,
-            connections: HashMap::new(),
-            was_connected: false,
-            listen_addrs: Vec::new(),
-            external_ips: VecDeque::new(),
-            candidates: Candidates::new(config.max_addresses),
-            servers: Servers::new(&config),
             contacts: Contacts::new(config.max_contacted_ips, config.contact_lifetime),
+            connections: Connections::default(),
             observations: Observations::default(),
-            nat_mapping: NatMapping::default(),
-            probes: BTreeMap::new(),
-            next_probe: 0,
-            dial_data_since: now,
-            dial_data_paid: 0,
+            listeners: Listeners::default(),
+            candidates: Candidates::new(config.max_addresses),
+            withheld: LruCache::new(MAX_WITHHELD),
+            servers: Servers::new(&config),
+            dial_data: DialData::new(config.max_dial_data, config.dial_data_per_hour, now),
+            probes: Probes::default(),
+            judged: Judged::default(),
+            announcements: Announcements::default(),
             outputs: VecDeque::new(),
-            echoes: VecDeque::new(),
             summary: Summary::default(),
             pinned: None,
-            wake: None,
-            restarted_at: None,
-            servers_wanted_at: None,
-            doubtful_asked_at: None,
+            wake: Wake::default(),
+            restarts: budget(RESTARTS),
+            port_requests: budget(PORT_REQUESTS),
+            ip_requests: budget(IP_REQUESTS),
+            has_proven_port: false,
+            servers_wanted: review::ServersWanted::default(),
             config,
         }
     }
@@ -245,18 +231,21 @@ impl Reachability {
         let Some(addr) = self.canonical(addr) else {
             return;
         };
-        if self.listen_addrs.contains(&addr) || address::is_relayed(&addr) {
+        if self.listeners.contains(&addr) || address::is_relayed(&addr) {
             return;
         }
-        if self.listen_addrs.len() >= MAX_LISTEN_ADDRS {
-            self.listen_addrs.remove(0);
+        let is_new_kind = self.listeners.add(&addr);
+        if self.testable("listening", &addr).is_ok() {
+            self.bring_back(&addr, now);
+            self.track(addr.clone(), |sources| sources.listening = true, now);
         }
-        self.listen_addrs.push(addr.clone());
-        self.start_all_over(now);
-        if self.is_testable(&addr).is_ok() {
-            self.track(addr, |sources| sources.listening = true, now);
+        if !is_new_kind {
+            return;
         }
-        for external in self.external_ips.clone() {
+        // A stranger may notice: the port behind an address has a listener now.
+        self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
+        let external: Vec<ExternalIp> = self.observations.external_ips().collect();
+        for external in external {
             self.guess(external, now);
         }
     }
@@ -270,27 +259,33 @@ impl Reachability {
         if let Some(id) = self.candidates.find(&addr) {
             self.withdraw(id, |sources| sources.listening = false, now);
         }
-        let before = self.listen_addrs.len();
-        self.listen_addrs.retain(|listen| *listen != addr);
-        if self.listen_addrs.len() == before {
+        if !self.listeners.remove(&addr) {
             return;
         }
-        let unfounded: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.sources.guessed)
-            .filter(|(_, c)| {
-                !self
-                    .listen_addrs
-                    .iter()
-                    .any(|listen| listens_for(listen, &c.addr))
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in unfounded {
-            self.withdraw(id, |sources| sources.guessed = false, now);
+        self.withdraw_unfounded(&addr, now);
+        self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
+    }
+
+    /// Nobody can get through to an address any longer of which the last listener is gone.
+    fn withdraw_unfounded(&mut self, gone: &Multiaddr, now: Instant) {
+        let class = Class::of(gone);
+        for id in self.candidates.ids() {
+            let Some(candidate) = self.candidates.get(id) else {
+                continue;
+            };
+            let was_behind = listens_for(gone, &candidate.addr);
+            let has_listener = self.listeners.has_port_of(&candidate.addr);
+            let accepted = self.listeners.accepts(candidate.class);
+            let lost = was_behind && !has_listener
+                || Some(candidate.class) == class && !accepted && candidate.is_only_observed();
+            if lost {
+                let unfounded = |sources: &mut Sources| {
+                    sources.guessed = false;
+                    sources.observed = false;
+                };
+                self.withdraw(id, unfounded, now);
+            }
         }
-        self.start_all_over(now);
     }
 
     /// A peer sees this node at `addr`, or somebody guesses so: the swarm's `NewExternalAddrCandidate`.
@@ -299,177 +294,220 @@ impl Reachability {
         let Some(addr) = self.canonical(addr) else {
             return;
         };
-        if self.is_testable(&addr).is_err() || address::is_name(&addr) {
-            return;
+        if self.testable_by_word(&addr) {
+            self.note_report(addr, None, now);
         }
-        self.note_report(addr, None, now);
     }
 
     /// The peer on `connection` says that it sees this node at `observed`. Unlike a candidate of the swarm this has the
     /// port that the peer really saw: identify replaces it by a listen port before it makes a candidate.
     pub fn on_observed(&mut self, now: Instant, connection: ConnectionId, observed: &Multiaddr) {
         let now = self.advance(now);
-        let Some(info) = self.connections.get(&connection) else {
+        let Some(info) = self.connections.get(connection) else {
             return;
         };
-        // To a peer that dialed, our address is what it dialed: that says nothing about the NAT.
-        let outbound = !info.inbound && !info.relayed;
-        let observer = info.remote_ip;
+        // To a peer that dialed, our address is what it dialed. A dial from a new port shows that port and no listener's.
+        if !info.is_direct_dial() || info.from_new_port {
+            return;
+        }
+        let observer = info
+            .remote_ip
+            .map_or(Observer::Peer(info.peer), Observer::Host);
         let Some(addr) = self.canonical(observed) else {
             return;
         };
-        if !outbound || self.is_testable(&addr).is_err() || address::is_name(&addr) {
+        if !self.testable_by_word(&addr) {
             return;
         }
-        if let (Some(observer), Some(waist)) = (observer, address::thin_waist(&addr)) {
-            self.observations.record(observer, waist);
+        if let Some(waist) = address::thin_waist(&addr) {
+            let before = self.observations.record(observer, waist);
             self.update_nat_mapping();
+            if let Some(before) = before {
+                self.suspect_moved(before, now);
+            }
         }
-        self.note_report(addr, observer, now);
+        self.note_report(addr, Some(observer), now);
+    }
+
+    /// Peers see another port than before: what worked at the old one may have moved with it.
+    fn suspect_moved(&mut self, before: address::ThinWaist, now: Instant) {
+        let moved = self.candidates.iter().any(|(_, candidate)| {
+            candidate.waist == Some(before)
+                && candidate.sources.observed
+                && candidate.is_reachable
+                && !self.listeners.has_port_of(&candidate.addr)
+        });
+        if moved && self.restarts.take(now) {
+            self.recheck_where(now, |candidate| candidate.waist == Some(before));
+        }
     }
 
     /// An external address was confirmed to the swarm, by this service or by anyone else.
     pub fn on_external_confirmed(&mut self, now: Instant, addr: &Multiaddr) {
         let now = self.advance(now);
-        if self.take_echo(addr, Echo::Confirmed) {
+        if self.announcements.take_echo(addr, Echo::Confirmed) {
             return;
         }
-        let Some(addr) = self.canonical(addr) else {
+        let Some(canonical) = self.canonical(addr) else {
             return;
         };
-        if self.is_testable(&addr).is_ok()
-            && let Some(id) = self.track(addr, |sources| sources.confirmed = true, now)
-            && let Some(candidate) = self.candidates.get_mut(id)
-        {
-            // From now on it is theirs to expire.
-            candidate.announced = false;
+        if self.testable("confirmed", &canonical).is_err() {
+            return;
+        }
+        self.bring_back(&canonical, now);
+        let is_news = self
+            .candidates
+            .find(&canonical)
+            .and_then(|id| self.candidates.get(id))
+            .is_some_and(|candidate| !candidate.sources.confirmed);
+        if let Some(id) = self.track(canonical, |sources| sources.confirmed = true, now) {
+            self.announcements.note_confirmed(id, addr);
+            if is_news {
+                // A mapping has been made, say.
+                self.demand(id, now);
+            }
         }
     }
 
-    /// An external address was expired. If it was not this service that did so, the address starts afresh.
+    /// An external address was expired. If it was not this service that did so, the application has taken it back: it stays
+    /// away until the application or a new fact brings it again.
     pub fn on_external_expired(&mut self, now: Instant, addr: &Multiaddr) {
         let now = self.advance(now);
-        if self.take_echo(addr, Echo::Expired) {
+        if self.announcements.take_echo(addr, Echo::Expired) {
             return;
         }
-        let Some(id) = self.canonical(addr).and_then(|a| self.candidates.find(&a)) else {
+        let Some(canonical) = self.canonical(addr) else {
             return;
         };
-        let Some(candidate) = self.candidates.get_mut(id) else {
-            return;
-        };
-        candidate.announced = false;
-        candidate.inherited = false;
-        candidate.evidence.clear();
-        candidate.schedule.start_over(now);
-        let old = candidate.standing.verdict();
-        candidate.standing.clear(now);
-        if old != Verdict::Unknown {
-            let address = candidate.addr.clone();
-            self.outputs.push_back(Output::Event(Event::VerdictChanged {
-                address,
-                old,
-                new: Verdict::Unknown,
-                vantage: None,
-                confidence: 0.5,
-                time_to_verdict: None,
-            }));
+        self.call_off(&canonical);
+        if self.withheld.len() < MAX_WITHHELD || self.withheld.contains_key(&canonical) {
+            self.withheld.insert(canonical.clone(), ());
+        } else {
+            self.withheld.remove_lru();
+            self.withheld.insert(canonical.clone(), ());
         }
-        self.share_with_group(id, now);
-        self.withdraw(
-            id,
-            |sources| {
-                sources.confirmed = false;
-                sources.added = false;
-            },
-            now,
-        );
+        let Some(id) = self.candidates.find(&canonical) else {
+            return;
+        };
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.is_withheld = true;
+        }
+        for form in self.announcements.expire(id, &canonical, Some(addr)) {
+            self.outputs.push_back(Output::Expire(form));
+        }
+        self.forget_verdict(id, now);
+        let given = |sources: &mut Sources| {
+            sources.confirmed = false;
+            sources.added = false;
+        };
+        self.withdraw(id, given, now);
         self.update_summary();
-        self.wake_by(now);
+    }
+
+    /// Drops a confirmation that has not left yet.
+    fn call_off(&mut self, addr: &Multiaddr) {
+        let before = self.outputs.len();
+        self.outputs
+            .retain(|output| !matches!(output, Output::Confirm(it) if it == addr));
+        if self.outputs.len() < before {
+            self.announcements.call_off(addr);
+        }
+    }
+
+    /// The application, or a listener, speaks for an address again that was taken back.
+    fn bring_back(&mut self, addr: &Multiaddr, now: Instant) {
+        self.withheld.remove(addr);
+        let id = self.candidates.find(addr);
+        if let Some((id, candidate)) = id.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
+            && std::mem::take(&mut candidate.is_withheld)
+        {
+            self.demand(id, now);
+        }
     }
 
     /// A connection was established.
     pub fn on_connection(&mut self, now: Instant, info: ConnectionInfo) {
         let now = self.advance(now);
-        let relayed = address::is_relayed(&info.remote)
-            || info.local.as_ref().is_some_and(address::is_relayed);
-        let first_ip =
-            address::ip(&info.remote).or_else(|| info.local.as_ref().and_then(address::ip));
-        let remote_ip = address::ip(&info.remote).filter(|_| !relayed);
-        let vantage = remote_ip
+        let (id, mut connection) = Connection::new(info);
+        connection.vantage = connection
+            .remote_ip
             // A gateway that puts its own IP in place of the source hides who dialed.
-            .filter(|ip| self.config.allow_private || address::ip_scope(*ip).is_global())
-            .map_or(Vantage::Contacted, |ip| self.contacts.vantage_of(ip, now));
-        self.sequence += 1;
-        if !info.inbound && !relayed {
-            self.dialed += 1;
+            .filter(|ip| self.is_from_outside(*ip))
+            .map_or(Vantage::Contacted, |ip| {
+                self.contacts.vantage_of(ip, connection.protocol, now)
+            });
+        if let Some(contact) = connection.contact() {
+            self.contacts.open(contact, connection.protocol, now);
         }
-        let connection = Connection {
-            peer: info.peer,
-            inbound: info.inbound,
-            relayed,
-            local: info.local,
-            remote_ip,
-            relay_ip: first_ip.filter(|_| relayed),
-            vantage,
-            sequence: self.sequence,
-            dial_back: false,
-        };
-        if let Some(ip) = remote_ip {
-            self.contacts.open(ip, now);
-        }
-        if self.connections.is_empty() && self.was_connected {
-            self.start_all_over(now);
-        }
-        self.was_connected = true;
         self.note_stranger(&connection, now);
-        self.connections.insert(info.id, connection);
+        if self.connections.insert(id, connection) {
+            self.recheck_where(now, |_| true);
+        }
+    }
+
+    /// The connection `id` was dialed from a port that nothing listens on, `PortUse::New`: what its peer sees of this node says
+    /// nothing about a listener or the NAT's mapping of one.
+    pub fn on_dialed_from_new_port(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.from_new_port = true;
+        }
     }
 
     /// A connection closed.
     pub fn on_connection_closed(&mut self, now: Instant, id: ConnectionId) {
         let now = self.advance(now);
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(connection) = self.connections.remove(id) else {
             return;
         };
-        if let Some(ip) = connection.remote_ip {
-            self.contacts.close(ip, now);
+        if let Some(contact) = connection.contact() {
+            self.contacts.close(contact, connection.protocol, now);
         }
         self.servers.remove(&connection.peer, id);
-        self.wake_by(now);
+        self.wake.by(now, "a connection closed");
     }
 
     /// The remote address of a connection changed.
     pub fn on_address_change(&mut self, now: Instant, id: ConnectionId, remote: &Multiaddr) {
         let now = self.advance(now);
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if connection.relayed {
-            return;
-        }
         let ip = address::ip(remote);
-        if ip == connection.remote_ip {
+        if connection.relayed || ip == connection.remote_ip {
             return;
         }
-        if let Some(old) = std::mem::replace(&mut connection.remote_ip, ip) {
-            self.contacts.close(old, now);
+        let old = connection.contact();
+        connection.remote_ip = ip;
+        let (new, protocol) = (connection.contact(), connection.protocol);
+        if let Some(old) = old {
+            self.contacts.close(old, protocol, now);
         }
-        if let Some(new) = ip {
-            self.contacts.open(new, now);
+        if let Some(new) = new {
+            self.contacts.open(new, protocol, now);
         }
     }
 
-    /// A packet goes out to `ip`: a dial, whether it succeeds or not.
+    /// A packet goes out to `ip`, over which protocol is not known.
     pub fn on_contact(&mut self, now: Instant, ip: IpAddr) {
         let now = self.advance(now);
-        self.contacts.touch(ip, now);
+        self.contacts.touch(Destination::Host(ip), None, now);
+    }
+
+    /// A packet goes out to `addr`: a dial, whether it succeeds or not.
+    pub fn on_dial(&mut self, now: Instant, addr: &Multiaddr) {
+        let now = self.advance(now);
+        if address::is_relayed(addr) {
+            return;
+        }
+        let to = address::ip(addr).map_or(Destination::Name, Destination::Host);
+        let over = address::port(addr).map(|(protocol, _)| protocol);
+        self.contacts.touch(to, over, now);
     }
 
     /// The peer at the other end says whether it serves dial requests on this connection.
     pub fn on_support(&mut self, now: Instant, id: ConnectionId, supported: bool) {
         let now = self.advance(now);
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let peer = connection.peer;
@@ -479,34 +517,27 @@ impl Reachability {
         }
         let link = Link {
             connection: id,
-            relayed: connection.relayed,
+            is_relayed: connection.relayed,
+            inbound: connection.inbound,
             ip: connection.remote_ip.or(connection.relay_ip),
+            is_unresponsive: false,
         };
         if self.servers.add(peer, link, now) {
-            let under_way = self.probes.iter().find(|(_, probe)| probe.server == peer);
-            if let Some((probe, _)) = under_way {
-                self.servers.set_busy(&peer, *probe);
+            if let Some(probe) = self.probes.of_server(&peer) {
+                self.servers.set_busy(&peer, probe);
             }
-            let open: Vec<AddressId> = self
-                .candidates
-                .iter()
-                .filter(|(id, candidate)| {
-                    let standing = &candidate.standing;
-                    let open =
-                        !standing.has_margin(&candidate.evidence) || standing.is_challenged();
-                    let wish = Wish::of(*id, candidate, &self.contacts);
-                    open && !standing.is_round_full(&candidate.evidence)
-                        && self.servers.has_news(&peer, &wish, now)
-                })
-                .map(|(id, _)| id)
-                .collect();
-            for id in open {
-                if let Some(candidate) = self.candidates.get_mut(id) {
-                    candidate.schedule.reopen();
-                }
-            }
-            self.wake_by(now + self.config.gather_delay);
+            self.servers_wanted.reset();
+            self.reopen_for(&peer, now);
+            self.wake.by(now + self.config.gather_delay, "servers gather");
         }
+    }
+
+    /// The interfaces or the network of this host changed, as the application knows: all addresses are checked, and what peers
+    /// saw before says nothing about the present NAT.
+    pub fn on_network_change(&mut self, now: Instant) {
+        let now = self.advance(now);
+        self.observations.forget_ports();
+        self.recheck_where(now, |_| true);
     }
 }
 
@@ -515,8 +546,8 @@ impl Reachability {
     /// When [`Reachability::handle_timeout`] wants to be called. May lie in the past: then at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probes = self.probes.values().map(Probe::next_deadline).min();
-        self.wake.into_iter().chain(probes).min()
+        let probes = self.probes.next_deadline();
+        self.wake.at().into_iter().chain(probes).min()
     }
 
     /// What is to be done next; `None` until something else happens.
@@ -528,8 +559,8 @@ impl Reachability {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
         self.expire_probes(now);
-        if self.wake.is_some_and(|wake| wake <= now) {
-            self.wake = None;
+        if let Some(reason) = self.wake.take_due(now) {
+            tracing::trace!(reason, "deciding");
             self.decide(now);
         }
     }
@@ -543,15 +574,15 @@ impl Reachability {
         self.now
     }
 
-    fn wake_by(&mut self, at: Instant) {
-        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
-    }
-
     /// Without our own `/p2p`; `None` if it is another peer's.
     fn canonical(&self, addr: &Multiaddr) -> Option<Multiaddr> {
         let addr = address::without_peer_id(addr, &self.local_peer);
         let foreign = !address::is_relayed(&addr) && address::peer_id(&addr).is_some();
         (!foreign).then_some(addr)
+    }
+
+    fn is_from_outside(&self, ip: IpAddr) -> bool {
+        self.config.allow_private || address::ip_scope(ip).is_global()
     }
 
     fn is_testable(&self, addr: &Multiaddr) -> Result<(), CandidateError> {
@@ -562,7 +593,7 @@ impl Reachability {
             return Err(CandidateError::TooLong);
         }
         let class = Class::of(addr).ok_or(CandidateError::NotDialable)?;
-        if class.transport == Transport::Other {
+        if class.transport == Transport::Other || address::has_ornaments(addr) {
             return Err(CandidateError::NotDialable);
         }
         if address::is_name(addr) {
@@ -578,153 +609,242 @@ impl Reachability {
         Ok(())
     }
 
+    /// The same, and says in the log why an address is left out.
+    fn testable(&self, source: &str, addr: &Multiaddr) -> Result<(), CandidateError> {
+        self.is_testable(addr).inspect_err(|error| {
+            let addr = address::Printable(addr);
+            tracing::debug!(?addr, source, %error, "not a candidate");
+        })
+    }
+
+    /// Whether an address that peers speak of is to be tracked: names are not, since whoever holds one decides whom it leads to.
+    fn testable_by_word(&self, addr: &Multiaddr) -> bool {
+        self.testable("observed", addr).is_ok()
+            && !address::is_name(addr)
+            && address::is_observable(addr)
+    }
+
     fn track(
         &mut self,
         addr: Multiaddr,
         source: impl FnOnce(&mut Sources),
         now: Instant,
     ) -> Option<AddressId> {
-        let is_new = self.candidates.find(&addr).is_none();
-        let (id, _) = self.candidates.insert(addr, source, now)?;
-        self.inherit(id, now);
-        if is_new {
-            self.wake_by(now + self.config.gather_delay);
+        let network = address::ip(&addr).map(network);
+        let is_withheld = self.withheld.contains_key(&addr);
+        let shown = addr.clone();
+        let Some(Inserted { id, is_new, gone }) =
+            self.candidates.insert(addr, network, source, now)
+        else {
+            let addr = address::Printable(&shown);
+            tracing::debug!(?addr, "not tracked: others have more to speak for them");
+            return None;
+        };
+        if let Some((id, gone)) = gone {
+            self.drop_state(id, &gone);
         }
+        if is_new {
+            if let Some(candidate) = self.candidates.get_mut(id) {
+                candidate.is_withheld = is_withheld;
+            }
+            self.judged.insert(id, now);
+            self.wake.by(now + self.config.gather_delay, "a new address");
+        }
+        self.inherit(id, now);
         Some(id)
     }
 
+    /// Takes sources away, and with the last one the address.
     fn withdraw(&mut self, id: AddressId, source: impl FnOnce(&mut Sources), now: Instant) {
-        if let Some(gone) = self.candidates.withdraw(id, source) {
-            if let Some(waist) = gone.waist.filter(|_| gone.class.transport.is_plain()) {
-                self.tell_heirs(waist, false, now);
+        let Some(gone) = self.candidates.withdraw(id, source) else {
+            if self
+                .candidates
+                .get(id)
+                .is_some_and(Candidate::is_only_observed)
+            {
+                self.disinherit(id, now);
             }
-            if gone.announced {
-                self.expire(gone.addr);
+            return;
+        };
+        self.drop_state(id, &gone);
+        if let Some(waist) = gone.waist.filter(|_| gone.is_plain()) {
+            self.release_siblings(waist, now);
+        }
+        self.update_summary();
+        self.wake.by(now, "an address is gone");
+    }
+
+    /// Forgets all that other parts hold about an address that is no longer tracked.
+    fn drop_state(&mut self, id: AddressId, gone: &Candidate) {
+        self.judged.remove(id);
+        self.call_off(&gone.addr);
+        for form in self.announcements.expire(id, &gone.addr, None) {
+            self.outputs.push_back(Output::Expire(form));
+        }
+    }
+
+    /// Has an address checked at once by the next server that is free.
+    fn demand(&mut self, id: AddressId, now: Instant) {
+        if let Some(judged) = self.judged.get_mut(id) {
+            judged.schedule.demand(now);
+        }
+        self.wake.by(now, "a check is asked for");
+    }
+
+    /// Has all addresses checked of which a change was told, and often from here on.
+    fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
+        for (id, candidate) in self.candidates.iter() {
+            if concerns(candidate)
+                && let Some(judged) = self.judged.get_mut(id)
+            {
+                judged.schedule.start_over(now);
             }
-            self.update_summary();
-            self.wake_by(now);
-        } else if self
-            .candidates
-            .get(id)
-            .is_some_and(Candidate::is_only_observed)
+        }
+        self.wake.by(now + self.config.gather_delay, "something changed");
+    }
+
+    /// Somebody sees this node at `addr`: a host, or one that the swarm does not name.
+    fn note_report(&mut self, addr: Multiaddr, observer: Option<Observer>, now: Instant) {
+        let dialed = self.connections.dialed();
+        if let Some(seen) = self.observations.note(&addr, observer, dialed) {
+            self.guess(seen.external, now);
+            if seen.is_another_ip && self.restarts.take(now) {
+                self.observations.forget_ports();
+                self.recheck_where(now, |_| true);
+            }
+        }
+        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
+            && let Some(candidate) = self.candidates.get_mut(id)
         {
-            self.disinherit(id, now);
+            let before = candidate.reports.count();
+            candidate.reports.note(observer, dialed);
+            if before < 2 && candidate.reports.count() >= 2 {
+                let at = now + self.config.gather_delay;
+                self.wake.by(at, "a second host sees an address");
+            }
         }
     }
 
-    fn restart(&mut self, id: AddressId, now: Instant) {
-        if let Some(candidate) = self.candidates.get_mut(id) {
-            candidate.schedule.demand(now);
+    /// An external IP with each of our listen ports, over the transport that it was seen over or another one.
+    fn guess(&mut self, external: ExternalIp, now: Instant) {
+        let guesses: Vec<Multiaddr> = self
+            .listeners
+            .kinds()
+            .filter_map(|listen| external.of_listener(listen))
+            .filter(|guess| self.is_testable(guess).is_ok())
+            .collect();
+        for guess in guesses {
+            let other_transport = address::transport(&guess) != Some(external.transport);
+            let known = self
+                .candidates
+                .find(&guess)
+                .and_then(|id| self.candidates.get(id));
+            if other_transport
+                && known.is_some_and(|known| known.sources.guessed && !known.other_transport)
+            {
+                // Peers have spoken of it, and do so no longer.
+                continue;
+            }
+            let mut is_new = false;
+            let source = |sources: &mut Sources| {
+                is_new = !std::mem::replace(&mut sources.guessed, true);
+            };
+            let tracked = self.track(guess, source, now);
+            let Some((id, candidate)) =
+                tracked.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
+            else {
+                continue;
+            };
+            if other_transport {
+                candidate.reports = candidate.reports.max(external.reports);
+                candidate.other_transport |= is_new;
+                continue;
+            }
+            let was_unobserved = candidate.is_unobserved_guess();
+            if std::mem::take(&mut candidate.other_transport) {
+                candidate.reports = external.reports;
+            }
+            candidate.reports = candidate.reports.max(external.reports);
+            if was_unobserved {
+                // There may be a mapping now that there was not when it was asked about.
+                self.servers.lift_refusals_of(id);
+                if let Some(judged) = self.judged.get_mut(id) {
+                    judged.schedule.start_over(now);
+                }
+                self.wake.by(now + self.config.gather_delay, "a peer sees an address");
+            }
         }
-        self.wake_by(now);
     }
 
-    fn start_over(&mut self, id: AddressId, now: Instant) {
-        if let Some(candidate) = self.candidates.get_mut(id) {
-            candidate.schedule.start_over(now);
-        }
-        self.wake_by(now + self.config.gather_delay);
-    }
-
-    fn start_all_over(&mut self, now: Instant) {
-        for (_, candidate) in self.candidates.iter_mut() {
-            candidate.schedule.start_over(now);
-        }
-        self.wake_by(now + self.config.gather_delay);
-    }
-
-    /// A connection from an IP that was never contacted is evidence for the address that it came in on.
+    /// A connection from a host that was never contacted is evidence for the address that it came in on.
     fn note_stranger(&mut self, connection: &Connection, now: Instant) {
         let (Some(local), Some(remote_ip)) = (&connection.local, connection.remote_ip) else {
             return;
         };
-        let stranger = connection.inbound
+        let is_stranger = connection.inbound
             && !connection.relayed
             && connection.vantage == Vantage::Independent
-            && (self.config.allow_private || address::ip_scope(remote_ip).is_global());
+            && self.is_from_outside(remote_ip)
+            && !self.servers.was_dialed_by_name(&connection.peer);
         // While a probe is under way, it may be the dial-back, which is to be counted once.
-        if !stranger || !self.probes.is_empty() {
+        if !is_stranger || self.probes.len() > 0 {
             return;
         }
-        let same_subnet = |id: &AddressId| {
-            self.candidates
-                .get(*id)
-                .and_then(|c| c.subnet)
-                .is_some_and(|candidate| candidate == subnet(remote_ip))
+        let is_exact = |candidate: &Candidate| {
+            candidate.waist.is_some()
+                && candidate.waist == address::thin_waist(local)
+                && address::same_stack(&candidate.addr, local)
         };
-        let exact = self
-            .candidates
-            .iter()
-            .find(|(_, c)| {
-                c.waist.is_some()
-                    && c.waist == address::thin_waist(local)
-                    && address::same_stack(&c.addr, local)
-            })
-            .map(|(id, _)| (id, Finding::Proof(Vantage::Independent)));
-        let found = exact.or_else(|| {
-            let (unheard_of, seen): (Vec<_>, Vec<_>) = self
-                .candidates
-                .iter()
-                .filter(|(_, c)| listens_for(local, &c.addr))
-                .partition(|(_, c)| c.is_unheard_of());
-            let mapped = if seen.is_empty() { unheard_of } else { seen };
-            match mapped.as_slice() {
-                [(id, _)] => Some((*id, Finding::Inferred)),
-                _ => None,
+        let exact = self.candidates.iter().find(|(_, c)| is_exact(c));
+        let found = match exact {
+            Some((id, _)) => Some((id, prospects::STRANGER)),
+            None => {
+                let mapped = |seen: bool| {
+                    let mut fitting = self.candidates.iter().filter(move |(_, c)| {
+                        c.ip().is_some()
+                            && listens_for(local, &c.addr)
+                            && c.is_unobserved_guess() != seen
+                    });
+                    (fitting.next().map(|(id, _)| id), fitting.next().is_some())
+                };
+                let (seen, several) = match mapped(true) {
+                    (None, _) => mapped(false),
+                    seen => seen,
+                };
+                let only = seen.filter(|_| !several);
+                only.map(|id| (id, prospects::INFERRED_STRANGER))
             }
-        });
-        let Some((id, finding)) = found.filter(|(id, _)| !same_subnet(id)) else {
+        };
+        let Some((id, asked)) = found else {
             return;
         };
-        // Which of its IPs we contacted when we dialed it by name is not known.
-        let named = self.connections.values().any(|other| {
-            other.peer == connection.peer && !other.relayed && other.remote_ip.is_none()
-        });
-        if !named {
-            self.record(id, Witness::Stranger, None, finding, now);
-            self.review(id, now);
+        // Large private networks use public space: who shares it may be inside. There are enough strangers elsewhere.
+        let is_nearby = self
+            .candidates
+            .get(id)
+            .and_then(Candidate::ip)
+            .is_some_and(|ip| servers::wide_network(ip) == servers::wide_network(remote_ip));
+        if is_nearby && !self.config.allow_private {
+            return;
         }
+        self.record(
+            id,
+            Outcome {
+                at: now,
+                source: Source::Strangers,
+                asked,
+                success: true,
+            },
+            now,
+        );
+        self.review(id, now);
     }
 
     fn update_nat_mapping(&mut self) {
-        let new = self.observations.mapping();
-        let old = std::mem::replace(&mut self.nat_mapping, new);
-        if old != new && new != NatMapping::Unknown {
+        if let Some(old) = self.observations.update_mapping() {
+            let new = self.observations.mapping();
             self.outputs
                 .push_back(Output::Event(Event::NatMappingChanged { old, new }));
         }
     }
-
-    fn confirm(&mut self, addr: Multiaddr) {
-        self.note_echo(&addr, Echo::Confirmed);
-        self.outputs.push_back(Output::Confirm(addr));
-    }
-
-    fn expire(&mut self, addr: Multiaddr) {
-        self.note_echo(&addr, Echo::Expired);
-        self.outputs.push_back(Output::Expire(addr));
-    }
-
-    fn note_echo(&mut self, addr: &Multiaddr, echo: Echo) {
-        if self.echoes.len() >= MAX_ECHOES {
-            self.echoes.pop_front();
-        }
-        self.echoes.push_back((addr.clone(), echo));
-    }
-
-    fn take_echo(&mut self, addr: &Multiaddr, echo: Echo) -> bool {
-        let at = self
-            .echoes
-            .iter()
-            .position(|(a, e)| a == addr && *e == echo);
-        at.and_then(|at| self.echoes.remove(at)).is_some()
-    }
-}
-
-/// Whether a listener on `listen` could be what a NAT maps `addr` to without changing the port.
-fn listens_for(listen: &Multiaddr, addr: &Multiaddr) -> bool {
-    let (Some(a), Some(b)) = (address::thin_waist(listen), address::thin_waist(addr)) else {
-        return false;
-    };
-    a.port == b.port && address::same_stack(listen, addr)
 }

@@ -22,6 +22,19 @@ impl fmt::Display for Neighbourhood {
     }
 }
 
+impl Neighbourhood {
+    /// Whether `ip` is in it.
+    pub(crate) fn contains(self, ip: IpAddr) -> bool {
+        neighbourhood(ip, self.prefix, self.prefix) == self
+    }
+
+    /// The larger network that this one lies in, with these prefix lengths at the most.
+    pub(crate) fn widened(self, v4_prefix: u8, v6_prefix: u8) -> Self {
+        let prefix = |most: u8| most.min(self.prefix);
+        neighbourhood(self.network, prefix(v4_prefix), prefix(v6_prefix))
+    }
+}
+
 /// The neighbourhood of `ip`: its first `v4_prefix` bits if it is IPv4, its first `v6_prefix` bits if it is IPv6.
 ///
 /// Prefixes longer than an address (32, 128) count as the whole address, so that two IPs are neighbours only if they

@@ -133,6 +133,23 @@ pub(crate) fn exact_transport(addr: &Multiaddr) -> Option<Transport> {
     })
 }
 
+/// Whether `addr` has parts that no transport takes and no layer counts: an HTTP path, a zone, a peer on the way. With them
+/// it is another address, of which nothing can be said from the plain one.
+pub(crate) fn has_ornaments(addr: &Multiaddr) -> bool {
+    addr.iter()
+        .any(|protocol| matches!(protocol.tag(), "http-path" | "ip6zone" | "p2p"))
+}
+
+/// Whether `addr` is written as peers see it: without a server name or a path, which nobody can observe.
+pub(crate) fn is_observable(addr: &Multiaddr) -> bool {
+    !addr.iter().any(|protocol| {
+        matches!(
+            protocol.tag(),
+            "sni" | "x-parity-ws" | "x-parity-wss"
+        )
+    })
+}
+
 /// Whether the server name is a host name (RFC 6066 section 3, RFC 1123 section 2.1), underscores allowed.
 fn is_server_name(name: &str) -> bool {
     let is_label = |label: &str| {

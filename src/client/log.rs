@@ -46,6 +46,16 @@ pub(super) fn event(event: &Event) {
             new = new.as_str(),
             "the summary of all verdicts changed"
         ),
+        Event::Obstructed { address, obstacle } => tracing::debug!(
+            address = ?Printable(address),
+            obstacle = obstacle.as_str(),
+            "an address can't be tested"
+        ),
+        Event::StabilityChanged { address, unstable } => tracing::debug!(
+            address = ?Printable(address),
+            unstable,
+            "how stable the verdict on an address is changed"
+        ),
         Event::ServersWanted { known, wanted } => {
             tracing::debug!(known, wanted, "there are too few servers to decide");
         }

@@ -209,7 +209,10 @@ impl Metrics {
             Event::ServersWanted { .. } => {
                 self.servers_wanted.inc();
             }
-            Event::SummaryChanged { .. } | Event::NatMappingChanged { .. } => {}
+            Event::SummaryChanged { .. }
+            | Event::NatMappingChanged { .. }
+            | Event::Obstructed { .. }
+            | Event::StabilityChanged { .. } => {}
         }
     }
 

@@ -1,8 +1,11 @@
 //! Options of the reachability service. Every default is safe on the open Internet.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use crate::reachability::Vantage;
+use crate::{
+    address::{self, Neighbourhood},
+    reachability::contacts::Vantage,
+};
 
 /// Longer times than this are cut down to it, so that no sum of an instant and a duration overflows.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -32,6 +35,10 @@ pub struct Config {
     pub(crate) max_dial_data: u64,
     pub(crate) dial_data_per_hour: u64,
     pub(crate) required_vantage: Vantage,
+    /// In millionths, so that options can be compared.
+    pub(crate) required_confidence: u32,
+    pub(crate) required_servers: usize,
+    pub(crate) never_announced: Vec<Neighbourhood>,
     pub(crate) expire_foreign: bool,
     pub(crate) connection_limit: Option<u32>,
 }
@@ -58,6 +65,9 @@ impl Default for Config {
             max_dial_data: 100_000,
             dial_data_per_hour: 8_000_000,
             required_vantage: Vantage::Contacted,
+            required_confidence: 0,
+            required_servers: 1,
+            never_announced: Vec::new(),
             expire_foreign: false,
             connection_limit: None,
         }
@@ -114,9 +124,9 @@ impl Config {
 
     /// How many servers are asked about one address at the same time. Default: 3, which is what a verdict takes; at least 1.
     ///
-    /// More of them decide sooner where dials are not answered, and make more servers dial for nothing where one would do. While an
-    /// address has neither verdict nor proof, or its verdict is contradicted, one more is asked for each that has kept it waiting
-    /// for 2 s, up to twice as many at a time, unless three quarters of [`Self::with_max_in_flight`] are under way.
+    /// As few are asked as are likely to suffice. One that has kept an address waiting for 2 s counts as failed, and does not
+    /// count towards this limit, up to twice as many at a time, unless three quarters of [`Self::with_max_in_flight`] are
+    /// under way.
     #[must_use]
     pub fn with_max_parallel(mut self, max: usize) -> Self {
         self.max_parallel = max.max(1);
@@ -215,6 +225,42 @@ impl Config {
     #[must_use]
     pub fn with_required_vantage(mut self, vantage: Vantage) -> Self {
         self.required_vantage = vantage;
+        self
+    }
+
+    /// How sure a verdict must be before an address is confirmed to the swarm: the posterior probability that it is
+    /// reachable, from 0 to 1. Default: 0, that is whatever the verdict takes.
+    ///
+    /// Successes from contacted IPs alone never amount to more than the share of NATs that don't filter by address:
+    /// about 0.8 behind a NAT, 0.95 without one. What has been confirmed stays so until the verdict changes.
+    #[must_use]
+    pub fn with_required_confidence(mut self, confidence: f64) -> Self {
+        let confidence = if confidence.is_nan() { 1.0 } else { confidence.clamp(0.0, 1.0) };
+        self.required_confidence = (confidence * 1e6).round() as u32;
+        self
+    }
+
+    /// How many servers must have proven an address before it is confirmed to the swarm, each in an IP group of its own
+    /// (an IPv4 /16, an IPv6 /32). Default: 1; at least 1.
+    ///
+    /// With more than there are servers in reach nothing is confirmed. What has been confirmed stays so until the verdict
+    /// changes.
+    #[must_use]
+    pub fn with_required_servers(mut self, servers: usize) -> Self {
+        self.required_servers = servers.max(1);
+        self
+    }
+
+    /// Networks whose addresses are never confirmed to the swarm: an IP and a prefix length each. Default: none.
+    ///
+    /// For addresses that strangers could reach and should not use, such as those of a network that is paid for by traffic.
+    /// They are tested and reported on like others.
+    #[must_use]
+    pub fn with_never_announced(mut self, networks: impl IntoIterator<Item = (IpAddr, u8)>) -> Self {
+        self.never_announced = networks
+            .into_iter()
+            .map(|(ip, prefix)| address::neighbourhood(ip, prefix, prefix))
+            .collect();
         self
     }
 

@@ -1,21 +1,23 @@
-//! Which probe leaves next: the address that most wants an answer, and the server that has most to say about it.
+//! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most.
 
 use std::time::Duration;
 
 use libp2p_core::Multiaddr;
-use libp2p_identity::PeerId;
 use rand::RngExt;
 use web_time::Instant;
 
 use crate::{
     address,
     reachability::{
-        AddressId, MAX_ADDRESS_LEN, Output, Probe, ProbeId, ProbeRequest, Reachability, Sources,
-        Vantage, Verdict,
-        candidate::{Candidate, Class},
-        judgement::WANTED_SERVERS,
-        servers::{Choice, Wish},
-        verdict::LONGEST_WAIT,
+        MAX_ADDRESS_LEN, Output, PROVEN_PORT_REQUESTS, ProbeRequest, Reachability, Sources,
+        Verdict,
+        belief::{self, Asked},
+        budget::Budget,
+        candidates::{AddressId, Candidate, Class, Support, Trust},
+        probes::Probe,
+        prospects::{Again, Choice, LATE, Prospects, Question},
+        review::Entry,
+        servers::WANTED_SERVERS,
     },
 };
 
@@ -27,85 +29,99 @@ const PER_ADDRESS: usize = 3;
 const HEADROOM: u32 = 8;
 /// How much longer than the handler the core waits before it gives a probe up by itself.
 const SLACK: Duration = Duration::from_secs(2);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-/// How often doubtful addresses are asked about at most. Peers can make up any number of them, and each costs a stranger a dial.
-const DOUBTFUL_PACE: Duration = Duration::from_secs(10);
-/// After which time an answer is late: most of those with a dial-back have come, even from servers that wait for up to 3 s after
-/// dial data, of three at least one.
-const LATE: Duration = Duration::from_secs(2);
-/// How soon to look again where only a part of the servers was looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// For how long a guess that no peer speaks of has the servers only that others leave.
+const LEFTOVERS: Duration = Duration::from_secs(90);
 
-/// How urgent an address is; smaller comes first.
+/// How much an address wants an answer; what comes first is asked about first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Urgency {
-    Challenged,
+enum Priority {
+    /// Its verdict is contradicted.
+    Contradicted,
+    /// It has no verdict, or a check that has waited for long.
     Undecided,
-    Margin,
+    /// It has a verdict, and a server may say more.
+    News,
+    /// A check is due, and any server does.
     Recheck,
-    Doubtful,
-    UnheardOf,
+    /// One peer alone speaks of it.
+    OnePeersWord,
+    /// No peer speaks of it, and it has waited for less than 90 s.
+    Leftovers,
+}
+
+/// An address that wants an answer.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    priority: Priority,
+    id: AddressId,
+    trust: Trust,
+    /// Since when it has had no turn; `None`: since before all others.
+    waits_since: Option<Instant>,
 }
 
 impl Reachability {
     /// Starts the rechecks that are due, reviews what time alone may have decided, and sends out probes.
     pub(super) fn decide(&mut self, now: Instant) {
         let lifetime = self.config.outcome_lifetime;
-        let epoch = self.servers.epoch();
-        let is_due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
-        let mut wake: Option<Instant> = None;
-        let mut to_review = Vec::new();
-        for (id, candidate) in self.candidates.iter() {
-            let reviewed = candidate.reviewed(epoch, now);
-            let times = [
-                candidate.schedule.recheck_at,
-                candidate.evidence.oldest().map(|at| at + lifetime),
-                reviewed.and_then(|reviewed| reviewed.until),
-            ];
-            let renew = times.iter().take(2).any(is_due);
-            if renew || reviewed.is_none() {
-                to_review.push((id, renew));
+        let version = self.servers.version();
+        let mut next: Option<(Instant, &'static str)> = None;
+        let mut wake = |at: Option<Instant>, reason| {
+            if let Some(at) = at.filter(|at| now < *at)
+                && next.is_none_or(|(next, _)| at < next)
+            {
+                next = Some((at, reason));
             }
-            let next = times.into_iter().flatten().filter(|at| now < *at).min();
-            wake = wake.into_iter().chain(next).min();
+        };
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut due = Vec::new();
+        for (id, entry) in self.judged.iter() {
+            let reviewed = entry.reviewed(version, now);
+            let recheck = entry.schedule.recheck_at();
+            let expiry = entry.evidence.oldest().map(|at| at + lifetime);
+            let stability = entry.standing.unstable_until(now);
+            let renew = is_due(recheck) || is_due(expiry);
+            if renew || reviewed.is_none() || entry.told_unstable != stability.is_some() {
+                due.push((id, renew));
+            }
+            wake(reviewed.and_then(|it| it.until), "time may decide");
+            wake(recheck, "a recheck");
+            wake(expiry, "evidence expires");
+            wake(stability, "stability");
         }
-        for (id, renew) in to_review {
-            if renew {
-                if self.is_outdated(id) {
-                    let unseen = |sources: &mut Sources| {
-                        sources.observed = false;
-                        sources.guessed = false;
-                    };
-                    self.withdraw(id, unseen, now);
-                    continue;
-                }
-                self.renew(id, now);
+        if let Some((at, reason)) = next {
+            self.wake.by(at, reason);
+        }
+        for (id, renew) in due {
+            if renew && !self.renew(id, now) {
+                continue;
             }
+            self.tell_stability(id, now);
             self.review(id, now);
         }
-        if let Some(at) = wake {
-            self.wake_by(at);
+        if !self.is_crowded() {
+            self.dispatch(now);
         }
-        if self.is_crowded() {
-            return;
-        }
-        self.dispatch(now);
     }
 
-    /// Forgets what is too old, and begins the recheck that is due.
-    fn renew(&mut self, id: AddressId, now: Instant) {
+    /// Forgets what is too old, and begins the recheck that is due. `false` if the address itself is forgotten.
+    fn renew(&mut self, id: AddressId, now: Instant) -> bool {
+        if self.is_outdated(id) {
+            let unseen = |sources: &mut Sources| {
+                sources.observed = false;
+                sources.guessed = false;
+            };
+            self.withdraw(id, unseen, now);
+            return false;
+        }
         let lifetime = self.config.outcome_lifetime;
-        let Some(candidate) = self.candidates.get_mut(id) else {
-            return;
+        let Some(entry) = self.judged.get_mut(id) else {
+            return false;
         };
-        candidate.evidence.expire(now, lifetime);
-        let oldest = candidate.evidence.oldest();
-        if candidate.schedule.recheck_at.is_some_and(|at| at <= now) {
-            candidate.schedule.begin_recheck(now);
+        entry.evidence.expire(now, lifetime);
+        if entry.schedule.recheck_at().is_some_and(|at| at <= now) {
+            entry.schedule.begin_recheck(now);
         }
-        if let Some(oldest) = oldest {
-            self.wake_by(oldest + lifetime);
-        }
+        true
     }
 
     /// Whether peers have long seen this node elsewhere: it is likely somebody else's by now.
@@ -113,16 +129,14 @@ impl Reachability {
         let Some(candidate) = self.candidates.get(id) else {
             return false;
         };
-        let sources = candidate.sources;
-        if sources.listening || sources.added || sources.confirmed || candidate.standing.is_proven()
-        {
+        if candidate.sources.are_own() || candidate.is_reachable || candidate.is_withheld {
             return false;
         }
         let outdated = candidate.last_seen + self.config.outcome_lifetime;
         self.candidates.iter().any(|(_, other)| {
             other.class == candidate.class
                 && outdated < other.last_seen
-                && (candidate.is_unheard_of() || !other.is_unheard_of())
+                && (candidate.is_unobserved_guess() || !other.is_unobserved_guess())
         })
     }
 
@@ -135,325 +149,269 @@ impl Reachability {
     }
 
     fn dispatch(&mut self, now: Instant) {
-        let mut hungry: Vec<(Urgency, AddressId)> = self
+        let support = Support::of(&self.candidates);
+        let mut turns: Vec<Turn> = self
             .candidates
             .iter()
-            .filter_map(|(id, candidate)| Some((self.urgency(candidate)?, id)))
+            .filter_map(|(id, candidate)| self.turn(id, candidate, &support, now))
             .collect();
-        hungry.sort_unstable();
-        self.let_servers_gather(&mut hungry, now);
-        // They take turns: one about which nobody answers must not keep the others waiting.
-        let mut turns = hungry.clone();
-        turns.sort_by_key(|(urgency, id)| {
-            let candidate = self.candidates.get(*id);
-            let behind =
-                *urgency == Urgency::Doubtful && candidate.is_some_and(Candidate::is_unheard_of);
-            (*urgency, behind, candidate.and_then(waits_since))
-        });
-        let (unheard_of, seen): (Vec<_>, Vec<_>) = turns
-            .into_iter()
-            .partition(|(urgency, _)| *urgency == Urgency::UnheardOf);
-        // What no peer speaks of gets the servers that are left.
-        for turns in [seen, unheard_of] {
-            self.take_turns(&turns, &hungry, now);
+        turns.sort_by_key(|turn| (turn.priority, turn.trust < Trust::UnobservedGuess && turn.trust == Trust::OnePeersPort, turn.waits_since));
+        self.let_servers_gather(&mut turns, now);
+        let named: Vec<(Priority, AddressId)> = {
+            let mut named: Vec<_> = turns.iter().map(|t| (t.priority, t.id)).collect();
+            named.sort_unstable();
+            named
+        };
+        // One probe for each address before the second one for any; leftovers after all others.
+        for leftovers in [false, true] {
+            let of_kind = |turn: &&Turn| (turn.priority == Priority::Leftovers) == leftovers;
+            let turns: Vec<Turn> = turns.iter().filter(of_kind).copied().collect();
+            let mut sent = true;
+            while sent {
+                sent = false;
+                for turn in &turns {
+                    if self.probes.len() >= self.config.max_in_flight {
+                        return;
+                    }
+                    sent |= self.has_room(turn, now) && self.ask_about(turn, &named, now);
+                }
+                if sent && !self.servers.is_any_free(now) {
+                    break;
+                }
+            }
         }
+    }
+
+    /// Whether an address wants an answer now, and how much.
+    fn turn(
+        &self,
+        id: AddressId,
+        candidate: &Candidate,
+        support: &Support,
+        now: Instant,
+    ) -> Option<Turn> {
+        let entry = self.judged.get(id)?;
+        let schedule = &entry.schedule;
+        let trust = support.trust(candidate, &self.listeners);
+        let priority = if schedule.is_demanded() && (trust < Trust::Observed || entry.inherited) {
+            Some(Priority::Recheck)
+        } else {
+            self.priority(candidate, entry, trust, support, now)
+        };
+        Some(Turn {
+            priority: priority?,
+            id,
+            trust,
+            waits_since: waits_since(candidate, entry),
+        })
+    }
+
+    fn priority(
+        &self,
+        candidate: &Candidate,
+        entry: &Entry,
+        trust: Trust,
+        support: &Support,
+        now: Instant,
+    ) -> Option<Priority> {
+        let (schedule, standing) = (&entry.schedule, &entry.standing);
+        let withheld = candidate.is_withheld && !schedule.is_demanded();
+        if entry.inherited || withheld || schedule.is_settled() {
+            return None;
+        }
+        let contradicted = standing.contradicted_at().is_some();
+        let open = !standing.is_decided() || contradicted;
+        match trust {
+            Trust::NoListener => return None,
+            Trust::OnePeersPort => {
+                let asks = open && !support.has_better_guess(candidate);
+                return asks.then_some(Priority::OnePeersWord);
+            }
+            Trust::OnePeersIp => {
+                return (open || schedule.wants_fresh()).then_some(Priority::OnePeersWord);
+            }
+            Trust::UnobservedGuess => {
+                let waits = waits_since(candidate, entry).is_some_and(|at| now < at + LEFTOVERS);
+                if waits {
+                    return Some(Priority::Leftovers);
+                }
+            }
+            Trust::Observed | Trust::Own => {}
+        }
+        Some(if contradicted {
+            Priority::Contradicted
+        } else if !standing.is_decided() || schedule.is_overdue(now) {
+            // Neither kind comes before the other: each has its turn.
+            Priority::Undecided
+        } else if schedule.wants_fresh() {
+            Priority::Recheck
+        } else {
+            Priority::News
+        })
     }
 
     /// Leaves out addresses without a verdict for which other servers are likely just coming, and checks of those that have one:
     /// they must not take the servers that are there.
-    fn let_servers_gather(&mut self, hungry: &mut Vec<(Urgency, AddressId)>, now: Instant) {
-        let gathers = |to_ask| self.servers.gathers_until(to_ask).filter(|at| now < *at);
+    fn let_servers_gather(&mut self, turns: &mut Vec<Turn>, now: Instant) {
+        let gathers = |to_ask| {
+            let until = self.servers.gathering().until(to_ask);
+            until.filter(|at| now < *at)
+        };
         if gathers(0).is_none() {
             return;
         }
-        let undecided = |id| {
-            self.candidates
-                .get(id)
-                .filter(|candidate| !candidate.standing.is_decided())
+        let undecided = |id: AddressId| {
+            let entry = self.judged.get(id);
+            entry.filter(|entry| !entry.standing.is_decided())
         };
-        let waits_until = |id| {
-            let (to_ask, _) = self.servers_for(id, undecided(id)?, now);
+        let waits_until = |id: AddressId| {
+            let to_ask = self.to_ask(id, undecided(id)?, now);
             gathers(to_ask).filter(|_| to_ask > 0)
         };
-        let Some(next) = hungry.iter().filter_map(|(_, id)| waits_until(*id)).min() else {
+        let Some(next) = turns.iter().filter_map(|turn| waits_until(turn.id)).min() else {
             return;
         };
-        hungry.retain(|(urgency, id)| match urgency {
-            Urgency::Challenged => true,
-            Urgency::Undecided => undecided(*id).is_some() && waits_until(*id).is_none(),
+        turns.retain(|turn| match turn.priority {
+            Priority::Contradicted => true,
+            Priority::Undecided => {
+                undecided(turn.id).is_some() && waits_until(turn.id).is_none()
+            }
             _ => false,
         });
-        self.wake_by(next);
+        self.wake.by(next, "servers gather");
     }
 
-    fn take_turns(
-        &mut self,
-        turns: &[(Urgency, AddressId)],
-        hungry: &[(Urgency, AddressId)],
-        now: Instant,
-    ) {
-        // One probe for each address before the second one for any.
-        let mut sent = true;
-        let mut first = true;
-        while sent {
-            sent = false;
-            if !std::mem::take(&mut first)
-                && let Some(next) = self.servers.none_free_until(now)
-            {
-                if let Some(at) = next {
-                    self.wake_by(at);
-                }
-                self.want_servers_for(turns, now);
-                return;
-            }
-            for (urgency, id) in turns.iter().copied() {
-                if self.probes_under_way() >= self.config.max_in_flight {
-                    return;
-                }
-                if !self.wants_another(urgency, id, now)
-                    || urgency == Urgency::Doubtful && self.is_too_soon_for_doubts(now)
-                {
-                    continue;
-                }
-                let asked = self.probe_for(id, hungry, now);
-                if asked && urgency == Urgency::Doubtful {
-                    self.doubtful_asked_at = Some(now);
-                }
-                sent |= asked;
-            }
-        }
+    /// How many servers can be asked about it, heard or not.
+    fn to_ask(&self, id: AddressId, entry: &Entry, now: Instant) -> usize {
+        entry
+            .reviewed(self.servers.version(), now)
+            .and_then(|reviewed| reviewed.prospects)
+            .map_or_else(
+                || self.prospects(id, Self::again(entry), 0.0, now).to_ask,
+                |prospects| prospects.to_ask,
+            )
     }
 
-    /// Whether one more server is to be asked about it. Those that keep one waiting don't count, as many as could be asked beside
+    /// Whether one more server may be asked about it now. Requests that are late don't count, as many as could be made beside
     /// them: their dials are likely not answered, and it may take more of them to decide.
-    fn wants_another(&mut self, urgency: Urgency, id: AddressId, now: Instant) -> bool {
-        let Some(candidate) = self.candidates.get(id) else {
+    fn has_room(&mut self, turn: &Turn, now: Instant) -> bool {
+        if turn.trust.is_one_peers_word() && !self.is_budget_ready(turn, now) {
             return false;
+        }
+        let most = match turn.priority {
+            Priority::Recheck | Priority::OnePeersWord => 1,
+            Priority::Leftovers => self.config.max_parallel,
+            // It has waited for long enough to get a turn, and no more.
+            _ if turn.trust == Trust::UnobservedGuess => 1,
+            _ => self.config.max_parallel,
         };
-        let in_flight = candidate.schedule.in_flight;
-        let most = self.appetite(urgency, candidate);
+        let in_flight = self.probes.about(turn.id).count();
         if in_flight < most {
             return true;
         }
-        let pressing = match urgency {
-            Urgency::Challenged => true,
-            // With a proof, those that were contacted have little to add: mostly it is independent ones that are waited for.
-            Urgency::Undecided => !candidate.evidence.was_proven() && !candidate.is_unheard_of(),
-            _ => false,
-        };
+        let presses = matches!(turn.priority, Priority::Contradicted | Priority::Undecided);
         let max = self.config.max_in_flight;
-        let crowded = self.probes_under_way() >= max - max / 4;
-        if !pressing || crowded || in_flight >= most.saturating_mul(2) {
+        let crowded = self.probes.len() >= max - max / 4;
+        if !presses || crowded || most == 1 || in_flight >= most.saturating_mul(2) {
             return false;
         }
-        let mut late = 0;
-        let mut next: Option<Instant> = None;
-        for probe in self.probes_about(id) {
-            let at = probe.sent_at + LATE;
-            if at <= now {
-                late += 1;
-            } else {
-                next = next.into_iter().chain([at]).min();
-            }
+        let late = self
+            .probes
+            .about(turn.id)
+            .filter(|probe| probe.sent_at + LATE <= now)
+            .count();
+        in_flight < most.saturating_add(late)
+    }
+
+    fn budget(&mut self, turn: &Turn) -> &mut Budget {
+        if turn.trust == Trust::OnePeersPort {
+            &mut self.port_requests
+        } else {
+            &mut self.ip_requests
         }
-        if in_flight < most.saturating_add(late) {
+    }
+
+    fn is_budget_ready(&mut self, turn: &Turn, now: Instant) -> bool {
+        if self.has_proven_port {
+            self.has_proven_port = false;
+            let (most, refill) = PROVEN_PORT_REQUESTS;
+            self.port_requests = Budget::new(most, refill, now);
+        }
+        let demanded = self
+            .judged
+            .get(turn.id)
+            .is_some_and(|entry| entry.schedule.is_demanded());
+        let at = self.budget(turn).ready_at();
+        if demanded || at <= now {
             return true;
         }
-        if let Some(at) = next {
-            self.wake_by(at);
-        }
+        self.wake.by(at, "the budget for one peer's word");
         false
     }
 
-    fn is_too_soon_for_doubts(&mut self, now: Instant) -> bool {
-        let next = self.doubtful_asked_at.map(|at| at + DOUBTFUL_PACE);
-        let Some(at) = next.filter(|at| now < *at) else {
+    /// Sends a request about it to the best server there is. `false` if there is none now.
+    fn ask_about(&mut self, turn: &Turn, named: &[(Priority, AddressId)], now: Instant) -> bool {
+        let id = turn.id;
+        let Some(entry) = self.judged.get(id) else {
             return false;
         };
-        self.wake_by(at);
+        let in_flight = self.probes.about(id).next().is_some();
+        let contradicted = entry.standing.contradicted_at().is_some();
+        let fresh = entry.schedule.wants_fresh();
+        let decided = entry.standing.is_decided();
+        let again = Self::again(entry);
+        let second_look = entry.schedule.second_look_at();
+        let start: f64 = self.rng.random();
+        let mut prospects = self.prospects(id, again, start, now);
+        let mut is_second_look = false;
+        if prospects.best.is_none() || fresh && decided && !contradicted {
+            let anyone = fresh && !contradicted && (decided || !prospects.someone_left);
+            if anyone && !in_flight {
+                prospects = self.prospects(id, Again::Anyone, start, now);
+            } else if contradicted && !in_flight && !prospects.someone_left {
+                match second_look {
+                    Some(at) if at <= now => {
+                        is_second_look = true;
+                        prospects = self.prospects(id, Again::Anyone, start, now);
+                    }
+                    Some(at) => self.wake.by(at, "a second look"),
+                    None => {}
+                }
+            } else if anyone {
+                prospects.best = None;
+            }
+        }
+        let Some(choice) = prospects.best else {
+            self.note_nobody(turn, &prospects, now);
+            return false;
+        };
+        if is_second_look && let Some(entry) = self.judged.get_mut(id) {
+            entry.schedule.note_second_look();
+        }
+        if turn.trust.is_one_peers_word() {
+            self.budget(turn).take(now);
+        }
+        self.send(id, choice, named, now);
         true
     }
 
-    /// Those of which it is the first address, and that are still under way.
-    pub(super) fn probes_about(&self, id: AddressId) -> impl Iterator<Item = &Probe> {
-        self.probes
-            .values()
-            .filter(move |probe| !probe.ended && probe.primary().is_some_and(|it| it.id == id))
-    }
-
-    fn probes_under_way(&self) -> usize {
-        // Those that await a nonce count too: else the number of peers alone would bound them.
-        self.probes.len()
-    }
-
-    fn urgency(&self, candidate: &Candidate) -> Option<Urgency> {
-        let schedule = &candidate.schedule;
-        let promising = self.could_accept(candidate);
-        let weak = !candidate.standing.is_proven() && self.is_weak_guess(candidate);
-        let passive = candidate.inherited
-            || candidate.is_doubtful()
-            || candidate.is_unheard_of()
-            || weak
-            || !promising;
-        if schedule.demanded && passive {
-            return Some(Urgency::Recheck);
+    /// Nobody can be asked about it now.
+    fn note_nobody(&mut self, turn: &Turn, prospects: &Prospects, now: Instant) {
+        if let Some(at) = prospects.next_ready {
+            self.wake.by(at.max(now), "a server is ready again");
         }
-        if candidate.inherited || schedule.is_settled() {
-            return None;
-        }
-        let standing = &candidate.standing;
-        if !promising && !standing.is_proven() {
-            return None;
-        }
-        if candidate.is_doubtful() && !standing.is_proven() {
-            let open = !standing.is_decided() || standing.is_challenged();
-            return (open && !self.has_better_guess(candidate)).then_some(Urgency::Doubtful);
-        }
-        if weak {
-            let open = !standing.is_decided() || standing.is_challenged() || schedule.wants_fresh;
-            return open.then_some(Urgency::Doubtful);
-        }
-        let urgency = if standing.is_challenged() {
-            Some(Urgency::Challenged)
-        } else if !standing.is_decided() || schedule.is_overdue(self.now) {
-            // Neither kind comes before the other: each has its turn.
-            Some(Urgency::Undecided)
-        } else if !standing.has_margin(&candidate.evidence) {
-            Some(Urgency::Margin)
-        } else if schedule.wants_fresh {
-            Some(Urgency::Recheck)
-        } else {
-            None
-        };
-        let waits = |at: Instant| self.now < at + LONGEST_WAIT;
-        if candidate.is_unheard_of() && waits_since(candidate).is_some_and(waits) {
-            return urgency.map(|_| Urgency::UnheardOf);
-        }
-        urgency
-    }
-
-    /// How many servers at once are to be asked about it.
-    fn appetite(&self, urgency: Urgency, candidate: &Candidate) -> usize {
-        match urgency {
-            Urgency::UnheardOf => self.config.max_parallel,
-            Urgency::Recheck | Urgency::Doubtful => 1,
-            // It has waited for long enough to get a turn, and no more.
-            _ if candidate.is_unheard_of() => 1,
-            _ => self.config.max_parallel,
-        }
-    }
-
-    /// Whether a listener could be behind it: of the same family and transport, or one that the swarm does not know of. Else
-    /// it is the socket of dials, which peers see too, and many of them the same over QUIC, or somebody's invention.
-    pub(super) fn could_accept(&self, candidate: &Candidate) -> bool {
-        let could = |listen: &Multiaddr| Class::of(listen) == Some(candidate.class);
-        !candidate.is_only_observed()
-            || self.listen_addrs.is_empty()
-            || self.listen_addrs.iter().any(could)
-    }
-
-    /// Whether one peer alone speaks for the IP of a guess, and another IP has more to speak for it, over the same transport or,
-    /// where nobody speaks of that, over any.
-    pub(super) fn is_weak_guess(&self, candidate: &Candidate) -> bool {
-        let founded = |c: &Candidate| c.sources.listening || c.sources.confirmed || c.sources.added;
-        let ip = |c: &Candidate| c.waist.map(|waist| waist.ip);
-        !founded(candidate)
-            && candidate.reports.count() <= 1
-            && self.candidates.iter().any(|(_, other)| {
-                let comparable = if candidate.is_unheard_of() {
-                    other.class.family == candidate.class.family
-                } else {
-                    other.class == candidate.class
-                };
-                comparable
-                    && (candidate.is_unheard_of() || !other.is_unheard_of())
-                    && ip(other) != ip(candidate)
-                    && (other.standing.is_proven() || founded(other) || other.reports.count() > 1)
-            })
-    }
-
-    /// Whether one of our listen ports behind the same IP has still to be tried, or does work.
-    fn has_better_guess(&self, candidate: &Candidate) -> bool {
-        self.candidates.iter().any(|(_, guess)| {
-            guess.sources.guessed
-                && guess.class == candidate.class
-                && matches!(
-                    guess.standing.verdict(),
-                    Verdict::Unknown | Verdict::Reachable
-                )
-                && guess.waist.map(|w| w.ip) == candidate.waist.map(|w| w.ip)
-        })
-    }
-
-    /// Sends a request about `id` to the best server there is. `false` if there is none now.
-    fn probe_for(&mut self, id: AddressId, hungry: &[(Urgency, AddressId)], now: Instant) -> bool {
-        let Some(candidate) = self.candidates.get(id) else {
-            return false;
-        };
-        let (to_ask, someone_left) = self.servers_for(id, candidate, now);
-        let second_look = candidate
-            .standing
-            .second_look_at()
-            .is_some_and(|at| at <= now && (!someone_left || candidate.standing.has_waited(now)));
-        // Where nothing stands yet, those that have not been heard are asked first, several at a time.
-        let unheard = !candidate.standing.is_decided() && someone_left;
-        let anyone = second_look || candidate.schedule.wants_fresh && !unheard;
-        let full = candidate.standing.is_round_full(&candidate.evidence);
-        if anyone && candidate.schedule.in_flight > 0 || full && !anyone {
-            return false;
-        }
-        let undecided = !candidate.standing.is_decided();
-        let is_open = candidate.is_open();
-        let being_asked: Vec<_> = self
-            .probes_about(id)
-            .map(|probe| self.servers.neighbourhood(&probe.server))
-            .collect();
-        let wish = Wish {
-            anyone,
-            able_first: anyone && undecided,
-            being_asked: &being_asked,
-            ..Wish::of(id, candidate, &self.contacts)
-        };
-        let Some(choice) = self.servers.choose(&wish, &mut self.rng, now) else {
-            let census = self.servers.census(&wish, now);
-            if let Some(at) = census.next_ready {
-                self.wake_by(at.max(now));
-            } else if census.ready {
-                self.wake_by(now + LOOK_AGAIN);
+        if self.probes.about(turn.id).next().is_some() {
+            let late = self.probes.about(turn.id).map(|probe| probe.sent_at + LATE);
+            if let Some(at) = late.filter(|at| now < *at).min() {
+                self.wake.by(at, "a request is late");
             }
-            if is_open && to_ask < WANTED_SERVERS {
-                self.want_servers(to_ask, now);
-            }
-            return false;
-        };
-        self.send(id, choice, hungry, now);
-        true
-    }
-
-    /// How many can be asked about it, heard or not, and whether one of them was not heard.
-    fn servers_for(&self, id: AddressId, candidate: &Candidate, now: Instant) -> (usize, bool) {
-        candidate
-            .reviewed(self.servers.epoch(), now)
-            .and_then(|reviewed| reviewed.servers)
-            .unwrap_or_else(|| {
-                let census = self.census(id, candidate, now);
-                (census.to_ask, census.is_someone_left())
-            })
-    }
-
-    /// Asks for more servers if there are too few for one of these.
-    fn want_servers_for(&mut self, turns: &[(Urgency, AddressId)], now: Instant) {
-        let few = turns.iter().find_map(|(urgency, id)| {
-            let candidate = self.candidates.get(*id).filter(|c| c.is_open())?;
-            let in_flight = candidate.schedule.in_flight;
-            if *urgency == Urgency::Doubtful || in_flight >= self.appetite(*urgency, candidate) {
-                return None;
-            }
-            let (to_ask, _) = self.servers_for(*id, candidate, now);
-            (to_ask < WANTED_SERVERS).then_some(to_ask)
+        }
+        let open = self.judged.get(turn.id).is_some_and(|entry| {
+            entry.standing.verdict() == Verdict::Unknown
+                || entry.standing.contradicted_at().is_some()
         });
-        if let Some(to_ask) = few {
-            self.want_servers(to_ask, now);
+        if open && turn.trust >= Trust::Observed && prospects.to_ask < WANTED_SERVERS {
+            self.want_servers(prospects.to_ask, now);
         }
     }
 
@@ -461,35 +419,30 @@ impl Reachability {
         &mut self,
         id: AddressId,
         choice: Choice,
-        hungry: &[(Urgency, AddressId)],
+        named: &[(Priority, AddressId)],
         now: Instant,
     ) {
-        let targets = self.targets(id, &choice.peer, hungry, now);
+        let targets = self.targets(id, &choice, named, now);
         let addrs: Vec<_> = targets.iter().map(|target| target.1.clone()).collect();
         let timeout = if addrs.len() > 1 {
             self.config.batch_timeout
         } else {
             self.config.request_timeout
         };
-        let probe = ProbeId(self.next_probe);
-        self.next_probe += 1;
-        self.sequence += 1;
         let nonce = self.rng.random();
-        self.probes.insert(
-            probe,
-            Probe::new(
-                choice.peer,
-                nonce,
-                targets,
-                self.sequence,
-                now,
-                now + timeout + SLACK,
-            ),
-        );
-        self.servers.set_in_flight(&choice.peer, probe, now);
-        if let Some(candidate) = self.candidates.get_mut(id) {
-            candidate.schedule.in_flight += 1;
-            candidate.schedule.asked_at = Some(now);
+        let sequence = self.connections.next_sequence();
+        let probe = self.probes.insert(Probe::new(
+            choice.peer,
+            nonce,
+            choice.connection,
+            targets,
+            sequence,
+            now,
+            now + timeout + SLACK,
+        ));
+        self.servers.note_asked(&choice.peer, probe, now);
+        if let Some(entry) = self.judged.get_mut(id) {
+            entry.schedule.asked_at = Some(now);
         }
         self.outputs.push_back(Output::Probe(ProbeRequest {
             id: probe,
@@ -505,25 +458,47 @@ impl Reachability {
     fn targets(
         &self,
         id: AddressId,
-        server: &PeerId,
-        hungry: &[(Urgency, AddressId)],
+        choice: &Choice,
+        named: &[(Priority, AddressId)],
         now: Instant,
-    ) -> Vec<(AddressId, Multiaddr, Class, Vantage)> {
+    ) -> Vec<(AddressId, Multiaddr, Class, Asked)> {
         let mut targets = Vec::new();
         let mut bytes = 0;
-        let alone = self.candidates.get(id).is_some_and(|c| c.schedule.alone);
-        let others = hungry
+        let alone = self.judged.get(id).is_some_and(|entry| entry.schedule.alone);
+        let Some(server) = self.servers.get(&choice.peer) else {
+            return targets;
+        };
+        let survey = self.survey(now);
+        let others = named
             .iter()
-            .filter(|(urgency, other)| *urgency < Urgency::Doubtful && *other != id)
+            .filter(|(priority, other)| *priority < Priority::OnePeersWord && *other != id)
             .map(|(_, other)| *other);
         for other in std::iter::once(id).chain(others) {
-            let Some(candidate) = self.candidates.get(other) else {
+            let (Some(candidate), Some(entry)) =
+                (self.candidates.get(other), self.judged.get(other))
+            else {
                 continue;
             };
-            let class = candidate.class;
-            let wish = Wish::of(other, candidate, &self.contacts);
-            if other != id && !self.may_follow(candidate, server, &wish, now) {
-                continue;
+            if other != id {
+                let again = if entry.schedule.wants_fresh() && entry.standing.is_decided() {
+                    Again::Anyone
+                } else {
+                    Self::again(entry)
+                };
+                let question = Question {
+                    id: other,
+                    candidate,
+                    evidence: &entry.evidence,
+                    prior: belief::prior(candidate.sources),
+                    again,
+                };
+                // A server is free to dial it instead.
+                let may_follow = !candidate.is_unobserved_guess()
+                    && !address::is_name(&candidate.addr)
+                    && survey.suits(server, &question);
+                if !may_follow {
+                    continue;
+                }
             }
             bytes += candidate.addr.len() + PER_ADDRESS;
             let full = targets.len() >= self.config.addresses_per_request
@@ -532,49 +507,16 @@ impl Reachability {
             if full && !targets.is_empty() {
                 break;
             }
-            let expected = self.servers.vantage(server, class, &self.contacts, now);
-            targets.push((other, candidate.addr.clone(), class, expected));
+            let asked = survey.asked(server, candidate);
+            targets.push((other, candidate.addr.clone(), candidate.class, asked));
         }
         targets
     }
-
-    /// Whether it can stand behind another address in a request to `server`, which is free to dial it instead.
-    fn may_follow(
-        &self,
-        candidate: &Candidate,
-        server: &PeerId,
-        wish: &Wish<'_>,
-        now: Instant,
-    ) -> bool {
-        if candidate.is_unheard_of() || address::is_name(&candidate.addr) {
-            return false;
-        }
-        let second_look = candidate.standing.second_look_at();
-        let again = candidate.schedule.wants_fresh || second_look.is_some_and(|at| at <= now);
-        if again {
-            self.servers.suits(server, wish, now)
-        } else {
-            self.servers.has_news(server, wish, now)
-        }
-    }
-
-    /// Takes `bytes` of dial data from the budget. `false` if they are more than one answer may cost, or than are left.
-    pub(super) fn pay_dial_data(&mut self, bytes: u64, now: Instant) -> bool {
-        if now.saturating_duration_since(self.dial_data_since) >= HOUR {
-            self.dial_data_since = now;
-            self.dial_data_paid = 0;
-        }
-        let left = self.config.dial_data_per_hour - self.dial_data_paid;
-        let pays = bytes <= self.config.max_dial_data.min(left);
-        if pays {
-            self.dial_data_paid += bytes;
-        }
-        pays
-    }
 }
 
-/// Since when it has had no turn. `None`: since before all others. What no peer speaks of has no claim to that.
-fn waits_since(candidate: &Candidate) -> Option<Instant> {
-    let first = candidate.is_unheard_of().then_some(candidate.first_seen);
-    candidate.schedule.asked_at.or(first)
+fn waits_since(candidate: &Candidate, entry: &Entry) -> Option<Instant> {
+    let first = candidate
+        .is_unobserved_guess()
+        .then_some(candidate.first_seen);
+    entry.schedule.asked_at.or(first)
 }

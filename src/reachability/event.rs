@@ -8,7 +8,8 @@ use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use crate::reachability::{
-    candidate::Sources, nat::NatMapping, probe::ProbeId, vantage::Vantage, verdict::Verdict,
+    candidates::Sources, contacts::Vantage, observations::NatMapping, servers::ProbeId,
+    verdict::Verdict,
 };
 
 /// What the core wants done.
@@ -116,6 +117,9 @@ pub enum ProbeOutcome {
     NonceMissing,
     /// `E_DIAL_REFUSED`. No evidence.
     Refused,
+    /// A connection that may have been the dial-back was denied at this node, by a connection limit for example. No
+    /// evidence, and no fault of the server's.
+    DeniedHere,
     /// `E_REQUEST_REJECTED`. No evidence.
     Rejected,
     /// `E_INTERNAL_ERROR`. No evidence.
@@ -134,6 +138,7 @@ impl ProbeOutcome {
             Self::LateDialError => "late-dial-error",
             Self::DialBackError => "dial-back-error",
             Self::NonceMissing => "nonce-missing",
+            Self::DeniedHere => "denied-here",
             Self::Refused => "refused",
             Self::Rejected => "rejected",
             Self::InternalError => "internal-error",
@@ -149,6 +154,7 @@ impl ProbeOutcome {
                 | Self::DialError
                 | Self::LateDialError
                 | Self::DialBackError
+                | Self::DeniedHere
                 | Self::NonceMissing
         )
     }
@@ -160,11 +166,37 @@ impl ProbeOutcome {
             Self::DialError => 2,
             Self::LateDialError
             | Self::DialBackError
+            | Self::DeniedHere
             | Self::NonceMissing
             | Self::Rejected
             | Self::InternalError
             | Self::NoAnswer(_) => 1,
             Self::Refused => 0,
+        }
+    }
+}
+
+/// Why an address has no verdict, and gets none by waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// All servers in reach refuse to dial it, or its kind: names and `/wss` mostly, or QUIC by servers that have just started.
+    Refused,
+    /// Dial-backs come in, but over another protocol stack or from the address's own network: a proxy in front of this node
+    /// takes the connection and makes one of its own.
+    Proxied,
+    /// This node itself denied the dial-backs, by a connection limit for example.
+    DeniedHere,
+}
+
+impl Obstacle {
+    /// A fixed word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Proxied => "proxied",
+            Self::DeniedHere => "denied-here",
         }
     }
 }
@@ -227,8 +259,25 @@ pub enum Event {
         /// The summary now.
         new: Summary,
     },
+    /// An address can't be tested, for a reason that waiting does not remove. Once for each reason, until there is an answer.
+    #[non_exhaustive]
+    Obstructed {
+        /// The address, without this node's own `/p2p`.
+        address: Multiaddr,
+        /// What stands in the way.
+        obstacle: Obstacle,
+    },
+    /// The verdict on an address keeps changing, or does so no longer. While it is unstable, each verdict stands for a
+    /// while whatever is heard, so that it is not confirmed and expired all the time.
+    #[non_exhaustive]
+    StabilityChanged {
+        /// The address, without this node's own `/p2p`.
+        address: Multiaddr,
+        /// Whether it is unstable now: four or more changes within three hours.
+        unstable: bool,
+    },
     /// There are too few servers to decide about an address. Connecting to more peers that speak the protocol helps.
-    /// At most once a minute.
+    /// At most once a minute, and the less often the longer none comes.
     #[non_exhaustive]
     ServersWanted {
         /// How many can be asked about the address that waits. Servers on its own network can't, unless private addresses
@@ -297,8 +346,8 @@ pub struct AddressReport {
     pub verdict: Verdict,
     /// Since when.
     pub since: Instant,
-    /// The probability that the verdict is right by the evidence that has not expired, from 0 to 1: the posterior of even
-    /// prior odds. With [`Verdict::Unknown`] that of the likelier side, 0.5 without any evidence.
+    /// The posterior probability that the verdict is right, by the evidence that has not expired, from 0 to 1. With
+    /// [`Verdict::Unknown`] that of the likeliest verdict.
     pub confidence: f64,
     /// The best vantage that it was proven from, if it was.
     pub vantage: Option<Vantage>,
@@ -318,6 +367,12 @@ pub struct AddressReport {
     pub announced: bool,
     /// Whether the verdict is that of the plain address on the same socket.
     pub inherited: bool,
+    /// Why it can't be tested, if it can't.
+    pub obstacle: Option<Obstacle>,
+    /// Whether the verdict keeps changing: four or more changes within three hours.
+    pub unstable: bool,
+    /// How many IP groups (IPv4 /16, IPv6 /32) have servers that have proven it.
+    pub proven_by: usize,
 }
 
 /// Why an address can't be tested.
@@ -331,7 +386,7 @@ pub enum CandidateError {
     #[error("the address leads through a relay")]
     Relayed,
     /// It has no transport that servers dial, or port 0.
-    #[error("the address has no transport and port that a server could dial")]
+    #[error("the address has no transport and port that a server could dial, or more than its transport takes")]
     NotDialable,
     /// It is longer than 960 bytes, so that a request with it would be refused by some servers for its length.
     #[error("the address is too long for a request")]
@@ -349,3 +404,27 @@ pub enum CandidateError {
 #[error("the address is not tracked")]
 #[non_exhaustive]
 pub struct NotTracked;
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for ProbeOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for ProbeEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

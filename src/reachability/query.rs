@@ -1,4 +1,4 @@
-//! What an operator asks of the service: to look at an address, and what it knows. Queries change nothing.
+//! What an application asks of the service: commands to look at an address, and queries of what it knows.
 
 use libp2p_core::Multiaddr;
 use web_time::Instant;
@@ -17,10 +17,11 @@ impl Reachability {
         let now = self.advance(now);
         let addr = self.canonical(addr).ok_or(CandidateError::OtherPeer)?;
         self.is_testable(&addr)?;
+        self.bring_back(&addr, now);
         let id = self
             .track(addr, |sources| sources.added = true, now)
             .ok_or(CandidateError::TooMany)?;
-        self.restart(id, now);
+        self.demand(id, now);
         Ok(())
     }
 
@@ -34,7 +35,7 @@ impl Reachability {
             .canonical(addr)
             .and_then(|addr| self.candidates.find(&addr))
             .ok_or(NotTracked)?;
-        self.restart(id, now);
+        self.demand(id, now);
         Ok(())
     }
 
@@ -54,19 +55,21 @@ impl Reachability {
     /// How the NAT maps ports, as far as [`Reachability::on_observed`] has told.
     #[must_use]
     pub fn nat_mapping(&self) -> NatMapping {
-        self.nat_mapping
+        self.observations.mapping()
     }
 
     /// All tracked addresses, in the order in which they were found.
     pub fn addresses(&self) -> impl Iterator<Item = AddressReport> + '_ {
-        self.candidates.iter().map(|(_, c)| self.report(c))
+        self.candidates
+            .iter()
+            .filter_map(|(id, _)| self.report(id, self.now))
     }
 
     /// One tracked address.
     #[must_use]
     pub fn address(&self, addr: &Multiaddr) -> Option<AddressReport> {
         let id = self.candidates.find(&self.canonical(addr)?)?;
-        self.candidates.get(id).map(|c| self.report(c))
+        self.report(id, self.now)
     }
 
     /// How many servers are connected, and how many of them are not backed off.
@@ -80,7 +83,7 @@ impl Reachability {
     pub fn sizes(&self) -> Sizes {
         Sizes {
             addresses: self.candidates.len(),
-            outcomes: self.candidates.iter().map(|(_, c)| c.evidence.len()).sum(),
+            outcomes: self.judged.iter().map(|(_, it)| it.evidence.len()).sum(),
             servers: self.servers.len(),
             remembered_servers: self.servers.remembered(),
             contacted_ips: self.contacts.len(),
@@ -95,7 +98,7 @@ impl Reachability {
 pub struct Sizes {
     /// Tracked addresses, bounded by [`Config::with_max_addresses`](crate::client::Config::with_max_addresses).
     pub addresses: usize,
-    /// Outcomes that count, at most 8 an address.
+    /// Outcomes that count, at most 24 an address.
     pub outcomes: usize,
     /// Connected servers, bounded by [`Config::with_max_servers`](crate::client::Config::with_max_servers).
     pub servers: usize,

@@ -1,4 +1,4 @@
-//! When an address is to be asked about.
+//! When one address is to be asked about.
 
 use std::time::Duration;
 
@@ -8,9 +8,12 @@ use crate::reachability::config::Config;
 
 /// The longest time between two checks of an address that has just been found.
 const SETTLING_RECHECK: Duration = Duration::from_secs(60);
-
 /// How long a check may wait behind addresses without a verdict.
 const OVERDUE: Duration = Duration::from_secs(10);
+/// After this time a server may be heard again about a contradiction that no other can settle.
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
+/// How often that is done for one contradiction: it takes a lone server four failures to refute its own proof.
+const SECOND_LOOKS: u32 = 4;
 
 /// The plan of one address.
 #[derive(Debug, Clone, Default)]
@@ -18,29 +21,30 @@ pub(crate) struct Schedule {
     /// The time from one recheck to the next, zero before the first.
     interval: Duration,
     /// When the verdict is to be checked again; `None` while it is being decided.
-    pub(crate) recheck_at: Option<Instant>,
+    recheck_at: Option<Instant>,
     /// There is something to be decided before that.
     reopened: bool,
-    /// One more outcome is wanted, whatever is known already.
-    pub(crate) wants_fresh: bool,
-    /// Since when.
+    /// One more outcome is wanted, whatever is known already, and since when.
     wanted_since: Option<Instant>,
     /// The application asked for that outcome.
-    pub(crate) demanded: bool,
+    demanded: bool,
+    second_looks: u32,
     /// A server passed it over for an address behind it, or did not answer: name it alone the next time.
     pub(crate) alone: bool,
-    pub(crate) in_flight: usize,
     /// When a request about it last left.
     pub(crate) asked_at: Option<Instant>,
+    /// When a server last answered about it.
     pub(crate) last_probe: Option<Instant>,
 }
 
 impl Schedule {
-    /// The verdict has its margin, or nobody is left to ask: check again after a while, longer each time. A check that was
-    /// due before is not put off.
+    /// Nobody is left to ask who is worth it: check again after a while, longer each time. A check that was due before is not
+    /// put off.
     pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
-        self.wants_fresh = false;
+        self.wanted_since = None;
+        self.demanded = false;
         self.reopened = false;
+        self.second_looks = 0;
         if self.recheck_at.is_some() {
             return;
         }
@@ -81,19 +85,46 @@ impl Schedule {
     /// The recheck is due.
     pub(crate) fn begin_recheck(&mut self, now: Instant) {
         self.recheck_at = None;
-        if !self.wants_fresh {
-            self.wants_fresh = true;
-            self.wanted_since = Some(now);
-        }
+        self.wanted_since = self.wanted_since.or(Some(now));
+    }
+
+    /// A server has answered.
+    pub(crate) fn note_answer(&mut self, now: Instant) {
+        self.wanted_since = None;
+        self.demanded = false;
+        self.alone = false;
+        self.last_probe = Some(now);
+    }
+
+    pub(crate) fn recheck_at(&self) -> Option<Instant> {
+        self.recheck_at
+    }
+
+    pub(crate) fn wants_fresh(&self) -> bool {
+        self.wanted_since.is_some()
+    }
+
+    pub(crate) fn is_demanded(&self) -> bool {
+        self.demanded
     }
 
     /// Whether a check has been due for so long that it must not wait for other addresses any longer.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        self.wants_fresh && self.wanted_since.is_some_and(|at| at + OVERDUE <= now)
+        self.wanted_since.is_some_and(|at| at + OVERDUE <= now)
     }
 
     pub(crate) fn is_settled(&self) -> bool {
         self.recheck_at.is_some() && !self.reopened
+    }
+
+    /// When those that were heard may be heard again about a contradiction; `None` if they have been often enough.
+    pub(crate) fn second_look_at(&self) -> Option<Instant> {
+        let last = self.last_probe.filter(|_| self.second_looks < SECOND_LOOKS);
+        last.map(|at| at + SECOND_LOOK)
+    }
+
+    pub(crate) fn note_second_look(&mut self) {
+        self.second_looks += 1;
     }
 }
 

@@ -59,6 +59,8 @@ impl World {
 
     fn with(scripts: &[Script]) -> Self {
         let mut world = Self::new(Config::default());
+        let listen = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listen);
         world.seen_by_two(&addr(TCP));
         for script in scripts {
             world.add_server(*script);
@@ -370,7 +372,7 @@ fn a_nonce_counts_only_on_a_new_direct_inbound_connection_of_the_right_stack() {
         Some("/ip4/192.168.1.2/tcp/4001"),
     );
     world.run(SECOND);
-    let nonce = world.core.probes.values().next().unwrap().nonce;
+    let nonce = world.core.probes.nonces().next().unwrap();
     let from: IpAddr = [70, 0, 0, 2].into();
     let outbound = world.connect(from, false, None);
     let other_stack = world.connect(from, true, Some("/ip4/192.168.1.2/udp/4001/quic-v1"));

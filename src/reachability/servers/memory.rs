@@ -4,18 +4,18 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use web_time::Instant;
 
+use super::place::slot;
 use crate::{
-    address::IpFamily,
+    address::{IpFamily, PortProtocol},
     reachability::{
-        candidate::{AddressId, Class},
-        servers::{Wish, slot},
-        vantage::{Contacts, Vantage},
+        candidates::{AddressId, Candidate, Class},
+        contacts::{Contacts, Vantage},
     },
 };
 
 /// How many classes, and how many refusals, are remembered for one server.
 const MAX_CLASSES: usize = 16;
-/// The first back-off of a server for a class that it refused to dial.
+/// The first back-off of a server for what it refused to dial.
 const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
 /// The longest back-off.
 const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
@@ -28,7 +28,7 @@ pub(crate) enum Setback {
     /// It is busy: `E_REQUEST_REJECTED`, or `E_INTERNAL_ERROR`.
     Rejected,
     /// It did not answer, or the exchange broke off.
-    Failed,
+    Silent,
     /// It broke the protocol, or claimed a dial-back that never came.
     Misbehaved,
 }
@@ -37,7 +37,7 @@ impl Setback {
     /// The first back-off; it doubles with each setback in a row.
     fn backoff(self) -> Duration {
         match self {
-            Self::Failed => Duration::from_secs(10),
+            Self::Silent => Duration::from_secs(10),
             Self::Rejected => Duration::from_secs(30),
             Self::Misbehaved => Duration::from_secs(10 * 60),
         }
@@ -48,22 +48,15 @@ impl Setback {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     Class(Class),
-    /// That one, though it dials others of its class.
+    /// That one, though it may dial others of its class.
     Address(AddressId),
-    /// It had no answer on that one, of which no peer spoke then.
-    UnheardOf(AddressId),
 }
 
 impl Refused {
-    const fn is_single(self) -> bool {
-        matches!(self, Self::Address(_) | Self::UnheardOf(_))
-    }
-
-    fn concerns(self, wish: &Wish<'_>) -> bool {
+    fn concerns(self, id: AddressId, class: Class) -> bool {
         match self {
-            Self::Class(class) => class == wish.class,
-            Self::Address(id) => id == wish.id,
-            Self::UnheardOf(id) => id == wish.id && wish.unheard_of,
+            Self::Class(refused) => refused == class,
+            Self::Address(refused) => refused == id,
         }
     }
 }
@@ -87,17 +80,18 @@ enum DialsFrom {
 pub(super) struct Memory {
     /// It has dialed these.
     able: Vec<Class>,
-    /// It said that a dial of these failed while the address was proven by another.
-    doubtful: Vec<Class>,
     refusals: Vec<Refusal>,
-    pub(super) away_until: Option<Instant>,
+    backed_off_until: Option<Instant>,
+    /// The same because it did not answer: a new connection may bring it back.
+    silent_until: Option<Instant>,
     setbacks_in_a_row: u32,
     /// It has dialed another address of a request than the last.
     pub(super) dials_first: bool,
+    pub(super) wants_dial_data: bool,
     /// Where its newest dial-back came from, over IPv4 and over IPv6.
     dials_from: [Option<DialsFrom>; 2],
     /// It was dialed by name: which of its IPs that contacted is not known.
-    pub(super) named: bool,
+    pub(super) is_named: bool,
     /// When it was asked, at most as often as the pace allows.
     asked: VecDeque<Instant>,
     /// The newest of those.
@@ -109,37 +103,51 @@ impl Memory {
         self.able.contains(&class)
     }
 
-    pub(super) fn is_doubtful(&self, class: Class) -> bool {
-        self.doubtful.contains(&class)
+    pub(super) fn has_dialed(&self, family: IpFamily) -> bool {
+        self.able.iter().any(|class| class.family == Some(family))
+    }
+
+    /// How much speaks for keeping it among others of its group: what it has shown, then how lately it was of use.
+    pub(super) fn merit(&self, now: Instant) -> (bool, bool, Option<Instant>) {
+        let usable = self.backed_off_until(now).is_none();
+        (!self.able.is_empty(), usable, self.last_asked)
     }
 
     /// From where it dials back, if that is known.
     pub(super) fn vantage(
         &self,
         family: IpFamily,
+        over: Option<PortProtocol>,
         contacts: &Contacts,
         now: Instant,
     ) -> Option<Vantage> {
         self.dials_from[slot(family)].map(|from| match from {
-            DialsFrom::Ip(ip) => contacts.vantage_of(ip, now),
+            DialsFrom::Ip(ip) => contacts.vantage_of(ip, over, now),
             DialsFrom::Hidden => Vantage::Contacted,
         })
     }
 
-    /// Put off for the first time in a row, and not for long: worth waiting for before the others are taken for all.
-    pub(super) fn is_away_for_a_moment(&self, until: Instant, now: Instant) -> bool {
-        self.setbacks_in_a_row <= 1 && until.saturating_duration_since(now) <= BRIEF
+    pub(super) fn was_set_back_once(&self) -> bool {
+        self.setbacks_in_a_row <= 1
     }
 
-    /// Until when it is backed off.
-    pub(super) fn away_for(&self, wish: &Wish<'_>, now: Instant) -> Option<Instant> {
-        let refused = self
-            .refusals
+    pub(super) fn backed_off_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.backed_off_until.max(self.silent_until);
+        until.filter(|until| now < *until)
+    }
+
+    /// Until when it is not to be asked about this address.
+    pub(super) fn refuses_until(
+        &self,
+        id: AddressId,
+        address: &Candidate,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.refusals
             .iter()
-            .filter(|refusal| refusal.what.concerns(wish))
-            .map(|refusal| refusal.until);
-        let away = self.away_until.into_iter().chain(refused).max();
-        away.filter(|until| now < *until)
+            .filter(|refusal| refusal.what.concerns(id, address.class) && now < refusal.until)
+            .map(|refusal| refusal.until)
+            .max()
     }
 
     /// Until when it has been asked as often as it may be.
@@ -161,8 +169,12 @@ impl Memory {
     }
 
     pub(super) fn note_proof(&mut self, class: Class, from: Option<IpAddr>) {
-        remember(&mut self.able, class);
-        self.doubtful.retain(|c| *c != class);
+        if !self.able.contains(&class) {
+            if self.able.len() >= MAX_CLASSES {
+                self.able.remove(0);
+            }
+            self.able.push(class);
+        }
         self.refusals
             .retain(|refusal| refusal.what != Refused::Class(class));
         self.setbacks_in_a_row = 0;
@@ -173,17 +185,23 @@ impl Memory {
         }
     }
 
-    /// `true` if that ends a row of setbacks.
-    pub(super) fn note_answer(&mut self, id: AddressId) -> bool {
-        self.refusals
-            .retain(|refusal| refusal.what != Refused::UnheardOf(id));
-        std::mem::take(&mut self.setbacks_in_a_row) > 0
+    pub(super) fn note_answer(&mut self, id: AddressId) {
+        self.lift_refusal_of(id);
+        self.end_setbacks();
     }
 
-    pub(super) fn note_doubt(&mut self, class: Class) {
-        if !self.is_able(class) {
-            remember(&mut self.doubtful, class);
-        }
+    pub(super) fn end_setbacks(&mut self) {
+        self.setbacks_in_a_row = 0;
+    }
+
+    /// There is another way to it, and that may be why it did not answer.
+    pub(super) fn note_new_link(&mut self) {
+        self.silent_until = None;
+    }
+
+    pub(super) fn lift_refusal_of(&mut self, id: AddressId) {
+        self.refusals
+            .retain(|refusal| refusal.what != Refused::Address(id));
     }
 
     /// `false` if another refusal that still holds had to be forgotten.
@@ -192,7 +210,7 @@ impl Memory {
         let before = self.refusals.iter().position(|r| r.what == what);
         let in_a_row = before.map_or(0, |i| self.refusals.remove(i).in_a_row + 1);
         if self.refusals.len() >= MAX_CLASSES {
-            let single = |refusal: &Refusal| refusal.what.is_single();
+            let single = |refusal: &Refusal| matches!(refusal.what, Refused::Address(_));
             let least = self.refusals.iter().position(single);
             let gone = self.refusals.remove(least.unwrap_or(0));
             remembers_all = gone.until <= now;
@@ -207,17 +225,12 @@ impl Memory {
 
     pub(super) fn note_setback(&mut self, setback: Setback, now: Instant) {
         let until = now + doubled(setback.backoff(), self.setbacks_in_a_row);
-        self.away_until = self.away_until.max(Some(until));
+        let kept = match setback {
+            Setback::Silent => &mut self.silent_until,
+            Setback::Rejected | Setback::Misbehaved => &mut self.backed_off_until,
+        };
+        *kept = (*kept).max(Some(until));
         self.setbacks_in_a_row = self.setbacks_in_a_row.saturating_add(1);
-    }
-}
-
-fn remember<T: PartialEq>(list: &mut Vec<T>, item: T) {
-    if !list.contains(&item) {
-        if list.len() >= MAX_CLASSES {
-            list.remove(0);
-        }
-        list.push(item);
     }
 }
 

@@ -1,11 +1,11 @@
-//! One request under way: the addresses it names, the nonces that came back for it, and what its answers prove.
+//! The requests under way: the addresses that each names, the nonces that came back for it, and what its answers prove.
 //!
 //! The nonce is the proof, never the server's word (spec, "AutoNAT V2 Protocol"). It counts when it came in on an
 //! inbound, direct connection that was established after the request left, over the protocol stack of the address that
 //! it is to prove, and not from the network of that address itself. A server could otherwise hand it back over a
 //! connection that is open already, or dial from behind the same router.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -16,10 +16,11 @@ use crate::{
     address::{self, Neighbourhood},
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
-        candidate::{AddressId, Class},
+        belief::Asked,
+        candidates::{AddressId, Class},
+        contacts::Vantage,
         event::ProbeOutcome,
-        servers::subnet,
-        vantage::Vantage,
+        servers::{ProbeId, network},
     },
 };
 
@@ -28,24 +29,22 @@ pub(crate) const NONCE_GRACE: Duration = Duration::from_secs(5);
 /// An `E_DIAL_ERROR` that comes later may not have been dialed for: js-libp2p answers so when its time has run out.
 pub(crate) const CREDIBLE_FAILURE: Duration = Duration::from_secs(25);
 
-/// Names one probe. Never reused within a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProbeId(pub(crate) u64);
-
 /// One address of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) id: AddressId,
     pub(crate) addr: Multiaddr,
     pub(crate) class: Class,
-    subnet: Option<Neighbourhood>,
-    /// From where the server could be expected to dial it when the request left.
-    pub(crate) expected: Vantage,
+    network: Option<Neighbourhood>,
+    /// What could be said of the server when the request left.
+    pub(crate) asked: Asked,
     /// Bytes paid for it.
     pub(crate) dial_data: u64,
     answered: bool,
     pub(crate) refused: bool,
     claimed_ok: bool,
+    /// A dial-back came through and was denied by this node.
+    proven_by_denial: bool,
     /// The server says that it dialed it, and the nonce has until then to come in.
     awaits_nonce_until: Option<Instant>,
 }
@@ -55,14 +54,14 @@ pub(crate) struct Target {
 struct Delivery {
     connection: ConnectionId,
     local: Multiaddr,
-    subnet: Option<Neighbourhood>,
-    source: Source,
+    network: Option<Neighbourhood>,
+    source: DialBackSource,
     used: bool,
 }
 
 impl Delivery {
     fn fits(&self, target: &Target) -> bool {
-        fits(&self.local, self.subnet, target)
+        fits(&self.local, self.network, target)
     }
 }
 
@@ -70,7 +69,7 @@ impl Delivery {
 /// crossed no border that strangers have to cross: a router turned it back, or it never left. What came in at another public
 /// IP was a dial of that: it is rare to translate one public IP into another.
 fn fits(local: &Multiaddr, from: Option<Neighbourhood>, target: &Target) -> bool {
-    let own = from.is_some() && from == target.subnet;
+    let own = from.is_some() && from == target.network;
     let at = address::ip(local).filter(|ip| address::ip_scope(*ip).is_global());
     let elsewhere = at
         .zip(address::ip(&target.addr))
@@ -80,7 +79,7 @@ fn fits(local: &Multiaddr, from: Option<Neighbourhood>, target: &Target) -> bool
 
 /// Where a nonce came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct DialBackSource {
     /// `None` if it is not known.
     pub(crate) ip: Option<IpAddr>,
     /// Its vantage at the time when the connection was established.
@@ -95,8 +94,8 @@ pub(crate) struct Carrier {
     pub(crate) relayed: bool,
     pub(crate) local: Multiaddr,
     /// Where it came from; `None` where dials within a network count too.
-    pub(crate) subnet: Option<Neighbourhood>,
-    pub(crate) source: Source,
+    pub(crate) network: Option<Neighbourhood>,
+    pub(crate) source: DialBackSource,
     /// Its place in the order of all that happened.
     pub(crate) sequence: u64,
 }
@@ -104,11 +103,13 @@ pub(crate) struct Carrier {
 /// What an answer says about one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Proof(Source),
+    Proof(DialBackSource),
     Failure,
     Refused,
     /// A dial-back is claimed, and the nonce may still come in.
     AwaitsNonce,
+    /// A dial-back that this node denied has proven it.
+    AlreadyProven,
     /// It came so late that nothing may have been dialed.
     LateFailure,
 }
@@ -125,6 +126,8 @@ pub(crate) enum Unusable {
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub(crate) server: PeerId,
+    /// Which the request left on.
+    pub(crate) connection: ConnectionId,
     pub(crate) nonce: u64,
     pub(crate) targets: Vec<Target>,
     pub(crate) sent_at: Instant,
@@ -143,33 +146,142 @@ pub(crate) struct Probe {
     /// The nonce came in as it should, but where no address of the request can have led: over another stack, or from the
     /// address's own network.
     pub(crate) misdelivered: bool,
+    /// A connection that may be its dial-back was denied at this node: what the server says of it says nothing.
+    pub(crate) is_denied: bool,
     deliveries: Vec<Delivery>,
+}
+
+/// All requests that are under way, or whose nonce may still come.
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    by_id: BTreeMap<ProbeId, Probe>,
+    next: u64,
+}
+
+impl Probes {
+    pub(crate) fn insert(&mut self, probe: Probe) -> ProbeId {
+        let id = ProbeId(self.next);
+        self.next += 1;
+        self.by_id.insert(id, probe);
+        id
+    }
+
+    pub(crate) fn get(&self, id: ProbeId) -> Option<&Probe> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ProbeId) -> Option<&mut Probe> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// If its end was not told yet.
+    pub(crate) fn under_way(&mut self, id: ProbeId) -> Option<&mut Probe> {
+        self.get_mut(id).filter(|probe| !probe.ended)
+    }
+
+    pub(crate) fn with_nonce(&mut self, nonce: u64) -> Option<(ProbeId, &mut Probe)> {
+        let mut all = self.by_id.iter_mut();
+        all.find(|(_, probe)| probe.nonce == nonce)
+            .map(|(id, probe)| (*id, probe))
+    }
+
+    /// The one that `server` has to answer.
+    pub(crate) fn of_server(&self, server: &PeerId) -> Option<ProbeId> {
+        let mut all = self.by_id.iter();
+        all.find(|(_, probe)| probe.server == *server)
+            .map(|(id, _)| *id)
+    }
+
+    /// Those sent for the sake of `address` that have not ended.
+    pub(crate) fn about(&self, address: AddressId) -> impl Iterator<Item = &Probe> {
+        self.by_id
+            .values()
+            .filter(move |it| !it.ended && it.primary().is_some_and(|target| target.id == address))
+    }
+
+    /// Those that have something to do by now.
+    pub(crate) fn due(&self, now: Instant) -> Vec<ProbeId> {
+        let all = self.by_id.iter();
+        all.filter(|(_, probe)| probe.next_deadline() <= now)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.by_id.values().map(Probe::next_deadline).min()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn nonces(&self) -> impl Iterator<Item = u64> + '_ {
+        self.by_id.values().map(|probe| probe.nonce)
+    }
+
+    /// Removes it if nothing more can come of it.
+    pub(crate) fn remove_if_over(&mut self, id: ProbeId) -> Option<Probe> {
+        self.get(id)
+            .is_some_and(Probe::is_over)
+            .then(|| self.by_id.remove(&id))
+            .flatten()
+    }
+
+    /// Marks those whose dial-back may be a connection to `local` that this node denied, from `peer` where that is known.
+    /// Returns which of them `peer` was asked in, and for which address, if that is certain.
+    pub(crate) fn deny(
+        &mut self,
+        local: &Multiaddr,
+        peer: Option<&PeerId>,
+    ) -> (bool, Option<(ProbeId, usize)>) {
+        let (mut any, mut certain) = (false, None);
+        for (id, probe) in &mut self.by_id {
+            if probe.ended || peer.is_some_and(|peer| probe.server != *peer) {
+                continue;
+            }
+            let mut fitting = (0..probe.targets.len())
+                .filter(|i| fits(local, None, &probe.targets[*i]));
+            let Some(index) = fitting.next() else {
+                continue;
+            };
+            any = true;
+            if peer.is_some() && fitting.next().is_none() {
+                certain = Some((*id, index));
+            }
+            probe.is_denied = true;
+        }
+        (any, certain)
+    }
 }
 
 impl Probe {
     pub(crate) fn new(
         server: PeerId,
         nonce: u64,
-        targets: impl IntoIterator<Item = (AddressId, Multiaddr, Class, Vantage)>,
+        connection: ConnectionId,
+        targets: impl IntoIterator<Item = (AddressId, Multiaddr, Class, Asked)>,
         sequence: u64,
         sent_at: Instant,
         deadline: Instant,
     ) -> Self {
         Self {
             server,
+            connection,
             nonce,
             targets: targets
                 .into_iter()
-                .map(|(id, addr, class, expected)| Target {
+                .map(|(id, addr, class, asked)| Target {
                     id,
-                    subnet: address::ip(&addr).map(subnet),
+                    network: address::ip(&addr).map(network),
                     addr,
                     class,
-                    expected,
+                    asked,
                     dial_data: 0,
                     answered: false,
                     refused: false,
                     claimed_ok: false,
+                    proven_by_denial: false,
                     awaits_nonce_until: None,
                 })
                 .collect(),
@@ -182,6 +294,7 @@ impl Probe {
             reported: false,
             result: None,
             misdelivered: false,
+            is_denied: false,
             deliveries: Vec::new(),
         }
     }
@@ -198,7 +311,7 @@ impl Probe {
         let is_wanted = self
             .targets
             .iter()
-            .any(|target| !self.is_settled(target) && fits(&carrier.local, carrier.subnet, target));
+            .any(|target| !self.is_settled(target) && fits(&carrier.local, carrier.network, target));
         let acceptable = fresh
             && is_wanted
             && self.deliveries.len() < self.targets.len()
@@ -208,12 +321,23 @@ impl Probe {
             self.deliveries.push(Delivery {
                 connection: carrier.id,
                 local: carrier.local.clone(),
-                subnet: carrier.subnet,
+                network: carrier.network,
                 source: carrier.source,
                 used: false,
             });
         }
         acceptable
+    }
+
+    /// A dial-back for target `index` from the network `from` was denied by this node. `true` if that proves the address.
+    pub(crate) fn prove_by_denial(&mut self, index: usize, from: Option<Neighbourhood>) -> bool {
+        let Some(target) = self.targets.get_mut(index) else {
+            return false;
+        };
+        let is_own = from.is_some() && from == target.network;
+        let proves = !is_own && !target.answered && !target.proven_by_denial;
+        target.proven_by_denial |= proves;
+        proves
     }
 
     fn is_settled(&self, target: &Target) -> bool {
@@ -245,6 +369,9 @@ impl Probe {
             return Err(Unusable::Nonsense);
         }
         target.answered = true;
+        if target.proven_by_denial {
+            return Ok((index, Answer::AlreadyProven));
+        }
         if let Some(source) = self.take_delivery(index) {
             return Ok((index, Answer::Proof(source)));
         }
@@ -266,7 +393,7 @@ impl Probe {
 
     /// An unused delivery that proves target `index`. One that fits several unanswered addresses proves none but the
     /// one that the server names.
-    fn take_delivery(&mut self, index: usize) -> Option<Source> {
+    fn take_delivery(&mut self, index: usize) -> Option<DialBackSource> {
         let target = self.targets.get(index)?;
         let delivery = self
             .deliveries
@@ -277,7 +404,7 @@ impl Probe {
     }
 
     /// Matches nonces that came in late with the answers that wait for them.
-    pub(crate) fn settle_awaited(&mut self) -> Vec<(usize, Source)> {
+    pub(crate) fn settle_awaited(&mut self) -> Vec<(usize, DialBackSource)> {
         let mut settled = Vec::new();
         for index in 0..self.targets.len() {
             let waits = self
@@ -310,7 +437,7 @@ impl Probe {
     }
 
     /// When the exchange is over: a nonce that came in without an answer proves the one address that it can be for.
-    pub(crate) fn unclaimed_proof(&mut self) -> Option<(usize, Source)> {
+    pub(crate) fn unclaimed_proof(&mut self) -> Option<(usize, DialBackSource)> {
         let delivery = self.deliveries.iter_mut().find(|d| !d.used)?;
         let mut fitting = self
             .targets

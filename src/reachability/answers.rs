@@ -1,0 +1,638 @@
+//! What comes of probes: nonces, responses and ends, turned into evidence about addresses and into experience with
+//! servers. Only a proof and a credible failure become evidence; all else says something about the server, or about the
+//! link to it, or about the one address.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+use web_time::Instant;
+
+use crate::{
+    address,
+    protocol::DialResponse,
+    reachability::{
+        Event, Obstacle, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
+        RequestCompleted, Vantage, Violation,
+        belief::{Asked, Outcome, Source},
+        candidates::{AddressId, Candidate, Class},
+        probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
+        prospects::{INSIDE_PRIVATE, Survey},
+        servers::{Ability, IpGroup, Refused, Setback, network},
+    },
+};
+
+/// Why an exchange ended without an answer for some of its addresses. What follows from each is in
+/// [`Reachability::conclude`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// All that could be said was said.
+    Answered,
+    /// The server broke the protocol.
+    Misbehaved,
+    /// It refused the request as a whole.
+    RefusedAll,
+    /// It dialed an address behind others, and cannot dial those.
+    PassedOver(usize),
+    /// It asked for dial data beyond the budget for this class.
+    TooExpensive(Class),
+    /// The connection is gone: that says nothing.
+    Disconnected,
+    /// No answer came, or none for the first address.
+    Silent { no_answer_at_all: bool },
+}
+
+impl Reachability {
+    /// A nonce came in on connection `id`. `true`: answer it with `OK`; `false`: reset the stream, it proves nothing.
+    pub fn on_nonce(&mut self, now: Instant, id: ConnectionId, nonce: u64) -> bool {
+        let now = self.advance(now);
+        let allow_private = self.config.allow_private;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let Some(local) = connection.local.clone() else {
+            return false;
+        };
+        let Some((probe_id, probe)) = self.probes.with_nonce(nonce) else {
+            return false;
+        };
+        let vantage = if self.servers.was_dialed_by_name(&probe.server) {
+            Vantage::Contacted
+        } else {
+            connection.vantage
+        };
+        let carrier = Carrier {
+            id,
+            inbound: connection.inbound,
+            relayed: connection.relayed,
+            local,
+            network: connection
+                .remote_ip
+                .filter(|_| !allow_private)
+                .map(network),
+            source: DialBackSource {
+                ip: connection.remote_ip,
+                vantage,
+            },
+            sequence: connection.sequence,
+        };
+        if !probe.accept(&carrier) {
+            return false;
+        }
+        connection.dial_back = true;
+        let peer = connection.peer;
+        let settled = probe.settle_awaited();
+        self.servers.remove(&peer, id);
+        for (index, source) in settled {
+            self.prove(probe_id, index, source, now);
+        }
+        self.clean_up(probe_id);
+        true
+    }
+
+    /// This node denied a connection that came in on `local` from `remote`, by `peer` if that is known: it may have been a
+    /// dial-back.
+    ///
+    /// Where the peer is known, its packets came through and were answered. If that is the server that was asked, and about
+    /// one address that fits, that is as good as its nonce.
+    pub fn on_inbound_denied(
+        &mut self,
+        now: Instant,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+        peer: Option<PeerId>,
+    ) {
+        let now = self.advance(now);
+        let (any, certain) = self.probes.deny(local, peer.as_ref());
+        if !any {
+            return;
+        }
+        tracing::debug!("an inbound connection was denied that may be a dial-back");
+        let Some((id, index)) = certain else {
+            return;
+        };
+        let ip = address::ip(remote);
+        let over = address::port(local).map(|(protocol, _)| protocol);
+        let vantage = ip
+            .filter(|ip| self.is_from_outside(*ip))
+            .filter(|_| peer.is_some_and(|peer| !self.servers.was_dialed_by_name(&peer)))
+            .map_or(Vantage::Contacted, |ip| {
+                self.contacts.vantage_of(ip, over, now)
+            });
+        let near = ip.filter(|_| !self.config.allow_private).map(network);
+        let proves = self
+            .probes
+            .get_mut(id)
+            .is_some_and(|probe| probe.prove_by_denial(index, near));
+        if proves {
+            self.prove(id, index, DialBackSource { ip, vantage }, now);
+        }
+    }
+
+    /// The server answered probe `id`. js-libp2p answers once for each address.
+    pub fn on_response(&mut self, now: Instant, id: ProbeId, response: DialResponse) {
+        let now = self.advance(now);
+        let Some(probe) = self.probes.under_way(id) else {
+            return;
+        };
+        let server = probe.server;
+        match probe.read(response, now) {
+            Ok((index, answer)) => self.apply(id, index, answer, now),
+            Err(unusable) => {
+                let (setback, outcome) = match unusable {
+                    Unusable::Rejected => (Setback::Rejected, ProbeOutcome::Rejected),
+                    Unusable::InternalError => (Setback::Rejected, ProbeOutcome::InternalError),
+                    Unusable::Nonsense => (
+                        Setback::Misbehaved,
+                        ProbeOutcome::NoAnswer(ProbeEnd::ProtocolViolation(Violation::Response)),
+                    ),
+                };
+                probe.reported = true;
+                self.servers.note_setback(&server, setback, now);
+                self.report_probe(id, 0, outcome, now);
+            }
+        }
+    }
+
+    /// The server wants `bytes` of dial data for address `index` of probe `id`. `true`: send them; they count whether it takes
+    /// them or not. `false`: break the exchange off, there is no budget for them.
+    pub fn on_dial_data_request(
+        &mut self,
+        now: Instant,
+        id: ProbeId,
+        index: u32,
+        bytes: u64,
+    ) -> bool {
+        let now = self.advance(now);
+        let Ok(index) = usize::try_from(index) else {
+            return false;
+        };
+        let Some((server, target)) = self
+            .probes
+            .under_way(id)
+            .and_then(|probe| Some((probe.server, probe.targets.get(index)?)))
+        else {
+            return false;
+        };
+        let (address, class) = (target.id, target.class);
+        self.servers.note_dial_data(&server, true);
+        let is_word = self
+            .candidates
+            .get(address)
+            .is_some_and(|c| !c.sources.are_own() && c.reports.count() <= 1 && !c.is_reachable);
+        let group = self.group_of(&server);
+        // Dial data over a relay would use up the application's circuit.
+        let pays = !self.servers.is_relayed(&server)
+            && self.dial_data.pay(bytes, group, is_word, now);
+        let Some(probe) = self.probes.get_mut(id) else {
+            return false;
+        };
+        if !pays {
+            probe.unaffordable = Some(class);
+            return false;
+        }
+        probe.dial_data = probe.dial_data.saturating_add(bytes);
+        if let Some(target) = probe.targets.get_mut(index) {
+            target.dial_data = target.dial_data.saturating_add(bytes);
+        }
+        if let Some(candidate) = self.candidates.get_mut(address) {
+            candidate.dial_data = candidate.dial_data.saturating_add(bytes);
+        }
+        true
+    }
+
+    fn group_of(&self, server: &PeerId) -> IpGroup {
+        self.servers
+            .get(server)
+            .map_or(IpGroup::of(None), |server| server.group())
+    }
+
+    /// The exchange of probe `id` is over. To be told once for each probe that was handed out.
+    pub fn on_probe_end(&mut self, now: Instant, id: ProbeId, end: ProbeEnd) {
+        let now = self.advance(now);
+        let Some(probe) = self.probes.under_way(id) else {
+            return;
+        };
+        probe.ended = true;
+        if let Some((index, source)) = probe.unclaimed_proof() {
+            self.prove(id, index, source, now);
+        }
+        let Some(probe) = self.probes.get(id) else {
+            return;
+        };
+        let ending = classify(probe, end, self.servers.dials_first(&probe.server));
+        let targets: Vec<AddressId> = probe.targets.iter().map(|target| target.id).collect();
+        if !probe.is_informed() {
+            let server = probe.server;
+            self.servers.note_trouble(&server, now);
+        }
+        self.conclude(id, &ending, end, now);
+        self.clean_up(id);
+        for target in targets {
+            self.judged.touch(target);
+            self.review(target, now);
+        }
+        self.wake.by(now, "a request is over");
+    }
+
+    /// What follows from the end of an exchange, by its kind.
+    fn conclude(&mut self, id: ProbeId, ending: &Ending, end: ProbeEnd, now: Instant) {
+        let Some(probe) = self.probes.get(id) else {
+            return;
+        };
+        let (server, link) = (probe.server, probe.connection);
+        let unanswered: Vec<(usize, AddressId, Class)> = probe
+            .unanswered()
+            .map(|(index, target)| (index, target.id, target.class))
+            .collect();
+        let first = probe.primary().map(|target| target.id);
+        let several = probe.targets.len() > 1;
+        if probe.dialed().is_some_and(|index| !probe.is_last(index)) {
+            self.servers.note_dials_first(&server);
+        }
+        let tells_nothing = !probe.has_answers() && !probe.reported;
+        match *ending {
+            Ending::Answered | Ending::Disconnected => {}
+            Ending::Misbehaved => self.servers.note_setback(&server, Setback::Misbehaved, now),
+            // None of its addresses can be dialed there.
+            Ending::RefusedAll => self.refused(id, server, &unanswered, now),
+            Ending::PassedOver(count) => {
+                self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
+            }
+            Ending::TooExpensive(class) => {
+                // Other servers may want less, or nothing.
+                self.servers
+                    .note_refusal(&server, Refused::Class(class), now);
+            }
+            Ending::Silent { no_answer_at_all } => {
+                if no_answer_at_all {
+                    self.note_silence(server, link, first, now);
+                }
+                // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
+                if (several || !no_answer_at_all)
+                    && let Some(judged) = first.and_then(|id| self.judged.get_mut(id))
+                {
+                    judged.schedule.alone = true;
+                }
+            }
+        }
+        if tells_nothing || matches!(end, ProbeEnd::ProtocolViolation(_)) {
+            self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        }
+    }
+
+    /// The server had no answer, or had it too late. Where nobody speaks of the address, it may be for the address's sake.
+    fn note_silence(
+        &mut self,
+        server: PeerId,
+        link: ConnectionId,
+        address: Option<AddressId>,
+        now: Instant,
+    ) {
+        let guess = address.filter(|id| {
+            self.candidates
+                .get(*id)
+                .is_some_and(Candidate::is_unobserved_guess)
+        });
+        // One that is silent about more of them than can be remembered is silent.
+        let forgiven = guess.is_some_and(|id| {
+            self.servers
+                .note_refusal(&server, Refused::Address(id), now)
+        });
+        if !forgiven {
+            self.servers.note_silence(&server, link, now);
+        }
+    }
+
+    /// The server would dial none of these, which it did not mention.
+    fn refused(
+        &mut self,
+        id: ProbeId,
+        server: PeerId,
+        targets: &[(usize, AddressId, Class)],
+        now: Instant,
+    ) {
+        // A request is one refusal, however many addresses of a class it has, and none of a class that was dialed.
+        let (mut noted, mut dialed) = (Vec::new(), Vec::new());
+        let answered = self.probes.get(id);
+        for target in answered.iter().flat_map(|probe| probe.answered()) {
+            let list = if target.refused {
+                &mut noted
+            } else {
+                &mut dialed
+            };
+            list.push(target.class);
+        }
+        for (index, address, class) in targets {
+            if dialed.contains(class) {
+                let what = Refused::Address(*address);
+                self.servers.note_refusal(&server, what, now);
+            } else if !noted.contains(class) {
+                noted.push(*class);
+                self.note_refusal(&server, *address, *class, now);
+            }
+            self.report_probe(id, *index, ProbeOutcome::Refused, now);
+        }
+    }
+
+    /// A refusal goes for the kind of an address, unless only peers speak of it: they can name what no server dials.
+    fn note_refusal(&mut self, server: &PeerId, address: AddressId, class: Class, now: Instant) {
+        let is_word = self
+            .candidates
+            .get(address)
+            .is_none_or(Candidate::is_only_observed);
+        let what = if is_word {
+            Refused::Address(address)
+        } else {
+            Refused::Class(class)
+        };
+        self.servers.note_refusal(server, what, now);
+    }
+
+    fn apply(&mut self, id: ProbeId, index: usize, answer: Answer, now: Instant) {
+        let Some(probe) = self.probes.get(id) else {
+            return;
+        };
+        let (server, link) = (probe.server, probe.connection);
+        let paid = probe.dial_data > 0;
+        let is_denied = probe.is_denied;
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        let (address, class, asked) = (target.id, target.class, target.asked);
+        match answer {
+            Answer::Proof(source) => {
+                self.servers.note_answer(&server, address, link);
+                self.servers.note_dial_data(&server, paid);
+                self.prove(id, index, source, now);
+            }
+            Answer::Failure => {
+                self.servers.note_answer(&server, address, link);
+                self.servers.note_dial_data(&server, paid);
+                if is_denied {
+                    self.obstruct(address, Obstacle::DeniedHere);
+                    self.servers
+                        .note_refusal(&server, Refused::Address(address), now);
+                    self.report_probe(id, index, ProbeOutcome::DeniedHere, now);
+                } else {
+                    self.record_of(&server, address, asked, false, now);
+                    self.report_probe(id, index, ProbeOutcome::DialError, now);
+                }
+            }
+            Answer::Refused => {
+                self.servers.note_refused_answer(&server, link);
+                self.note_refusal(&server, address, class, now);
+                self.report_probe(id, index, ProbeOutcome::Refused, now);
+            }
+            Answer::LateFailure => {
+                self.note_silence(server, link, Some(address), now);
+                self.report_probe(id, index, ProbeOutcome::LateDialError, now);
+            }
+            Answer::AwaitsNonce | Answer::AlreadyProven => {}
+        }
+        self.judged.touch(address);
+        self.review(address, now);
+    }
+
+    /// The nonce came back over target `index`.
+    fn prove(&mut self, id: ProbeId, index: usize, source: DialBackSource, now: Instant) {
+        let Some(probe) = self.probes.get(id) else {
+            return;
+        };
+        let server = probe.server;
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        let (address, class) = (target.id, target.class);
+        let mut asked = target.asked;
+        let DialBackSource { ip, vantage } = source;
+        let outside = ip.filter(|ip| self.is_from_outside(*ip));
+        asked.vantage = vantage;
+        if outside.is_none() && !self.servers.is_at_global_ip(&server) {
+            // From inside, as likely as from behind a gateway that hides its source.
+            asked.inside = asked.inside.max(INSIDE_PRIVATE);
+        }
+        asked.ability = Ability::Shown;
+        self.servers.note_proof(&server, class, outside);
+        let group = self.group_of(&server);
+        self.dial_data.note_proof(group);
+        let alike: Vec<AddressId> = self
+            .candidates
+            .iter()
+            .filter(|(_, c)| c.class == class)
+            .map(|(id, _)| id)
+            .collect();
+        for id in alike {
+            if let Some(judged) = self.judged.get_mut(id) {
+                judged.evidence.set_ability(&server, Ability::Shown);
+            }
+        }
+        self.record_of(&server, address, asked, true, now);
+        self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
+        self.judged.touch(address);
+        self.review(address, now);
+    }
+
+    fn record_of(
+        &mut self,
+        server: &PeerId,
+        address: AddressId,
+        mut asked: Asked,
+        success: bool,
+        now: Instant,
+    ) {
+        let source = match self.servers.get(server) {
+            Some(server) => Survey::source(server),
+            // It has left in the meantime.
+            None => Source::Server {
+                peer: *server,
+                host: crate::reachability::servers::Host::Peer(*server),
+                group: IpGroup::of(None),
+            },
+        };
+        if let (Some(server), Some(candidate)) =
+            (self.servers.get(server), self.candidates.get(address))
+        {
+            asked.ability = asked.ability.max(server.ability(candidate.class));
+        }
+        let outcome = Outcome {
+            at: now,
+            source,
+            asked,
+            success,
+        };
+        if let Some(judged) = self.judged.get_mut(address) {
+            judged.schedule.note_answer(now);
+            judged.obstacle = None;
+        }
+        self.record(address, outcome, now);
+    }
+
+    /// Takes in an outcome, a server's or a stranger's.
+    pub(super) fn record(&mut self, address: AddressId, outcome: Outcome, now: Instant) {
+        let Some(judged) = self.judged.get_mut(address) else {
+            return;
+        };
+        judged.evidence.record(outcome);
+        let prior = self
+            .candidates
+            .get(address)
+            .map(|candidate| crate::reachability::belief::prior(candidate.sources));
+        let posterior = judged.posterior(&self.model, prior.unwrap_or([1.0 / 3.0; 3]), now);
+        judged.hear(outcome.success, outcome.asked.vantage, &posterior, now);
+        if outcome.success {
+            // Those that inherit may want the vantage.
+            self.share_with_siblings(address, now);
+        }
+        self.wake.by(now, "an outcome");
+    }
+
+    /// Gives up nonces and probes that are overdue.
+    pub(super) fn expire_probes(&mut self, now: Instant) {
+        for id in self.probes.due(now) {
+            let Some(probe) = self.probes.get_mut(id) else {
+                continue;
+            };
+            let (server, ended, deadline) = (probe.server, probe.ended, probe.deadline);
+            let (link, misdelivered, denied) =
+                (probe.connection, probe.misdelivered, probe.is_denied);
+            for (index, claimed_ok) in probe.give_up_awaited(now) {
+                let address = self
+                    .probes
+                    .get(id)
+                    .and_then(|probe| probe.targets.get(index))
+                    .map(|target| target.id);
+                let outcome = match (claimed_ok, address) {
+                    // The fault is this node's set-up, and goes for this address alone.
+                    (_, Some(address)) if misdelivered || denied => {
+                        let obstacle = if denied {
+                            Obstacle::DeniedHere
+                        } else {
+                            Obstacle::Proxied
+                        };
+                        self.obstruct(address, obstacle);
+                        self.servers
+                            .note_refusal(&server, Refused::Address(address), now);
+                        if denied {
+                            ProbeOutcome::DeniedHere
+                        } else {
+                            ProbeOutcome::NonceMissing
+                        }
+                    }
+                    (true, _) => {
+                        self.servers.note_setback(&server, Setback::Misbehaved, now);
+                        ProbeOutcome::NonceMissing
+                    }
+                    (false, _) => {
+                        self.servers.note_silence(&server, link, now);
+                        ProbeOutcome::DialBackError
+                    }
+                };
+                self.report_probe(id, index, outcome, now);
+                if let Some(address) = address {
+                    self.judged.touch(address);
+                }
+                self.wake.by(now, "a nonce did not come");
+            }
+            if !ended && deadline <= now {
+                self.on_probe_end(now, id, ProbeEnd::Timeout);
+            }
+            self.clean_up(id);
+        }
+    }
+
+    /// Says once what stands in an address's way.
+    pub(super) fn obstruct(&mut self, address: AddressId, obstacle: Obstacle) {
+        let (Some(judged), Some(candidate)) =
+            (self.judged.get_mut(address), self.candidates.get(address))
+        else {
+            return;
+        };
+        if judged.obstacle == Some(obstacle) {
+            return;
+        }
+        judged.obstacle = Some(obstacle);
+        self.outputs.push_back(Output::Event(Event::Obstructed {
+            address: candidate.addr.clone(),
+            obstacle,
+        }));
+    }
+
+    fn clean_up(&mut self, id: ProbeId) {
+        let Some(probe) = self.probes.remove_if_over(id) else {
+            return;
+        };
+        self.servers.set_idle(&probe.server, id);
+        // Other addresses may wait for the server, or for the place.
+        self.wake.by(self.now, "a server is free");
+        if let Some((index, outcome, took)) = probe.result {
+            let dialed = outcome.is_of_a_dial().then(|| probe.targets.get(index));
+            let completed = RequestCompleted {
+                probe: id,
+                server: probe.server,
+                addresses: probe.targets.len(),
+                dialed: dialed.flatten().map(|target| target.addr.clone()),
+                outcome,
+                dial_data: probe.dial_data,
+                took,
+            };
+            self.outputs
+                .push_back(Output::Event(Event::RequestCompleted(completed)));
+        }
+    }
+
+    fn report_probe(&mut self, id: ProbeId, index: usize, outcome: ProbeOutcome, now: Instant) {
+        let Some(probe) = self.probes.get_mut(id) else {
+            return;
+        };
+        let took = now.saturating_duration_since(probe.sent_at);
+        if probe
+            .result
+            .is_none_or(|(_, best, _)| outcome.weight() > best.weight())
+        {
+            probe.result = Some((index, outcome, took));
+        }
+        let Some(target) = probe.targets.get(index) else {
+            return;
+        };
+        self.outputs.push_back(Output::Event(Event::Probed(Probed {
+            probe: id,
+            server: probe.server,
+            address: target.addr.clone(),
+            outcome,
+            dial_data: target.dial_data,
+            took,
+            addresses: probe.targets.len(),
+        })));
+    }
+}
+
+/// Of which kind the end of an exchange is.
+fn classify(probe: &Probe, end: ProbeEnd, dials_first: bool) -> Ending {
+    if matches!(end, ProbeEnd::ProtocolViolation(_)) {
+        return Ending::Misbehaved;
+    }
+    if probe.refused_first_only() {
+        return Ending::RefusedAll;
+    }
+    // A server dials the first that it can. Only libp2p-autonat 0.16 dials the last: an answer for that one says nothing
+    // about those before it, unless the server has dialed another before.
+    match probe.dialed() {
+        Some(index) if index > 0 && (dials_first || !probe.is_last(index)) => {
+            return Ending::PassedOver(index);
+        }
+        _ => {}
+    }
+    if let Some(class) = probe.unaffordable {
+        return Ending::TooExpensive(class);
+    }
+    if end == ProbeEnd::ConnectionClosed {
+        return Ending::Disconnected;
+    }
+    // A stream that is reset after the answers is how some peers close.
+    let no_answer_at_all = !probe.has_answers() && !probe.reported;
+    let first_unanswered = probe.unanswered().next().is_some_and(|(index, _)| index == 0);
+    if no_answer_at_all || probe.has_answers() && first_unanswered {
+        return Ending::Silent { no_answer_at_all };
+    }
+    Ending::Answered
+}

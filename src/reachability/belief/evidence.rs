@@ -1,0 +1,184 @@
+//! The outcomes of one address that count: a sliding window, bounded in number and in time.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use web_time::Instant;
+
+use super::{Outcome, Source};
+use crate::reachability::{contacts::Vantage, servers::Ability};
+
+/// How many outcomes are kept for one address. With 24 the posterior takes some 10 µs; more change no verdict in the
+/// simulator.
+pub(crate) const WINDOW: usize = 24;
+/// Equal failures by one server within this time count once: what lost the first packet loses the next one too.
+/// Chosen; insensitive between 5 and 60 s in the simulator.
+const SAME_FAILURE: Duration = Duration::from_secs(10);
+
+/// The window of outcomes of one address, oldest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Evidence {
+    outcomes: Vec<Outcome>,
+    /// Rises with each change.
+    version: u64,
+}
+
+impl Evidence {
+    pub(crate) fn record(&mut self, outcome: Outcome) {
+        self.version += 1;
+        if outcome.source == Source::Strangers {
+            self.outcomes.retain(|o| o.source != Source::Strangers);
+        }
+        let repeats = self.outcomes.iter().rev().find(|o| o.source == outcome.source);
+        if !outcome.success
+            && repeats.is_some_and(|o| {
+                !o.success && outcome.at.saturating_duration_since(o.at) < SAME_FAILURE
+            })
+        {
+            return;
+        }
+        if self.outcomes.len() >= WINDOW {
+            self.outcomes.remove(self.least());
+        }
+        self.outcomes.push(outcome);
+    }
+
+    /// What gives way: the oldest outcome of the source that has most; never the only one with the best vantage.
+    fn least(&self) -> usize {
+        let best = self.vantage();
+        let shows_best = |o: &Outcome| o.success && Some(o.asked.vantage) == best;
+        let only_best = self.outcomes.iter().filter(|o| shows_best(o)).count() == 1;
+        let of_source =
+            |source: &Source| self.outcomes.iter().filter(|o| o.source == *source).count();
+        let spared = |o: &Outcome| only_best && shows_best(o);
+        self.outcomes
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| !spared(o))
+            .max_by_key(|(i, o)| (of_source(&o.source), std::cmp::Reverse(*i)))
+            .map_or(0, |(i, _)| i)
+    }
+
+    /// Drops what is older than `lifetime`.
+    pub(crate) fn expire(&mut self, now: Instant, lifetime: Duration) {
+        let before = self.outcomes.len();
+        self.outcomes
+            .retain(|o| now.saturating_duration_since(o.at) < lifetime);
+        self.version += u64::from(self.outcomes.len() != before);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.outcomes.clear();
+        self.version += 1;
+    }
+
+    /// A server has shown what it can dial: that goes for what it said before, too.
+    pub(crate) fn set_ability(&mut self, server: &PeerId, ability: Ability) {
+        for outcome in &mut self.outcomes {
+            if outcome.is_by(server) && outcome.asked.ability != ability {
+                outcome.asked.ability = ability;
+                self.version += 1;
+            }
+        }
+    }
+
+    pub(crate) fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// When the oldest outcome came in.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.outcomes.first().map(|o| o.at)
+    }
+
+    /// How many servers have an outcome here.
+    pub(crate) fn servers(&self) -> usize {
+        let mut seen: Vec<Source> = Vec::new();
+        for outcome in &self.outcomes {
+            if outcome.source != Source::Strangers && !seen.contains(&outcome.source) {
+                seen.push(outcome.source);
+            }
+        }
+        seen.len()
+    }
+
+    /// Successes that prove the address: those of which no other address can be the cause.
+    fn proofs(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|o| o.is_proof())
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proofs().next().is_some()
+    }
+
+    pub(crate) fn has_failure(&self) -> bool {
+        self.outcomes.iter().any(|o| !o.success)
+    }
+
+    /// How many distinct IP groups have proven it; strangers count as one.
+    pub(crate) fn proving_groups(&self) -> usize {
+        let mut seen = Vec::new();
+        for group in self.proofs().map(|o| o.source.group()) {
+            if !seen.contains(&group) {
+                seen.push(group);
+            }
+        }
+        seen.len()
+    }
+
+    /// The best vantage that a success came from.
+    pub(crate) fn vantage(&self) -> Option<Vantage> {
+        let successes = self.outcomes.iter().filter(|o| o.success);
+        successes.map(|o| o.asked.vantage).max()
+    }
+
+    /// The newest outcome by `server`.
+    pub(crate) fn newest_by(&self, server: &PeerId) -> Option<&Outcome> {
+        self.outcomes.iter().rev().find(|o| o.is_by(server))
+    }
+
+    /// Whether `server` has proven the address.
+    pub(crate) fn was_proven_by(&self, server: &PeerId) -> bool {
+        self.proofs().any(|o| o.is_by(server))
+    }
+
+    /// The servers that have proven it, each once.
+    pub(crate) fn provers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.outcomes
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| o.is_proof())
+            .filter(|(i, o)| {
+                !self.outcomes[..*i]
+                    .iter()
+                    .any(|other| other.is_proof() && other.source == o.source)
+            })
+            .filter_map(|(_, o)| o.server())
+    }
+}
+
+impl Outcome {
+    pub(crate) fn server(&self) -> Option<PeerId> {
+        match self.source {
+            Source::Server { peer, .. } => Some(peer),
+            Source::Strangers => None,
+        }
+    }
+
+    fn is_by(&self, server: &PeerId) -> bool {
+        matches!(&self.source, Source::Server { peer, .. } if peer == server)
+    }
+
+    /// A stranger's connection to a listener behind a NAT is a success, and of which address can only be inferred.
+    fn is_proof(&self) -> bool {
+        self.success && (self.source != Source::Strangers || self.asked.inside == 0.0)
+    }
+}

@@ -1,0 +1,321 @@
+//! What peers see of this node: the external IPs and ports, who sees them, and how the NAT in front maps ports.
+//!
+//! Only UDP counts for an endpoint-dependent mapping (RFC 4787, section 4.1): QUIC dials leave from the listening socket,
+//! so a port that differs from peer to peer is the NAT's doing. A TCP dial may have left from an ephemeral port of our own.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+
+use crate::address::{self, PortProtocol, ThinWaist, Transport};
+
+/// How many observations are kept for TCP, and how many for UDP.
+const KEPT: usize = 16;
+/// How many external IPs are remembered.
+const MAX_EXTERNAL_IPS: usize = 8;
+
+/// The mapping behaviour of the NAT in front of this node, in the terms of RFC 4787, section 4.1.
+///
+/// Hole punching works with [`NatMapping::EndpointIndependent`] and has little chance with
+/// [`NatMapping::EndpointDependent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum NatMapping {
+    /// Too few observations to tell.
+    #[default]
+    Unknown,
+    /// Two or more hosts saw the same port. Also what a node without a NAT sees.
+    EndpointIndependent,
+    /// Hosts saw different ports for the same socket.
+    EndpointDependent,
+}
+
+impl NatMapping {
+    /// A fixed word for logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::EndpointDependent => "endpoint-dependent",
+        }
+    }
+}
+
+/// Who sees this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Observer {
+    Host(IpAddr),
+    /// One that was dialed by name, so that its IP is not known.
+    Peer(PeerId),
+}
+
+/// How many hosts see us at an address, as far as that can be told.
+///
+/// A host counts once, however often it says so. The swarm does not say who made an observation; what it passes on counts
+/// at most once for each connection that this node has dialed: a peer reports once a connection, and then over and over,
+/// and a stranger can connect to us as often as it likes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reports {
+    observers: [Option<Observer>; Self::MAX],
+    anonymous: u32,
+    /// How many connections this node had dialed at the newest of those.
+    dialed: Option<u64>,
+}
+
+impl Reports {
+    /// More hosts than this make no difference.
+    const MAX: usize = 4;
+
+    /// `dialed`: how many connections this node has dialed by now.
+    pub(crate) fn note(&mut self, observer: Option<Observer>, dialed: u64) {
+        match observer {
+            None => {
+                if self.dialed.is_none_or(|before| before < dialed) {
+                    self.dialed = Some(dialed);
+                    self.anonymous = self.anonymous.saturating_add(1);
+                }
+            }
+            Some(_) if self.observers.contains(&observer) => {}
+            Some(_) => {
+                if let Some(free) = self.observers.iter_mut().find(|slot| slot.is_none()) {
+                    *free = observer;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn count(self) -> usize {
+        // The swarm passes on what is told with a name, too.
+        let named = self.observers.iter().flatten().count();
+        named.max(usize::try_from(self.anonymous).unwrap_or(usize::MAX))
+    }
+
+    pub(crate) fn max(self, other: Self) -> Self {
+        if other.count() > self.count() {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Observation {
+    observer: Observer,
+    seen: ThinWaist,
+}
+
+/// An IP at which this node is seen over a transport.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExternalIp {
+    pub(crate) ip: IpAddr,
+    pub(crate) transport: Transport,
+    pub(crate) reports: Reports,
+}
+
+impl ExternalIp {
+    /// What a listener is behind this IP, if it is of the same family. A listener on an IP of the same kind is not behind
+    /// the NAT that the external IP belongs to: it is a candidate itself.
+    pub(crate) fn of_listener(&self, listen: &Multiaddr) -> Option<Multiaddr> {
+        let own = address::ip(listen)?;
+        if address::ip_scope(own) == address::ip_scope(self.ip) {
+            return None;
+        }
+        let mut parts = listen.iter();
+        let front = match (parts.next()?, self.ip) {
+            (Protocol::Ip4(_), IpAddr::V4(ip)) => Protocol::Ip4(ip),
+            (Protocol::Ip6(_), IpAddr::V6(ip)) => Protocol::Ip6(ip),
+            _ => return None,
+        };
+        Some(std::iter::once(front).chain(parts).collect())
+    }
+}
+
+/// What came of one more report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) external: ExternalIp,
+    /// Nobody saw us at this IP before, and somebody saw us at another.
+    pub(crate) is_another_ip: bool,
+}
+
+/// What peers see, the newest of each.
+#[derive(Debug, Default)]
+pub(crate) struct Observations {
+    udp: VecDeque<Observation>,
+    tcp: VecDeque<Observation>,
+    external_ips: VecDeque<ExternalIp>,
+    mapping: NatMapping,
+}
+
+impl Observations {
+    /// Somebody sees us at `addr`.
+    pub(crate) fn note(
+        &mut self,
+        addr: &Multiaddr,
+        observer: Option<Observer>,
+        dialed: u64,
+    ) -> Option<Seen> {
+        let (ip, transport) = (address::ip(addr)?, address::transport(addr)?);
+        let is_new = self.external_ips.iter().all(|known| known.ip != ip);
+        let known = self
+            .external_ips
+            .iter()
+            .position(|known| known.ip == ip && known.transport == transport)
+            .and_then(|i| self.external_ips.remove(i));
+        let mut external = known.unwrap_or(ExternalIp {
+            ip,
+            transport,
+            reports: Reports::default(),
+        });
+        external.reports.note(observer, dialed);
+        if self.external_ips.len() >= MAX_EXTERNAL_IPS {
+            let least = (0..self.external_ips.len())
+                .min_by_key(|i| self.external_ips.get(*i).map(|e| e.reports.count()));
+            if let Some(least) = least {
+                self.external_ips.remove(least);
+            }
+        }
+        let is_another_ip = is_new && !self.external_ips.is_empty();
+        self.external_ips.push_back(external);
+        Some(Seen {
+            external,
+            is_another_ip,
+        })
+    }
+
+    pub(crate) fn external_ips(&self) -> impl Iterator<Item = ExternalIp> + '_ {
+        self.external_ips.iter().copied()
+    }
+
+    /// `observer` sees us at `seen`. Returns where others saw us before over the same protocol and at the same IP, if that is
+    /// elsewhere: the mapping may have moved.
+    pub(crate) fn record(&mut self, observer: Observer, seen: ThinWaist) -> Option<ThinWaist> {
+        let list = match seen.protocol {
+            PortProtocol::Udp => &mut self.udp,
+            PortProtocol::Tcp => &mut self.tcp,
+        };
+        let before = list.iter().rev().find(|o| o.seen.ip == seen.ip);
+        let moved = before.map(|o| o.seen).filter(|before| *before != seen);
+        list.retain(|o| o.observer != observer || o.seen.ip != seen.ip);
+        if list.len() >= KEPT {
+            list.pop_front();
+        }
+        list.push_back(Observation { observer, seen });
+        moved
+    }
+
+    /// Forgets who saw which port: what was seen behind another external IP says nothing about the NAT in front now.
+    pub(crate) fn forget_ports(&mut self) {
+        self.udp.clear();
+        self.tcp.clear();
+    }
+
+    pub(crate) fn mapping(&self) -> NatMapping {
+        self.mapping
+    }
+
+    /// The mapping before, if it is another now.
+    pub(crate) fn update_mapping(&mut self) -> Option<NatMapping> {
+        let new = match agreement(&self.udp) {
+            Some(true) => NatMapping::EndpointIndependent,
+            Some(false) => NatMapping::EndpointDependent,
+            None if agreement(&self.tcp) == Some(true) => NatMapping::EndpointIndependent,
+            None => NatMapping::Unknown,
+        };
+        let old = std::mem::replace(&mut self.mapping, new);
+        (old != new && new != NatMapping::Unknown).then_some(old)
+    }
+}
+
+/// Whether the newest observation agrees with another host's of the same external IP; `None` where there is no other.
+fn agreement(list: &VecDeque<Observation>) -> Option<bool> {
+    let newest = list.back()?;
+    let mut others = list
+        .iter()
+        .filter(|o| o.observer != newest.observer && o.seen.ip == newest.seen.ip)
+        .peekable();
+    others.peek()?;
+    Some(others.any(|o| o.seen.port == newest.seen.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(n: u8) -> Observer {
+        Observer::Host(IpAddr::from([n, n, n, n]))
+    }
+
+    fn seen(protocol: PortProtocol, port: u16) -> ThinWaist {
+        ThinWaist {
+            ip: IpAddr::from([5, 5, 5, 5]),
+            protocol,
+            port,
+        }
+    }
+
+    fn mapping(observations: &mut Observations) -> NatMapping {
+        observations.update_mapping();
+        observations.mapping()
+    }
+
+    #[test]
+    fn one_host_tells_nothing() {
+        let mut observations = Observations::default();
+        for port in [1, 2, 3] {
+            observations.record(host(1), seen(PortProtocol::Udp, port));
+        }
+        assert_eq!(mapping(&mut observations), NatMapping::Unknown);
+    }
+
+    #[test]
+    fn the_same_port_for_two_hosts_is_endpoint_independent() {
+        for protocol in [PortProtocol::Tcp, PortProtocol::Udp] {
+            let mut observations = Observations::default();
+            observations.record(host(1), seen(protocol, 4001));
+            let moved = observations.record(host(2), seen(protocol, 4001));
+            assert_eq!(moved, None);
+            assert_eq!(mapping(&mut observations), NatMapping::EndpointIndependent);
+        }
+    }
+
+    #[test]
+    fn peers_that_were_dialed_by_name_are_hosts_too() {
+        let mut observations = Observations::default();
+        for _ in 0..2 {
+            let observer = Observer::Peer(PeerId::random());
+            observations.record(observer, seen(PortProtocol::Udp, 4001));
+        }
+        assert_eq!(mapping(&mut observations), NatMapping::EndpointIndependent);
+    }
+
+    #[test]
+    fn another_port_for_another_host_is_endpoint_dependent_over_udp_only() {
+        let mut observations = Observations::default();
+        observations.record(host(1), seen(PortProtocol::Tcp, 1));
+        observations.record(host(2), seen(PortProtocol::Tcp, 2));
+        assert_eq!(mapping(&mut observations), NatMapping::Unknown);
+        observations.record(host(1), seen(PortProtocol::Udp, 1));
+        let moved = observations.record(host(2), seen(PortProtocol::Udp, 2));
+        assert_eq!(moved, Some(seen(PortProtocol::Udp, 1)));
+        assert_eq!(mapping(&mut observations), NatMapping::EndpointDependent);
+    }
+
+    #[test]
+    fn observations_are_bounded() {
+        let mut observations = Observations::default();
+        for n in 0..10_000u32 {
+            let observer = Observer::Host(IpAddr::from(std::net::Ipv4Addr::from(n)));
+            observations.record(observer, seen(PortProtocol::Udp, 1));
+            let addr: Multiaddr = format!("/ip4/{}/tcp/1", std::net::Ipv4Addr::from(n))
+                .parse()
+                .unwrap();
+            observations.note(&addr, None, u64::from(n));
+        }
+        assert_eq!(observations.udp.len(), KEPT);
+        assert_eq!(observations.external_ips.len(), MAX_EXTERNAL_IPS);
+    }
+}

@@ -1,0 +1,377 @@
+//! Who is worth asking about an address: what each server's answer is expected to bring, for what it costs.
+//!
+//! The gain is the expected fall of the entropy of the belief, in nats. A request costs one; one for which the server will
+//! want dial data costs two. Answers that are under way count as their likelier kind, and as failures once they are late.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+use web_time::Instant;
+
+use crate::reachability::{
+    belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
+    candidates::{AddressId, Candidate},
+    contacts::{Contacts, Vantage},
+    probes::Probe,
+    servers::{Ability, Server, Servers, Status},
+};
+
+/// The smallest expected gain for its cost that a request is made for. Chosen; insensitive between 0.002 and 0.01 in the
+/// simulator.
+pub(crate) const MIN_GAIN: f64 = 0.005;
+/// What a request costs for which the server wants dial data: 65 kB on average, where one without has 200 bytes.
+const DIAL_DATA_COST: f64 = 2.0;
+/// How likely an answer is from a group where servers have kept this node waiting lately.
+const TROUBLED: f64 = 0.3;
+/// Values that differ by less are equal: then whoever was asked least recently is asked.
+const SIMILAR: f64 = 0.9;
+/// After which time an answer is late: most of those with a dial-back have come, even from servers that wait for up to 3 s
+/// after dial data (go-libp2p), of three at least one.
+pub(crate) const LATE: Duration = Duration::from_secs(2);
+/// The prior probability that a server gets in whatever the state, where it shares the first octet of an IPv4 address or the
+/// /32 of an IPv6 address: large private networks use public space (VPNs 25/8 and 26/8), and a hosting company's hosts are
+/// behind one border.
+const INSIDE_NEARBY: f64 = 0.3;
+/// The same of a server that can have dialed another address than it says, where only peers speak of this one.
+const INSIDE_OBSERVED: f64 = 0.2;
+/// The same where a dial-back came from a private IP, and the server is known at no global one.
+pub(crate) const INSIDE_PRIVATE: f64 = 0.5;
+/// How many servers are counted as those to ask.
+const COUNTED: usize = 64;
+
+/// Who may be asked that was heard already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Nobody.
+    Never,
+    /// Those whose newest outcome is older.
+    HeardBefore(Instant),
+    Anyone,
+}
+
+/// What is to be known about one address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) id: AddressId,
+    pub(crate) candidate: &'a Candidate,
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) prior: [f64; 3],
+    pub(crate) again: Again,
+}
+
+/// A server to ask, and what speaks for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) peer: PeerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) value: f64,
+}
+
+/// What may still be heard about an address.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prospects {
+    /// The best of those that can be asked now.
+    pub(crate) best: Option<Choice>,
+    /// One is worth asking, now or soon.
+    pub(crate) someone_left: bool,
+    /// One that has proven the address can be asked again, now or soon.
+    pub(crate) prover_left: bool,
+    /// How many can be asked about it at all, heard or not, as far as they were counted.
+    pub(crate) to_ask: usize,
+    /// How many refuse it.
+    pub(crate) refusing: usize,
+    /// When the first of those that are paced or backed off can be asked.
+    pub(crate) next_ready: Option<Instant>,
+    /// Until when time alone changes nothing of this.
+    pub(crate) stale_at: Option<Instant>,
+}
+
+/// The facts that all questions are answered from.
+#[derive(Clone, Copy)]
+pub(crate) struct Survey<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) servers: &'a Servers,
+    pub(crate) contacts: &'a Contacts,
+    pub(crate) now: Instant,
+}
+
+/// What servers have in common whose answers are expected to bring the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Alike {
+    asked: Asked,
+    /// Whether its newest outcome was a success, if there is one.
+    heard: Option<bool>,
+    /// Its group has an outcome.
+    is_group_heard: bool,
+}
+
+impl Survey<'_> {
+    /// What can be said of `server` before it is asked about `candidate`.
+    pub(crate) fn asked(&self, server: &Server, candidate: &Candidate) -> Asked {
+        Asked {
+            vantage: server.vantage(candidate.class, self.contacts, self.now),
+            ability: server.ability(candidate.class),
+            inside: inside_prior(server, candidate),
+        }
+    }
+
+    pub(crate) fn source(server: &Server) -> Source {
+        Source::Server {
+            peer: server.peer,
+            host: server.host(),
+            group: server.group(),
+        }
+    }
+
+    /// The outcomes, and those that the requests under way are likely to bring.
+    fn outlook<'b>(
+        &self,
+        question: &Question<'_>,
+        under_way: impl Iterator<Item = &'b Probe>,
+    ) -> (Vec<Outcome>, Posterior) {
+        let mut outcomes = question.evidence.outcomes().to_vec();
+        let mut posterior = self.model.posterior(question.prior, &outcomes, self.now);
+        for probe in under_way {
+            let (Some(server), Some(target)) = (self.servers.get(&probe.server), probe.primary())
+            else {
+                continue;
+            };
+            let asked = target.asked;
+            let is_late = probe.sent_at + LATE <= self.now;
+            let success = !is_late && self.model.expect_of_new(&posterior, &asked).success >= 0.5;
+            outcomes.push(Outcome {
+                at: self.now,
+                source: Self::source(server),
+                asked,
+                success,
+            });
+            posterior = self.model.posterior(question.prior, &outcomes, self.now);
+        }
+        (outcomes, posterior)
+    }
+
+    /// Looks through the servers, from a place that `start` gives, from 0 to 1.
+    pub(crate) fn prospects<'b>(
+        &self,
+        question: &Question<'_>,
+        under_way: impl Iterator<Item = &'b Probe>,
+        start: f64,
+    ) -> Prospects {
+        let (mut outcomes, posterior) = self.outlook(question, under_way);
+        let mut known: Vec<(Alike, Expectation)> = Vec::new();
+        let mut prospects = Prospects::default();
+        let mut best: Option<(Choice, Option<Instant>)> = None;
+        let provers: Vec<PeerId> = question.evidence.provers().collect();
+        let first = provers.iter().filter_map(|peer| self.servers.get(peer));
+        let others = self
+            .servers
+            .around(start)
+            .filter(|server| !provers.contains(&server.peer));
+        for (is_prover, server) in first
+            .map(|server| (true, server))
+            .chain(others.map(|server| (false, server)))
+        {
+            if self.servers.is_too_near(server, question.candidate) {
+                continue;
+            }
+            let status = self.status(server, question, &mut prospects);
+            let Some(status) = status else {
+                continue;
+            };
+            prospects.to_ask += 1;
+            if !question.may_ask(server) {
+                continue;
+            }
+            prospects.prover_left |= is_prover;
+            let alike = self.alike(server, question);
+            let expectation = match known.iter().find(|(it, _)| *it == alike) {
+                Some((_, expectation)) => *expectation,
+                None => {
+                    let expectation =
+                        self.expectation(server, &alike, question, &mut outcomes, &posterior);
+                    known.push((alike, expectation));
+                    expectation
+                }
+            };
+            let cost = if server.wants_dial_data(question.candidate.class) {
+                DIAL_DATA_COST
+            } else {
+                1.0
+            };
+            let value = expectation.gain / cost;
+            let is_worth_it = value >= MIN_GAIN;
+            prospects.someone_left |= is_worth_it;
+            match status {
+                Status::Ready if is_worth_it || question.again == Again::Anyone => {
+                    self.consider(server, value, &mut best);
+                }
+                Status::Paced(until) | Status::BackedOff(until) => {
+                    prospects.next_ready = earliest(prospects.next_ready, until);
+                }
+                _ => {}
+            }
+            if prospects.to_ask >= COUNTED && best.is_some() {
+                break;
+            }
+        }
+        prospects.best = best.map(|(choice, _)| choice);
+        prospects
+    }
+
+    /// Whether `server` may bring something about an address of which no more than its last `posterior` is looked at.
+    pub(crate) fn has_news(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        posterior: &Posterior,
+    ) -> bool {
+        let status = self
+            .servers
+            .status(server, question.id, question.candidate, self.now);
+        let asked = self.asked(server, question.candidate);
+        !self.servers.is_too_near(server, question.candidate)
+            && !matches!(status, Status::Refuses(_))
+            && question.may_ask(server)
+            && self.model.expect_of_new(posterior, &asked).gain >= MIN_GAIN
+    }
+
+    /// Whether `server` can be named `question`'s address behind another one.
+    pub(crate) fn suits(&self, server: &Server, question: &Question<'_>) -> bool {
+        let status = self
+            .servers
+            .status(server, question.id, question.candidate, self.now);
+        !self.servers.is_too_near(server, question.candidate)
+            && !matches!(status, Status::BackedOff(_) | Status::Refuses(_))
+            && question.may_ask(server)
+    }
+
+    /// `None` if it does not count as a server to ask.
+    fn status(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        prospects: &mut Prospects,
+    ) -> Option<Status> {
+        let status = self
+            .servers
+            .status(server, question.id, question.candidate, self.now);
+        match status {
+            Status::BackedOff(until) => {
+                prospects.stale_at = earliest(prospects.stale_at, until);
+                if !self.servers.is_back_soon(server, until, self.now) {
+                    prospects.next_ready = earliest(prospects.next_ready, until);
+                    return None;
+                }
+            }
+            Status::Refuses(until) => {
+                prospects.refusing += 1;
+                prospects.stale_at = earliest(prospects.stale_at, until);
+                prospects.next_ready = earliest(prospects.next_ready, until);
+                return None;
+            }
+            _ => {}
+        }
+        Some(status)
+    }
+
+    fn alike(&self, server: &Server, question: &Question<'_>) -> Alike {
+        let of_group = |o: &Outcome| matches!(o.source, Source::Server { group, .. } if group == server.group());
+        let outcomes = question.evidence.outcomes();
+        Alike {
+            asked: self.asked(server, question.candidate),
+            heard: question
+                .evidence
+                .newest_by(&server.peer)
+                .map(|outcome| outcome.success),
+            is_group_heard: outcomes.iter().any(of_group),
+        }
+    }
+
+    fn expectation(
+        &self,
+        server: &Server,
+        alike: &Alike,
+        question: &Question<'_>,
+        outcomes: &mut Vec<Outcome>,
+        posterior: &Posterior,
+    ) -> Expectation {
+        let source = Self::source(server);
+        let of_group = |o: &Outcome| matches!(o.source, Source::Server { group, .. } if group == server.group());
+        if !alike.is_group_heard && !outcomes.iter().any(of_group) {
+            return self.model.expect_of_new(posterior, &alike.asked);
+        }
+        self.model.expect_of_known(
+            question.prior,
+            outcomes,
+            posterior,
+            source,
+            alike.asked,
+            self.now,
+        )
+    }
+
+    fn consider(
+        &self,
+        server: &Server,
+        value: f64,
+        best: &mut Option<(Choice, Option<Instant>)>,
+    ) {
+        let troubled = self.servers.is_troubled(server.group(), self.now);
+        let value = if troubled { value * TROUBLED } else { value };
+        let asked = server.last_asked();
+        let is_better = best.is_none_or(|(before, asked_before)| {
+            value * SIMILAR > before.value
+                || value >= before.value * SIMILAR && asked < asked_before
+        });
+        if let Some(connection) = server.connection().filter(|_| is_better) {
+            let choice = Choice {
+                peer: server.peer,
+                connection,
+                value,
+            };
+            *best = Some((choice, asked));
+        }
+    }
+}
+
+impl Question<'_> {
+    fn may_ask(&self, server: &Server) -> bool {
+        let heard = self.evidence.newest_by(&server.peer).map(|o| o.at);
+        match (heard, self.again) {
+            (None, _) | (_, Again::Anyone) => true,
+            (Some(_), Again::Never) => false,
+            (Some(at), Again::HeardBefore(since)) => at < since,
+        }
+    }
+}
+
+/// The prior probability that `server` gets in whatever the state.
+fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
+    let nearby = candidate.ip().is_some_and(|ip| server.is_in_wider_network_of(ip));
+    if nearby {
+        INSIDE_NEARBY
+    } else if candidate.is_only_observed() {
+        INSIDE_OBSERVED
+    } else {
+        0.0
+    }
+}
+
+/// What an unasked connection from a host that this node never contacted says: the same as a server's success from there.
+pub(crate) const STRANGER: Asked = Asked {
+    vantage: Vantage::Independent,
+    ability: Ability::Shown,
+    inside: 0.0,
+};
+
+/// The same where it came in on a listener behind a NAT, of which the address can only be inferred: another one may be mapped
+/// to it. Seven times likelier if this one is.
+pub(crate) const INFERRED_STRANGER: Asked = Asked {
+    inside: 0.13,
+    ..STRANGER
+};
+
+fn earliest(a: Option<Instant>, b: Instant) -> Option<Instant> {
+    Some(a.map_or(b, |a| a.min(b)))
+}

@@ -1,0 +1,587 @@
+//! From belief to what others see: verdicts, confirmations, the summary.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use crate::{
+    address::{self, ThinWaist},
+    reachability::{
+        AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict,
+        belief,
+        candidates::{AddressId, Candidate, Support, Trust},
+        prospects::{Again, Prospects, Question, Survey},
+        servers::WANTED_SERVERS,
+        verdict::Outlook,
+    },
+};
+
+mod judged;
+pub(crate) use judged::{Entry, Judged};
+
+mod wake;
+pub(crate) use wake::{ServersWanted, Wake};
+
+/// For how long few servers are not taken for all after the last came: with one, with two, and with more. Peers connect one
+/// after the other, and the first to come is not all of them.
+const PATIENCE: [Duration; 3] = [
+    Duration::from_secs(5),
+    Duration::from_secs(2),
+    Duration::from_millis(500),
+];
+/// The same where there is a proof: what is missing then is a server that would tell of a filter.
+const PATIENCE_WITH_PROOF: Duration = Duration::from_millis(500);
+/// For how long a request that is under way is waited for, and how far arrivals can prolong the patience. Most dials time
+/// out after 5 to 10 s.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(12);
+/// For how long after the first word servers are waited for that are paced or put off for a moment: until the pace lets each
+/// be asked.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
+
+impl Reachability {
+    pub(super) fn prior(&self, id: AddressId) -> [f64; 3] {
+        self.candidates
+            .get(id)
+            .map_or([1.0 / 3.0; 3], |candidate| belief::prior(candidate.sources))
+    }
+
+    pub(super) fn survey(&self, now: Instant) -> Survey<'_> {
+        Survey {
+            model: &self.model,
+            servers: &self.servers,
+            contacts: &self.contacts,
+            now,
+        }
+    }
+
+    /// Who may be asked about it: those that were not heard; once it is contradicted, those that were not heard since.
+    pub(super) fn again(entry: &Entry) -> Again {
+        match entry.standing.contradicted_at() {
+            Some(at) => Again::HeardBefore(at),
+            None => Again::Never,
+        }
+    }
+
+    pub(super) fn prospects(
+        &self,
+        id: AddressId,
+        again: Again,
+        start: f64,
+        now: Instant,
+    ) -> Prospects {
+        let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
+            return Prospects::default();
+        };
+        let question = Question {
+            id,
+            candidate,
+            evidence: &entry.evidence,
+            prior: self.prior(id),
+            again,
+        };
+        self.survey(now)
+            .prospects(&question, self.probes.about(id), start)
+    }
+
+    /// Looks at one address again after something was heard about it, or could have been.
+    pub(super) fn review(&mut self, id: AddressId, now: Instant) {
+        let version = self.servers.version();
+        let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
+            return;
+        };
+        let passive = entry.inherited
+            || candidate.is_withheld
+            || entry.schedule.is_settled() && entry.standing.contradicted_at().is_none();
+        if passive {
+            self.publish(id, now);
+            if let Some(entry) = self.judged.peek_mut(id) {
+                entry.set_reviewed(version, None, None);
+            }
+            return;
+        }
+        let again = Self::again(entry);
+        let groups_needed = if candidate.is_only_observed() { 2 } else { 1 };
+        let prospects = self.prospects(id, again, 0.0, now);
+        let Some(entry) = self.judged.get(id) else {
+            return;
+        };
+        let (outlook, until) = self.outlook(id, entry, &prospects, groups_needed, now);
+        let prior = self.prior(id);
+        let Some(entry) = self.judged.peek_mut(id) else {
+            return;
+        };
+        let posterior = entry.posterior(&self.model, prior, now);
+        let verdict = entry
+            .standing
+            .judge(&entry.evidence, &posterior, outlook, now);
+        self.set_verdict(id, verdict, now);
+        self.settle(id, &prospects, outlook, now);
+        self.publish(id, now);
+        if let Some(at) = until {
+            self.wake.by(at, "time may decide");
+        }
+        if let Some(entry) = self.judged.peek_mut(id) {
+            entry.set_reviewed(version, until, Some(prospects));
+        }
+    }
+
+    /// What may still be heard about an address, and when time alone changes that.
+    fn outlook(
+        &self,
+        id: AddressId,
+        entry: &Entry,
+        prospects: &Prospects,
+        groups_needed: usize,
+        now: Instant,
+    ) -> (Outlook, Option<Instant>) {
+        let began = entry
+            .standing
+            .contradicted_at()
+            .or_else(|| entry.evidence.oldest());
+        let waits_until = began.map(|at| at + LONGEST_WAIT);
+        let waited = waits_until.is_some_and(|at| at <= now);
+        let patience_over_at = self.patience_over_at(entry, prospects);
+        let late_at = self
+            .probes
+            .about(id)
+            .map(|probe| probe.sent_at + LONGEST_PATIENCE)
+            .filter(|at| now < *at)
+            .max();
+        let prover_asked = self
+            .probes
+            .about(id)
+            .any(|probe| entry.evidence.was_proven_by(&probe.server) && now < probe.sent_at + LONGEST_PATIENCE);
+        let outlook = Outlook {
+            someone_left: late_at.is_some() || prospects.someone_left && !waited,
+            prover_left: prover_asked || prospects.prover_left && !waited,
+            patience_over: patience_over_at.is_none_or(|at| at <= now),
+            groups_needed,
+        };
+        let second_look = entry
+            .standing
+            .contradicted_at()
+            .and_then(|_| entry.schedule.second_look_at());
+        let until = [
+            patience_over_at,
+            waits_until,
+            late_at,
+            second_look,
+            entry.standing.held_until(now),
+            prospects.stale_at,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| now < *at)
+        .min();
+        (outlook, until)
+    }
+
+    /// When the servers that are known may be taken for all there are. Where there are fewer than wanted, the others have time
+    /// from the first word on: that word may itself have taken long on a network where all is slow.
+    fn patience_over_at(&self, entry: &Entry, prospects: &Prospects) -> Option<Instant> {
+        let last = self.servers.gathering().last_new()?;
+        if entry.evidence.is_proven() {
+            return Some(last + PATIENCE_WITH_PROOF).map(|at| {
+                let first = entry.evidence.oldest();
+                first.map_or(at, |first| at.min(first + LONGEST_PATIENCE))
+            });
+        }
+        let first_word = entry
+            .evidence
+            .oldest()
+            .filter(|_| !entry.standing.is_decided());
+        let patience = PATIENCE[prospects.to_ask.clamp(1, PATIENCE.len()) - 1];
+        let from = first_word
+            .filter(|_| prospects.to_ask < WANTED_SERVERS)
+            .map_or(last, |first| first.max(last));
+        let at = from + patience;
+        Some(first_word.map_or(at, |first| at.min(first + LONGEST_PATIENCE)))
+    }
+
+    /// Puts off the next check if nobody is left to ask who is worth it.
+    fn settle(&mut self, id: AddressId, prospects: &Prospects, outlook: Outlook, now: Instant) {
+        let Some(candidate) = self.candidates.get(id) else {
+            return;
+        };
+        let first_seen = candidate.first_seen;
+        let in_flight = self.probes.about(id).next().is_some();
+        let Some(entry) = self.judged.get(id) else {
+            return;
+        };
+        if entry.schedule.wants_fresh() || entry.schedule.is_settled() {
+            return;
+        }
+        let contradicted = entry.standing.contradicted_at().is_some();
+        let is_waiting = contradicted && entry.schedule.second_look_at().is_some();
+        let nobody_left = !outlook.someone_left && !in_flight && outlook.patience_over;
+        let heard = entry.evidence.len() > 0 && prospects.to_ask > 0;
+        let refused = prospects.to_ask == 0 && prospects.refusing > 0 && entry.evidence.len() == 0;
+        let obstructed = entry.obstacle.is_some() && prospects.to_ask == 0;
+        if !nobody_left || is_waiting || !(heard || refused || obstructed) {
+            return;
+        }
+        if refused && entry.obstacle.is_none() {
+            self.obstruct(id, Obstacle::Refused);
+        }
+        if let Some(entry) = self.judged.get_mut(id) {
+            entry.standing.settle();
+            entry.schedule.settle(first_seen, now, &self.config);
+            if let Some(at) = entry.schedule.recheck_at() {
+                self.wake.by(at, "a recheck");
+            }
+        }
+    }
+
+    /// A server has come: addresses about which it may have something to say are asked about again.
+    pub(super) fn reopen_for(&mut self, peer: &libp2p_identity::PeerId, now: Instant) {
+        let Some(server) = self.servers.get(peer) else {
+            return;
+        };
+        let survey = self.survey(now);
+        let mut open = Vec::new();
+        for (id, candidate) in self.candidates.iter() {
+            let Some(entry) = self.judged.get(id) else {
+                continue;
+            };
+            if !entry.schedule.is_settled() || entry.inherited || candidate.is_withheld {
+                continue;
+            }
+            let question = Question {
+                id,
+                candidate,
+                evidence: &entry.evidence,
+                prior: belief::prior(candidate.sources),
+                again: Again::Never,
+            };
+            let news = match entry.last_posterior() {
+                Some(posterior) => survey.has_news(server, &question, posterior),
+                None => survey.suits(server, &question),
+            };
+            if news {
+                open.push(id);
+            }
+        }
+        for id in open {
+            if let Some(entry) = self.judged.get_mut(id) {
+                entry.schedule.reopen();
+            }
+        }
+    }
+
+    fn set_verdict(&mut self, id: AddressId, verdict: Verdict, now: Instant) {
+        let Some(entry) = self.judged.peek_mut(id) else {
+            return;
+        };
+        let old = entry.standing.verdict();
+        let first = !entry.standing.is_decided();
+        if !entry.standing.set(verdict, now) {
+            return;
+        }
+        if !first {
+            entry.schedule.restart_interval();
+        }
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.is_reachable = verdict == Verdict::Reachable;
+            candidate.is_refuted = matches!(verdict, Verdict::Unreachable | Verdict::Filtered);
+            self.has_proven_port |= candidate.is_reachable && candidate.is_only_observed();
+        }
+        self.publish(id, now);
+        self.tell_verdict(id, old, now);
+        self.tell_stability(id, now);
+        self.share_with_siblings(id, now);
+    }
+
+    fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {
+        let Some((report, first)) = self.report(id, now).zip(self.judged.get(id)).map(|(report, entry)| {
+            let standing = &entry.standing;
+            let first = old == Verdict::Unknown && standing.decided_at() == Some(standing.since());
+            (report, first)
+        }) else {
+            return;
+        };
+        self.outputs.push_back(Output::Event(Event::VerdictChanged {
+            address: report.address,
+            old,
+            new: report.verdict,
+            vantage: report.vantage,
+            confidence: report.confidence,
+            time_to_verdict: report.time_to_verdict.filter(|_| first),
+        }));
+    }
+
+    /// Says whether it is unstable, when that is another than was said.
+    pub(super) fn tell_stability(&mut self, id: AddressId, now: Instant) {
+        let (Some(entry), Some(candidate)) = (self.judged.peek_mut(id), self.candidates.get(id))
+        else {
+            return;
+        };
+        let unstable = entry.standing.is_unstable(now);
+        if let Some(at) = entry.standing.unstable_until(now) {
+            self.wake.by(at, "stability");
+        }
+        if std::mem::replace(&mut entry.told_unstable, unstable) != unstable {
+            let address = candidate.addr.clone();
+            let event = Event::StabilityChanged { address, unstable };
+            self.outputs.push_back(Output::Event(event));
+        }
+    }
+
+    /// What was heard of an address goes for nothing, and nothing is said of it.
+    pub(super) fn forget_verdict(&mut self, id: AddressId, now: Instant) {
+        let Some(entry) = self.judged.get_mut(id) else {
+            return;
+        };
+        let old = entry.standing.verdict();
+        entry.inherited = false;
+        entry.obstacle = None;
+        entry.evidence.clear();
+        entry.standing.clear(now);
+        entry.schedule.start_over(now);
+        if let Some(candidate) = self.candidates.get_mut(id) {
+            candidate.is_reachable = false;
+            candidate.is_refuted = false;
+        }
+        if old != Verdict::Unknown {
+            self.tell_verdict(id, old, now);
+        }
+        self.share_with_siblings(id, now);
+        self.wake.by(now, "a verdict is forgotten");
+    }
+
+    /// The addresses that share a socket with a plain one inherit that it is reachable, and lose it with it.
+    pub(super) fn share_with_siblings(&mut self, id: AddressId, now: Instant) {
+        let Some(plain) = self.candidates.get(id).filter(|plain| plain.is_plain()) else {
+            return;
+        };
+        let Some(waist) = plain.waist else {
+            return;
+        };
+        if !plain.is_reachable {
+            self.release_siblings(waist, now);
+            return;
+        }
+        let siblings: Vec<AddressId> = self
+            .candidates
+            .iter()
+            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
+            .map(|(id, _)| id)
+            .collect();
+        for sibling in siblings {
+            self.inherit(sibling, now);
+        }
+    }
+
+    /// An address without proofs of its own inherits from a plain one on the same socket that has some.
+    ///
+    /// Not one that only peers speak of: a peer can name any number of them, on a socket where nothing listens for them.
+    pub(super) fn inherit(&mut self, id: AddressId, now: Instant) {
+        let Some(candidate) = self.candidates.get(id) else {
+            return;
+        };
+        let Some((plain_id, plain)) = self.candidates.plain_sibling(candidate) else {
+            return;
+        };
+        let is_given = plain.is_reachable
+            && self
+                .judged
+                .get(plain_id)
+                .is_some_and(|plain| plain.evidence.is_proven() || plain.standing.is_decided());
+        let takes = self.judged.get(id).is_some_and(|entry| {
+            entry.inherited || !candidate.is_only_observed() && !entry.evidence.is_proven()
+        });
+        if !is_given || !takes || candidate.is_withheld {
+            return;
+        }
+        if let Some(entry) = self.judged.get_mut(id) {
+            entry.inherited = true;
+        }
+        self.set_verdict(id, Verdict::Reachable, now);
+        self.publish(id, now);
+    }
+
+    /// The plain address is no longer reachable: what inherited from it is to be tested by itself.
+    pub(super) fn release_siblings(&mut self, waist: ThinWaist, now: Instant) {
+        let heirs: Vec<AddressId> = self
+            .candidates
+            .iter()
+            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
+            .map(|(id, _)| id)
+            .collect();
+        for heir in heirs {
+            self.disinherit(heir, now);
+        }
+    }
+
+    /// What it inherited is gone, and what was heard about it before.
+    pub(super) fn disinherit(&mut self, id: AddressId, now: Instant) {
+        if !self.judged.get(id).is_some_and(|entry| entry.inherited) {
+            return;
+        }
+        self.take_back(id);
+        self.forget_verdict(id, now);
+        self.publish(id, now);
+    }
+
+    fn take_back(&mut self, id: AddressId) {
+        let Some(candidate) = self.candidates.get(id) else {
+            return;
+        };
+        if let Some(form) = self.announcements.expire_ours(id, &candidate.addr) {
+            self.outputs.push_back(Output::Expire(form));
+        }
+    }
+
+    /// Makes the swarm's external addresses agree with the verdict.
+    pub(super) fn publish(&mut self, id: AddressId, now: Instant) {
+        let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
+            return;
+        };
+        let by_us = self.announcements.is_by_us(id);
+        let by_others = self.announcements.is_by_others(id);
+        let addr = candidate.addr.clone();
+        match entry.standing.verdict() {
+            Verdict::Reachable => {
+                if !by_us && !by_others && self.may_announce(id, candidate, now) {
+                    self.announcements.confirm(id, &addr);
+                    self.outputs.push_back(Output::Confirm(addr));
+                }
+            }
+            _ if by_us => self.take_back(id),
+            Verdict::Unreachable if by_others && self.config.expire_foreign => {
+                for form in self.announcements.expire(id, &addr, None) {
+                    self.outputs.push_back(Output::Expire(form));
+                }
+                if let Some(candidate) = self.candidates.get_mut(id) {
+                    candidate.sources.confirmed = false;
+                    // It stays under test, so that it is confirmed again should it come back.
+                    candidate.sources.added = true;
+                }
+            }
+            _ => {}
+        }
+        self.update_summary();
+    }
+
+    /// Whether a reachable address is proven as the application requires it.
+    fn may_announce(&self, id: AddressId, candidate: &Candidate, now: Instant) -> bool {
+        let forbidden = address::ip(&candidate.addr).is_some_and(|ip| {
+            self.config
+                .never_announced
+                .iter()
+                .any(|network| network.contains(ip))
+        });
+        let Some(report) = self.report(id, now).filter(|_| !forbidden && !candidate.is_withheld)
+        else {
+            return false;
+        };
+        let required = f64::from(self.config.required_confidence) / 1e6;
+        let vantage = self.config.required_vantage == Vantage::Contacted
+            || report.vantage == Some(Vantage::Independent);
+        vantage
+            && report.confidence >= required
+            && (report.proven_by >= self.config.required_servers
+                || self.config.required_servers <= 1)
+    }
+
+    pub(super) fn update_summary(&mut self) {
+        let mut decided = false;
+        let mut undecided = false;
+        let mut reachable = false;
+        let support = Support::of(&self.candidates);
+        for (id, candidate) in self.candidates.iter() {
+            let Some(entry) = self.judged.get(id) else {
+                continue;
+            };
+            match entry.standing.verdict() {
+                Verdict::Unknown => {
+                    undecided |= !candidate.is_withheld
+                        && entry.obstacle.is_none()
+                        && match support.trust(candidate, &self.listeners) {
+                            Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
+                            Trust::UnobservedGuess => !self.is_hopeless(id, entry),
+                            Trust::Observed | Trust::Own => true,
+                        };
+                }
+                Verdict::Reachable => reachable = true,
+                _ => decided = true,
+            }
+        }
+        let verdicts = match (reachable, decided, undecided) {
+            (true, _, _) => Summary::Public,
+            (false, true, false) => Summary::Private,
+            // One more address to look at is no reason to doubt what was known before.
+            (false, true, true) if self.summary == Summary::Private => Summary::Private,
+            _ => Summary::Unknown,
+        };
+        let new = self.pinned.unwrap_or(verdicts);
+        let old = std::mem::replace(&mut self.summary, new);
+        if old != new {
+            self.outputs
+                .push_back(Output::Event(Event::SummaryChanged { old, new }));
+        }
+    }
+
+    /// No server could be asked about it when it was last reviewed.
+    fn is_hopeless(&self, id: AddressId, entry: &Entry) -> bool {
+        let to_ask = entry
+            .reviewed(self.servers.version(), self.now)
+            .and_then(|reviewed| reviewed.prospects)
+            .map_or(entry.schedule.asked_at.map_or(1, |_| 0), |it| it.to_ask);
+        to_ask == 0 && self.probes.about(id).next().is_none()
+    }
+
+    /// Asks the application for more servers, if there are too few to decide about something.
+    pub(super) fn want_servers(&mut self, known: usize, now: Instant) {
+        if let Some(at) = self.servers_wanted.not_before(now) {
+            self.wake.by(at, "more servers are wanted");
+            return;
+        }
+        self.servers_wanted.note(now);
+        self.outputs.push_back(Output::Event(Event::ServersWanted {
+            known,
+            wanted: WANTED_SERVERS,
+        }));
+    }
+
+    /// The address whose evidence a verdict rests on: itself, or the plain one that it inherits from.
+    fn grounds(&self, id: AddressId) -> AddressId {
+        let inherited = self.judged.get(id).is_some_and(|entry| entry.inherited);
+        let plain = self
+            .candidates
+            .get(id)
+            .filter(|_| inherited)
+            .and_then(|candidate| self.candidates.plain_sibling(candidate));
+        plain.map_or(id, |(plain, _)| plain)
+    }
+
+    pub(super) fn report(&self, id: AddressId, now: Instant) -> Option<AddressReport> {
+        let (candidate, entry) = (self.candidates.get(id)?, self.judged.get(id)?);
+        let grounds = self.grounds(id);
+        let evidence = &self.judged.get(grounds)?.evidence;
+        let posterior =
+            self.model
+                .posterior(self.prior(grounds), evidence.outcomes(), now);
+        let verdict = entry.standing.verdict();
+        Some(AddressReport {
+            address: candidate.addr.clone(),
+            verdict,
+            since: entry.standing.since(),
+            confidence: verdict.confidence(&posterior),
+            vantage: evidence.vantage(),
+            sources: candidate.sources,
+            servers: entry.evidence.servers(),
+            time_to_verdict: entry
+                .standing
+                .decided_at()
+                .map(|at| at.saturating_duration_since(candidate.first_seen)),
+            last_probe: entry.schedule.last_probe,
+            next_probe: entry.schedule.recheck_at(),
+            dial_data: candidate.dial_data,
+            announced: self.announcements.is_by_us(id),
+            inherited: entry.inherited,
+            obstacle: entry.obstacle,
+            unstable: entry.standing.is_unstable(now),
+            proven_by: evidence.proving_groups(),
+        })
+    }
+}

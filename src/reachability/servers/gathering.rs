@@ -1,0 +1,64 @@
+//! When servers came, and for how long others are likely to come behind them.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::WANTED_SERVERS;
+
+/// Servers that came one soon after the other.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+}
+
+/// The arrivals of servers.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    delay: Duration,
+    burst: Option<Burst>,
+    last_new: Option<Instant>,
+}
+
+impl Gathering {
+    pub(super) fn new(delay: Duration) -> Self {
+        Self {
+            delay,
+            burst: None,
+            last_new: None,
+        }
+    }
+
+    /// A server came, or came back. One that comes again and again brings nothing new.
+    pub(super) fn note_arrival(&mut self, is_new: bool, now: Instant) {
+        // Longer than a burst is waited for: else one that comes in that rhythm would keep all waiting.
+        let lull = self.delay * 4;
+        let first = self
+            .burst
+            .filter(|burst| now < burst.last + lull)
+            .map_or(now, |burst| burst.first);
+        self.burst = Some(Burst { first, last: now });
+        if is_new {
+            self.last_new = Some(now);
+        }
+    }
+
+    /// When the last server came that was not known.
+    pub(crate) fn last_new(&self) -> Option<Instant> {
+        self.last_new
+    }
+
+    /// Until when others are likely to come, where so many can be asked already. One of them may dial from an IP that this
+    /// node has not contacted, and tell of a filter that the first would pass.
+    pub(crate) fn until(&self, to_ask: usize) -> Option<Instant> {
+        let burst = self.burst?;
+        let longest = burst.first + self.delay * 2;
+        let enough = (burst.last + self.delay).min(longest);
+        Some(if to_ask < WANTED_SERVERS {
+            longest
+        } else {
+            enough
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Where a server is, as far as its connections tell: its host, its IP group, its networks.
+
+use std::net::IpAddr;
+
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+
+use crate::address::{self, IpFamily, Neighbourhood};
+
+/// The prefix lengths that tell operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes for
+/// sites; a /32 is a provider's).
+const GROUP_V4: u8 = 16;
+const GROUP_V6: u8 = 32;
+/// The prefix lengths of a network whose hosts are no strangers to each other: a /24 is the longest that is routed on the
+/// Internet, a /56 what a site gets (RFC 6177).
+const NETWORK_V4: u8 = 24;
+const NETWORK_V6: u8 = 56;
+
+/// All servers that may be one operator's: an IPv4 /16 or an IPv6 /32, of the relay where the server is behind one.
+/// Servers whose IP is not known are one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct IpGroup(Option<Neighbourhood>);
+
+impl IpGroup {
+    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
+        Self(ip.map(|ip| address::neighbourhood(ip, GROUP_V4, GROUP_V6)))
+    }
+}
+
+/// One host: an IPv4 address or an IPv6 /64. A server whose IP is not known is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Host {
+    Ip(Neighbourhood),
+    Peer(PeerId),
+}
+
+impl Host {
+    pub(crate) const fn is_ip(&self) -> bool {
+        matches!(self, Self::Ip(_))
+    }
+}
+
+/// The network that `ip` shares with its neighbours: hosts there cross no border that strangers have to cross.
+pub(crate) fn network(ip: IpAddr) -> Neighbourhood {
+    address::neighbourhood(ip, NETWORK_V4, NETWORK_V6)
+}
+
+/// The larger network that `ip` may share with others behind one border: an IPv4 /8 or an IPv6 /32.
+pub(crate) fn wide_network(ip: IpAddr) -> Neighbourhood {
+    address::neighbourhood(ip, 8, 32)
+}
+
+/// What is known of a server's ability to dial a transport over an IP family. Ordered: more is known of later ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ability {
+    /// It is known over the other IP family only, or through a relay.
+    OtherFamily,
+    /// It is connected over this family, or has dialed another transport over it.
+    SameFamily,
+    /// It has dialed this transport over this family.
+    Shown,
+}
+
+/// A connection to a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) is_relayed: bool,
+    pub(crate) inbound: bool,
+    /// Of the peer, or of the relay. `None` where it was dialed by name.
+    pub(crate) ip: Option<IpAddr>,
+    /// The last request on it had no answer.
+    pub(crate) is_unresponsive: bool,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    pub(crate) group: IpGroup,
+    /// A direct link leads to an IP that is not global: it is on a network of this node's own.
+    pub(crate) is_private: bool,
+    pub(crate) has_global_ip: bool,
+    /// The networks of its direct links, over IPv4 and over IPv6.
+    networks: [Option<Neighbourhood>; 2],
+    /// A direct link leads there over IPv4, over IPv6.
+    families: [bool; 2],
+}
+
+pub(crate) fn slot(family: IpFamily) -> usize {
+    match family {
+        IpFamily::V4 => 0,
+        IpFamily::V6 => 1,
+    }
+}
+
+impl Place {
+    pub(crate) fn of(peer: &PeerId, links: &[Link]) -> Self {
+        let direct = || links.iter().filter(|link| !link.is_relayed);
+        let ip = direct().chain(links).find_map(|link| link.ip);
+        let is_direct = direct().any(|link| link.ip.is_some());
+        let ips = || direct().filter_map(|link| link.ip);
+        let of = |family| ips().find(|ip| IpFamily::of(*ip) == family);
+        Self {
+            host: ip
+                .filter(|_| is_direct)
+                .map_or(Host::Peer(*peer), |ip| {
+                    Host::Ip(address::neighbourhood(ip, 32, 64))
+                }),
+            group: IpGroup::of(ip),
+            is_private: ips().any(|ip| !address::ip_scope(ip).is_global()),
+            has_global_ip: ips().any(|ip| address::ip_scope(ip).is_global()),
+            networks: [IpFamily::V4, IpFamily::V6].map(|family| of(family).map(network)),
+            families: [IpFamily::V4, IpFamily::V6]
+                .map(|family| of(family).is_some() || direct().any(|link| link.ip.is_none())),
+        }
+    }
+
+    pub(crate) fn is_in(&self, network: Neighbourhood) -> bool {
+        self.networks.contains(&Some(network))
+    }
+
+    pub(crate) fn is_in_wide(&self, network: Neighbourhood) -> bool {
+        let wide = |at: &Neighbourhood| at.widened(8, 32) == network;
+        self.networks.iter().flatten().any(wide)
+    }
+
+    pub(crate) fn has_family(&self, family: IpFamily) -> bool {
+        self.families[slot(family)]
+    }
+
+    /// The IPs of direct links over `family`.
+    pub(crate) fn direct_ips<'a>(
+        &self,
+        links: &'a [Link],
+        family: IpFamily,
+    ) -> impl Iterator<Item = IpAddr> + 'a {
+        links
+            .iter()
+            .filter(|link| !link.is_relayed)
+            .filter_map(|link| link.ip)
+            .filter(move |ip| IpFamily::of(*ip) == family)
+    }
+}
