@@ -360,8 +360,10 @@ impl Reachability {
             .find(&canonical)
             .and_then(|id| self.candidates.get(id))
             .is_some_and(|candidate| !candidate.sources.confirmed);
+        let shown = canonical.clone();
         if let Some(id) = self.track(canonical, |sources| sources.confirmed = true, now) {
-            self.announcements.note_confirmed(id, addr);
+            self.call_off(id, &shown);
+            self.announcements.note_confirmed(id, &shown, addr);
             if is_news {
                 // A mapping has been made, say.
                 self.demand(id, now);
@@ -379,19 +381,14 @@ impl Reachability {
         let Some(canonical) = self.canonical(addr) else {
             return;
         };
-        self.call_off(&canonical);
-        if self.withheld.len() < MAX_WITHHELD || self.withheld.contains_key(&canonical) {
-            self.withheld.insert(canonical.clone(), ());
-        } else {
-            self.withheld.remove_lru();
-            self.withheld.insert(canonical.clone(), ());
-        }
+        self.withheld.insert(canonical.clone(), ());
         let Some(id) = self.candidates.find(&canonical) else {
             return;
         };
         if let Some(candidate) = self.candidates.get_mut(id) {
             candidate.is_withheld = true;
         }
+        self.call_off(id, &canonical);
         for form in self.announcements.expire(id, &canonical, Some(addr)) {
             self.outputs.push_back(Output::Expire(form));
         }
@@ -405,12 +402,12 @@ impl Reachability {
     }
 
     /// Drops a confirmation that has not left yet.
-    fn call_off(&mut self, addr: &Multiaddr) {
+    fn call_off(&mut self, id: AddressId, addr: &Multiaddr) {
         let before = self.outputs.len();
         self.outputs
             .retain(|output| !matches!(output, Output::Confirm(it) if it == addr));
         if self.outputs.len() < before {
-            self.announcements.call_off(addr);
+            self.announcements.call_off(id, addr);
         }
     }
 
@@ -677,8 +674,7 @@ impl Reachability {
     /// Forgets all that other parts hold about an address that is no longer tracked.
     fn drop_state(&mut self, id: AddressId, gone: &Candidate) {
         self.judged.remove(id);
-        self.call_off(&gone.addr);
-        for form in self.announcements.expire(id, &gone.addr, None) {
+        if let Some(form) = self.announcements.forget(id, &gone.addr) {
             self.outputs.push_back(Output::Expire(form));
         }
     }

@@ -53,8 +53,11 @@ impl Announcements {
     }
 
     /// Others have confirmed it, written so: from now on it is theirs to expire.
-    pub(crate) fn note_confirmed(&mut self, id: AddressId, form: &Multiaddr) {
+    pub(crate) fn note_confirmed(&mut self, id: AddressId, addr: &Multiaddr, form: &Multiaddr) {
         let announced = self.by_id.entry(id).or_default();
+        if std::mem::take(&mut announced.by_us) && form != addr {
+            announced.by_others.push(addr.clone());
+        }
         if announced.by_others.len() < MAX_FORMS && !announced.by_others.contains(form) {
             announced.by_others.push(form.clone());
         }
@@ -81,6 +84,13 @@ impl Announcements {
         forms
     }
 
+    /// It is no longer tracked: what this service has confirmed is to be expired, what others have is theirs.
+    pub(crate) fn forget(&mut self, id: AddressId, addr: &Multiaddr) -> Option<Multiaddr> {
+        let ours = self.expire_ours(id, addr);
+        self.by_id.remove(&id);
+        ours
+    }
+
     /// This service takes its own confirmation back.
     pub(crate) fn expire_ours(&mut self, id: AddressId, addr: &Multiaddr) -> Option<Multiaddr> {
         let announced = self.by_id.get_mut(&id)?;
@@ -93,8 +103,11 @@ impl Announcements {
     }
 
     /// A confirmation that was about to leave does not.
-    pub(crate) fn call_off(&mut self, addr: &Multiaddr) {
+    pub(crate) fn call_off(&mut self, id: AddressId, addr: &Multiaddr) {
         self.take_echo(addr, Echo::Confirmed);
+        if let Some(announced) = self.by_id.get_mut(&id) {
+            announced.by_us = false;
+        }
     }
 
     /// Whether the swarm tells of what this service did.

@@ -411,14 +411,13 @@ impl Reachability {
             // From inside, as likely as from behind a gateway that hides its source.
             asked.inside = asked.inside.max(INSIDE_PRIVATE);
         }
-        asked.ability = Ability::Shown;
         self.servers.note_proof(&server, class, outside);
         let group = self.group_of(&server);
         self.dial_data.note_proof(group);
         let alike: Vec<AddressId> = self
             .candidates
             .iter()
-            .filter(|(_, c)| c.class == class)
+            .filter(|(id, c)| c.class == class && *id != address)
             .map(|(id, _)| id)
             .collect();
         for id in alike {
@@ -449,10 +448,13 @@ impl Reachability {
                 group: IpGroup::of(None),
             },
         };
-        if let (Some(server), Some(candidate)) =
-            (self.servers.get(server), self.candidates.get(address))
-        {
-            asked.ability = asked.ability.max(server.ability(candidate.class));
+        // What it has shown with this address is in the evidence, and counts there: also as to how many servers are able.
+        let before = self
+            .judged
+            .get(address)
+            .and_then(|entry| entry.evidence.newest_by(server));
+        if let Some(before) = before {
+            asked.ability = before.asked.ability;
         }
         let outcome = Outcome {
             at: now,

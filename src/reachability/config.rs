@@ -125,7 +125,7 @@ impl Config {
     /// How many servers are asked about one address at the same time. Default: 3, which is what a verdict takes; at least 1.
     ///
     /// As few are asked as are likely to suffice. One that has kept an address waiting for 2 s counts as failed, and does not
-    /// count towards this limit, up to twice as many at a time, unless three quarters of [`Self::with_max_in_flight`] are
+    /// count towards this limit, up to three times as many at a time, unless three quarters of [`Self::with_max_in_flight`] are
     /// under way.
     #[must_use]
     pub fn with_max_parallel(mut self, max: usize) -> Self {

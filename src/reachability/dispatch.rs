@@ -118,8 +118,12 @@ impl Reachability {
             return false;
         };
         entry.evidence.expire(now, lifetime);
+        let oldest = entry.evidence.oldest();
         if entry.schedule.recheck_at().is_some_and(|at| at <= now) {
             entry.schedule.begin_recheck(now);
+        }
+        if let Some(oldest) = oldest {
+            self.wake.by(oldest + lifetime, "evidence expires");
         }
         true
     }
@@ -216,7 +220,8 @@ impl Reachability {
     ) -> Option<Priority> {
         let (schedule, standing) = (&entry.schedule, &entry.standing);
         let withheld = candidate.is_withheld && !schedule.is_demanded();
-        if entry.inherited || withheld || schedule.is_settled() {
+        if entry.inherited || withheld || schedule.is_settled() || self.may_inherit(candidate, now)
+        {
             return None;
         }
         let contradicted = standing.contradicted_at().is_some();
@@ -248,6 +253,21 @@ impl Reachability {
         } else {
             Priority::News
         })
+    }
+
+    /// Whether an address is likely to inherit the verdict of a plain one on the same socket that is being decided. Not from one
+    /// that only peers speak of, and not for ever.
+    fn may_inherit(&self, candidate: &Candidate, now: Instant) -> bool {
+        self.candidates
+            .plain_sibling(candidate)
+            .is_some_and(|(id, plain)| {
+                !plain.is_only_observed()
+                    && !plain.is_withheld
+                    && now < candidate.first_seen + LEFTOVERS
+                    && self.judged.get(id).is_some_and(|plain| {
+                        !plain.standing.is_decided() && plain.obstacle.is_none()
+                    })
+            })
     }
 
     /// Leaves out addresses without a verdict for which other servers are likely just coming, and checks of those that have one:
@@ -292,8 +312,8 @@ impl Reachability {
             )
     }
 
-    /// Whether one more server may be asked about it now. Requests that are late don't count, as many as could be made beside
-    /// them: their dials are likely not answered, and it may take more of them to decide.
+    /// Whether one more server may be asked about it now. Each request that is late allows two more, up to three times as many
+    /// as else: their dials are likely not answered, and it takes more failures than successes to be sure.
     fn has_room(&mut self, turn: &Turn, now: Instant) -> bool {
         if turn.trust.is_one_peers_word() && !self.is_budget_ready(turn, now) {
             return false;
@@ -312,15 +332,21 @@ impl Reachability {
         let presses = matches!(turn.priority, Priority::Contradicted | Priority::Undecided);
         let max = self.config.max_in_flight;
         let crowded = self.probes.len() >= max - max / 4;
-        if !presses || crowded || most == 1 || in_flight >= most.saturating_mul(2) {
+        if !presses || crowded || most == 1 || in_flight >= most.saturating_mul(3) {
             return false;
         }
-        let late = self
-            .probes
-            .about(turn.id)
-            .filter(|probe| probe.sent_at + LATE <= now)
-            .count();
-        in_flight < most.saturating_add(late)
+        let late = self.count_late(turn.id, now);
+        in_flight < most.saturating_add(2 * late)
+    }
+
+    /// How many requests about it are late; wakes when the next one is.
+    fn count_late(&mut self, id: AddressId, now: Instant) -> usize {
+        let times = self.probes.about(id).map(|probe| probe.sent_at + LATE);
+        let (late, young): (Vec<Instant>, Vec<Instant>) = times.partition(|at| *at <= now);
+        if let Some(at) = young.into_iter().min() {
+            self.wake.by(at, "a request is late");
+        }
+        late.len()
     }
 
     fn budget(&mut self, turn: &Turn) -> &mut Budget {
@@ -355,7 +381,7 @@ impl Reachability {
         let Some(entry) = self.judged.get(id) else {
             return false;
         };
-        let in_flight = self.probes.about(id).next().is_some();
+        let in_flight = self.probes.about(id).any(|probe| now < probe.sent_at + LATE);
         let contradicted = entry.standing.contradicted_at().is_some();
         let fresh = entry.schedule.wants_fresh();
         let decided = entry.standing.is_decided();
@@ -368,11 +394,11 @@ impl Reachability {
             let anyone = fresh && !contradicted && (decided || !prospects.someone_left);
             if anyone && !in_flight {
                 prospects = self.prospects(id, Again::Anyone, start, now);
-            } else if contradicted && !in_flight && !prospects.someone_left {
+            } else if contradicted && !in_flight {
                 match second_look {
                     Some(at) if at <= now => {
                         is_second_look = true;
-                        prospects = self.prospects(id, Again::Anyone, start, now);
+                        prospects = self.prospects(id, Again::HeardBefore(at), start, now);
                     }
                     Some(at) => self.wake.by(at, "a second look"),
                     None => {}
@@ -382,6 +408,12 @@ impl Reachability {
             }
         }
         let Some(choice) = prospects.best else {
+            if is_second_look && !prospects.someone_left
+                && let Some(entry) = self.judged.get_mut(id)
+            {
+                entry.schedule.give_up_second_looks();
+                self.wake.by(now, "no second look is worth it");
+            }
             self.note_nobody(turn, &prospects, now);
             return false;
         };
@@ -400,12 +432,7 @@ impl Reachability {
         if let Some(at) = prospects.next_ready {
             self.wake.by(at.max(now), "a server is ready again");
         }
-        if self.probes.about(turn.id).next().is_some() {
-            let late = self.probes.about(turn.id).map(|probe| probe.sent_at + LATE);
-            if let Some(at) = late.filter(|at| now < *at).min() {
-                self.wake.by(at, "a request is late");
-            }
-        }
+        self.count_late(turn.id, now);
         let open = self.judged.get(turn.id).is_some_and(|entry| {
             entry.standing.verdict() == Verdict::Unknown
                 || entry.standing.contradicted_at().is_some()
@@ -491,6 +518,7 @@ impl Reachability {
                     evidence: &entry.evidence,
                     prior: belief::prior(candidate.sources),
                     again,
+                    seeks_independent: false,
                 };
                 // A server is free to dial it instead.
                 let may_follow = !candidate.is_unobserved_guess()

@@ -273,7 +273,7 @@ pub enum Event {
     StabilityChanged {
         /// The address, without this node's own `/p2p`.
         address: Multiaddr,
-        /// Whether it is unstable now: four or more changes within three hours.
+        /// Whether it is unstable now: eight or more changes within three hours.
         unstable: bool,
     },
     /// There are too few servers to decide about an address. Connecting to more peers that speak the protocol helps.
@@ -369,7 +369,7 @@ pub struct AddressReport {
     pub inherited: bool,
     /// Why it can't be tested, if it can't.
     pub obstacle: Option<Obstacle>,
-    /// Whether the verdict keeps changing: four or more changes within three hours.
+    /// Whether the verdict keeps changing: eight or more changes within three hours.
     pub unstable: bool,
     /// How many IP groups (IPv4 /16, IPv6 /32) have servers that have proven it.
     pub proven_by: usize,

@@ -24,11 +24,15 @@ pub(crate) const MIN_GAIN: f64 = 0.005;
 const DIAL_DATA_COST: f64 = 2.0;
 /// How likely an answer is from a group where servers have kept this node waiting lately.
 const TROUBLED: f64 = 0.3;
+/// How much an answer from an independent vantage counts for more where only such a one can change the verdict.
+const SOUGHT: f64 = 100.0;
 /// Values that differ by less are equal: then whoever was asked least recently is asked.
 const SIMILAR: f64 = 0.9;
 /// After which time an answer is late: most of those with a dial-back have come, even from servers that wait for up to 3 s
 /// after dial data (go-libp2p), of three at least one.
 pub(crate) const LATE: Duration = Duration::from_secs(2);
+/// For how long a request that is under way is waited for. Most dials time out after 5 to 10 s.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(12);
 /// The prior probability that a server gets in whatever the state, where it shares the first octet of an IPv4 address or the
 /// /32 of an IPv6 address: large private networks use public space (VPNs 25/8 and 26/8), and a hosting company's hosts are
 /// behind one border.
@@ -58,6 +62,8 @@ pub(crate) struct Question<'a> {
     pub(crate) evidence: &'a Evidence,
     pub(crate) prior: [f64; 3],
     pub(crate) again: Again,
+    /// Whether an answer from a host that was never contacted is what matters.
+    pub(crate) seeks_independent: bool,
 }
 
 /// A server to ask, and what speaks for it.
@@ -75,6 +81,10 @@ pub(crate) struct Prospects {
     pub(crate) best: Option<Choice>,
     /// One is worth asking, now or soon.
     pub(crate) someone_left: bool,
+    /// One that is being asked may bring something, until then at the latest.
+    pub(crate) awaited_until: Option<Instant>,
+    /// The same of one that has proven the address.
+    pub(crate) prover_awaited: bool,
     /// One that has proven the address can be asked again, now or soon.
     pub(crate) prover_left: bool,
     /// How many can be asked about it at all, heard or not, as far as they were counted.
@@ -102,7 +112,7 @@ struct Alike {
     asked: Asked,
     /// Whether its newest outcome was a success, if there is one.
     heard: Option<bool>,
-    /// Its group has an outcome.
+    /// Its group has an outcome, or a likely one.
     is_group_heard: bool,
 }
 
@@ -129,15 +139,22 @@ impl Survey<'_> {
         &self,
         question: &Question<'_>,
         under_way: impl Iterator<Item = &'b Probe>,
+        prospects: &mut Prospects,
     ) -> (Vec<Outcome>, Posterior) {
         let mut outcomes = question.evidence.outcomes().to_vec();
         let mut posterior = self.model.posterior(question.prior, &outcomes, self.now);
+        let known = posterior;
         for probe in under_way {
             let (Some(server), Some(target)) = (self.servers.get(&probe.server), probe.primary())
             else {
                 continue;
             };
             let asked = target.asked;
+            let until = probe.sent_at + LONGEST_WAIT;
+            if self.now < until && self.model.expect_of_new(&known, &asked).gain >= MIN_GAIN {
+                prospects.awaited_until = prospects.awaited_until.max(Some(until));
+                prospects.prover_awaited |= question.evidence.was_proven_by(&probe.server);
+            }
             let is_late = probe.sent_at + LATE <= self.now;
             let success = !is_late && self.model.expect_of_new(&posterior, &asked).success >= 0.5;
             outcomes.push(Outcome {
@@ -158,9 +175,14 @@ impl Survey<'_> {
         under_way: impl Iterator<Item = &'b Probe>,
         start: f64,
     ) -> Prospects {
-        let (mut outcomes, posterior) = self.outlook(question, under_way);
-        let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut prospects = Prospects::default();
+        let (mut outcomes, posterior) = self.outlook(question, under_way, &mut prospects);
+        let known_outcomes = question.evidence.len();
+        let being_asked: Vec<PeerId> = outcomes[known_outcomes..]
+            .iter()
+            .filter_map(Outcome::server)
+            .collect();
+        let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
         let first = provers.iter().filter_map(|peer| self.servers.get(peer));
@@ -180,11 +202,10 @@ impl Survey<'_> {
                 continue;
             };
             prospects.to_ask += 1;
-            if !question.may_ask(server) {
+            if !question.may_ask(server) || being_asked.contains(&server.peer) {
                 continue;
             }
-            prospects.prover_left |= is_prover;
-            let alike = self.alike(server, question);
+            let alike = self.alike(server, question, &outcomes);
             let expectation = match known.iter().find(|(it, _)| *it == alike) {
                 Some((_, expectation)) => *expectation,
                 None => {
@@ -202,8 +223,12 @@ impl Survey<'_> {
             let value = expectation.gain / cost;
             let is_worth_it = value >= MIN_GAIN;
             prospects.someone_left |= is_worth_it;
+            prospects.prover_left |= is_prover && is_worth_it;
             match status {
                 Status::Ready if is_worth_it || question.again == Again::Anyone => {
+                    let sought = question.seeks_independent
+                        && alike.asked.vantage == Vantage::Independent;
+                    let value = if sought { value * SOUGHT } else { value };
                     self.consider(server, value, &mut best);
                 }
                 Status::Paced(until) | Status::BackedOff(until) => {
@@ -275,9 +300,8 @@ impl Survey<'_> {
         Some(status)
     }
 
-    fn alike(&self, server: &Server, question: &Question<'_>) -> Alike {
+    fn alike(&self, server: &Server, question: &Question<'_>, outcomes: &[Outcome]) -> Alike {
         let of_group = |o: &Outcome| matches!(o.source, Source::Server { group, .. } if group == server.group());
-        let outcomes = question.evidence.outcomes();
         Alike {
             asked: self.asked(server, question.candidate),
             heard: question
@@ -297,8 +321,7 @@ impl Survey<'_> {
         posterior: &Posterior,
     ) -> Expectation {
         let source = Self::source(server);
-        let of_group = |o: &Outcome| matches!(o.source, Source::Server { group, .. } if group == server.group());
-        if !alike.is_group_heard && !outcomes.iter().any(of_group) {
+        if !alike.is_group_heard {
             return self.model.expect_of_new(posterior, &alike.asked);
         }
         self.model.expect_of_known(

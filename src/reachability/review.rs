@@ -10,7 +10,7 @@ use crate::{
         AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict,
         belief,
         candidates::{AddressId, Candidate, Support, Trust},
-        prospects::{Again, Prospects, Question, Survey},
+        prospects::{Again, LONGEST_WAIT, Prospects, Question, Survey},
         servers::WANTED_SERVERS,
         verdict::Outlook,
     },
@@ -31,12 +31,9 @@ const PATIENCE: [Duration; 3] = [
 ];
 /// The same where there is a proof: what is missing then is a server that would tell of a filter.
 const PATIENCE_WITH_PROOF: Duration = Duration::from_millis(500);
-/// For how long a request that is under way is waited for, and how far arrivals can prolong the patience. Most dials time
-/// out after 5 to 10 s.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(12);
-/// For how long after the first word servers are waited for that are paced or put off for a moment: until the pace lets each
-/// be asked.
-const LONGEST_WAIT: Duration = Duration::from_secs(90);
+/// For how long after the first word servers are waited for that are paced or put off for a moment, while there is no proof:
+/// until the pace lets each be asked.
+const LONGEST_PACE: Duration = Duration::from_secs(90);
 
 impl Reachability {
     pub(super) fn prior(&self, id: AddressId) -> [f64; 3] {
@@ -78,6 +75,8 @@ impl Reachability {
             evidence: &entry.evidence,
             prior: self.prior(id),
             again,
+            // Contacted servers pass the filter whether it is still there or not.
+            seeks_independent: entry.standing.verdict() == Verdict::Filtered,
         };
         self.survey(now)
             .prospects(&question, self.probes.about(id), start)
@@ -105,7 +104,7 @@ impl Reachability {
         let Some(entry) = self.judged.get(id) else {
             return;
         };
-        let (outlook, until) = self.outlook(id, entry, &prospects, groups_needed, now);
+        let (outlook, until) = self.outlook(entry, &prospects, groups_needed, now);
         let prior = self.prior(id);
         let Some(entry) = self.judged.peek_mut(id) else {
             return;
@@ -128,7 +127,6 @@ impl Reachability {
     /// What may still be heard about an address, and when time alone changes that.
     fn outlook(
         &self,
-        id: AddressId,
         entry: &Entry,
         prospects: &Prospects,
         groups_needed: usize,
@@ -137,34 +135,29 @@ impl Reachability {
         let began = entry
             .standing
             .contradicted_at()
+            .or(entry.schedule.reopened_at())
             .or_else(|| entry.evidence.oldest());
-        let waits_until = began.map(|at| at + LONGEST_WAIT);
+        let contradicted = entry.standing.contradicted_at();
+        // Who would tell of a filter is not waited for as long as who would tell whether anything gets through.
+        let first_proof = !entry.standing.is_decided() && entry.evidence.is_proven();
+        let longest = if first_proof { LONGEST_WAIT } else { LONGEST_PACE };
+        let waits_until = began.map(|at| at + longest);
         let waited = waits_until.is_some_and(|at| at <= now);
         let patience_over_at = self.patience_over_at(entry, prospects);
-        let late_at = self
-            .probes
-            .about(id)
-            .map(|probe| probe.sent_at + LONGEST_PATIENCE)
-            .filter(|at| now < *at)
-            .max();
-        let prover_asked = self
-            .probes
-            .about(id)
-            .any(|probe| entry.evidence.was_proven_by(&probe.server) && now < probe.sent_at + LONGEST_PATIENCE);
+        let second_look = contradicted.and_then(|_| entry.schedule.second_look_at());
+        let someone_left =
+            prospects.someone_left || second_look.is_some() && prospects.to_ask > 0;
+        let awaited = prospects.awaited_until.is_some_and(|at| now < at);
         let outlook = Outlook {
-            someone_left: late_at.is_some() || prospects.someone_left && !waited,
-            prover_left: prover_asked || prospects.prover_left && !waited,
+            someone_left: awaited || someone_left && !waited,
+            prover_left: awaited && prospects.prover_awaited || prospects.prover_left && !waited,
             patience_over: patience_over_at.is_none_or(|at| at <= now),
             groups_needed,
         };
-        let second_look = entry
-            .standing
-            .contradicted_at()
-            .and_then(|_| entry.schedule.second_look_at());
         let until = [
             patience_over_at,
             waits_until,
-            late_at,
+            prospects.awaited_until,
             second_look,
             entry.standing.held_until(now),
             prospects.stale_at,
@@ -183,7 +176,7 @@ impl Reachability {
         if entry.evidence.is_proven() {
             return Some(last + PATIENCE_WITH_PROOF).map(|at| {
                 let first = entry.evidence.oldest();
-                first.map_or(at, |first| at.min(first + LONGEST_PATIENCE))
+                first.map_or(at, |first| at.min(first + LONGEST_WAIT))
             });
         }
         let first_word = entry
@@ -195,7 +188,7 @@ impl Reachability {
             .filter(|_| prospects.to_ask < WANTED_SERVERS)
             .map_or(last, |first| first.max(last));
         let at = from + patience;
-        Some(first_word.map_or(at, |first| at.min(first + LONGEST_PATIENCE)))
+        Some(first_word.map_or(at, |first| at.min(first + LONGEST_WAIT)))
     }
 
     /// Puts off the next check if nobody is left to ask who is worth it.
@@ -252,6 +245,7 @@ impl Reachability {
                 evidence: &entry.evidence,
                 prior: belief::prior(candidate.sources),
                 again: Again::Never,
+                seeks_independent: false,
             };
             let news = match entry.last_posterior() {
                 Some(posterior) => survey.has_news(server, &question, posterior),
@@ -263,7 +257,7 @@ impl Reachability {
         }
         for id in open {
             if let Some(entry) = self.judged.get_mut(id) {
-                entry.schedule.reopen();
+                entry.schedule.reopen(now);
             }
         }
     }
@@ -274,11 +268,17 @@ impl Reachability {
         };
         let old = entry.standing.verdict();
         let first = !entry.standing.is_decided();
+        let contradicted_at = entry.standing.contradicted_at();
         if !entry.standing.set(verdict, now) {
             return;
         }
         if !first {
             entry.schedule.restart_interval();
+        }
+        // The model knows of one change within the window. Now that it is taken for a fact, the next one must have room. That
+        // a filter lets some in is no change for these.
+        if let Some(since) = contradicted_at.filter(|_| verdict != Verdict::Filtered) {
+            entry.evidence.forget_before(since);
         }
         if let Some(candidate) = self.candidates.get_mut(id) {
             candidate.is_reachable = verdict == Verdict::Reachable;

@@ -22,8 +22,8 @@ pub(crate) struct Schedule {
     interval: Duration,
     /// When the verdict is to be checked again; `None` while it is being decided.
     recheck_at: Option<Instant>,
-    /// There is something to be decided before that.
-    reopened: bool,
+    /// Since when there is something to be decided before that.
+    reopened_at: Option<Instant>,
     /// One more outcome is wanted, whatever is known already, and since when.
     wanted_since: Option<Instant>,
     /// The application asked for that outcome.
@@ -43,7 +43,7 @@ impl Schedule {
     pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
         self.wanted_since = None;
         self.demanded = false;
-        self.reopened = false;
+        self.reopened_at = None;
         self.second_looks = 0;
         if self.recheck_at.is_some() {
             return;
@@ -60,8 +60,12 @@ impl Schedule {
 
     /// There is something to be heard at once. The next check is due when it was, or whoever brings something new again and
     /// again could put it off for ever.
-    pub(crate) fn reopen(&mut self) {
-        self.reopened = true;
+    pub(crate) fn reopen(&mut self, now: Instant) {
+        self.reopened_at = Some(now);
+    }
+
+    pub(crate) fn reopened_at(&self) -> Option<Instant> {
+        self.reopened_at
     }
 
     /// Something changed: check at once, and often from here on.
@@ -114,7 +118,7 @@ impl Schedule {
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.recheck_at.is_some() && !self.reopened
+        self.recheck_at.is_some() && self.reopened_at.is_none()
     }
 
     /// When those that were heard may be heard again about a contradiction; `None` if they have been often enough.
@@ -125,6 +129,11 @@ impl Schedule {
 
     pub(crate) fn note_second_look(&mut self) {
         self.second_looks += 1;
+    }
+
+    /// Nobody who was heard has more to say.
+    pub(crate) fn give_up_second_looks(&mut self) {
+        self.second_looks = SECOND_LOOKS;
     }
 }
 
@@ -172,7 +181,7 @@ mod tests {
         schedule.settle(start, start, &config);
         let due = schedule.recheck_at;
         for seconds in 1..20 {
-            schedule.reopen();
+            schedule.reopen(start);
             assert!(!schedule.is_settled());
             schedule.settle(start, start + Duration::from_secs(seconds), &config);
             assert!(schedule.is_settled());

@@ -14,9 +14,8 @@ const SURE_AGAINST: f64 = 0.95;
 const LIKELY: f64 = 0.5;
 /// The same against a verdict that stands: whoever acts on verdicts pays for each change.
 const LIKELY_AGAINST: f64 = 0.7;
-/// From how many changes on an address is unstable, and within which time. A port that is forwarded and taken back once, and
-/// noticed both times, makes three with the first verdict.
-const UNSTABLE_CHANGES: usize = 4;
+/// From how many changes on an address is unstable, and within which time. An operator who tries a forwarding out makes fewer.
+const UNSTABLE_CHANGES: usize = 8;
 const UNSTABLE_WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
 /// How long an unstable verdict stands at the least, doubling with each further change up to the longest.
 const HOLD: Duration = Duration::from_secs(5 * 60);
@@ -55,6 +54,16 @@ impl Verdict {
             State::Open => Self::Reachable,
             State::Filtered => Self::Filtered,
             State::Closed => Self::Unreachable,
+        }
+    }
+
+    /// Whether there is evidence of the kind that it takes.
+    fn has_grounds(self, evidence: &Evidence) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Reachable => evidence.is_proven(),
+            Self::Filtered => evidence.is_proven() && evidence.has_failure(),
+            Self::Unreachable => evidence.has_failure(),
         }
     }
 
@@ -173,17 +182,14 @@ impl Standing {
             return self.verdict;
         };
         let verdict = Verdict::of(state);
-        let is_founded = match state {
-            State::Open => {
-                evidence.is_proven() && evidence.proving_groups() >= outlook.groups_needed
-            }
-            State::Filtered => evidence.is_proven() && evidence.has_failure(),
-            State::Closed => evidence.has_failure(),
-        };
+        let is_founded = verdict.has_grounds(evidence)
+            && (state != State::Open || evidence.proving_groups() >= outlook.groups_needed);
         if verdict == self.verdict || !is_founded || self.held_until(now).is_some() {
             return self.verdict;
         }
-        let (sure, likely) = if self.is_decided() {
+        // A verdict whose grounds have expired is no better than none.
+        let stands = self.is_decided() && self.verdict.has_grounds(evidence);
+        let (sure, likely) = if stands {
             (SURE_AGAINST, LIKELY_AGAINST)
         } else {
             (SURE, LIKELY)

@@ -71,11 +71,15 @@ fn an_external_ip_with_a_listen_port_is_a_guess() {
         .core
         .on_candidate(world.now, &addr("/ip4/81.2.69.160/tcp/61234"));
     let tracked: Vec<_> = world.core.addresses().map(|r| r.address).collect();
-    for guess in [tcp(), quic()] {
+    let browsers = [
+        addr("/ip4/81.2.69.160/tcp/4002/ws"),
+        addr("/ip4/81.2.69.160/udp/4003/webrtc-direct"),
+    ];
+    for guess in [tcp(), quic()].into_iter().chain(browsers) {
         assert!(tracked.contains(&guess), "{tracked:?}");
         assert!(world.report(&guess).sources.guessed);
     }
-    assert_eq!(tracked.len(), 3, "TCP and QUIC alone: {tracked:?}");
+    assert_eq!(tracked.len(), 5, "none over IPv6: {tracked:?}");
 }
 
 #[test]
@@ -269,7 +273,8 @@ fn a_stranger_speaks_for_the_address_that_peers_see() {
         world.core.on_candidate(world.now, &elsewhere());
     }
     world.run(minutes(20));
-    assert_eq!(world.report(&quic()).vantage, Some(Vantage::Contacted));
+    // Met over TCP, the servers have not been contacted over UDP.
+    assert_eq!(world.report(&quic()).vantage, Some(Vantage::Independent));
     for n in 0..5 {
         let ip = Ipv4Addr::new(77, n, 1, 1);
         let id = world.stranger(ip.into(), &addr(QUIC_LISTENER));

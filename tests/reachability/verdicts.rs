@@ -21,7 +21,8 @@ fn one_proof_makes_an_address_reachable() {
     let report = world.report(&tcp());
     assert_eq!(report.verdict, Verdict::Reachable);
     assert_eq!(report.vantage, Some(Vantage::Contacted));
-    assert!(report.confidence > 0.99, "{}", report.confidence);
+    // A filter would have let it in, too.
+    assert!((0.75..0.85).contains(&report.confidence), "{}", report.confidence);
     assert!(report.announced);
     assert!(world.external.contains(&tcp()));
     assert_eq!(world.core.summary(), Summary::Public);
@@ -169,7 +170,7 @@ fn a_surprise_is_checked_with_another_server_at_once() {
 }
 
 #[test]
-fn a_lone_server_overturns_a_verdict_by_a_second_word_after_ten_seconds() {
+fn a_lone_server_overturns_a_verdict_by_saying_so_again_and_again() {
     for (first, then) in [
         (Answer::DialBack, Answer::DialError),
         (Answer::DialError, Answer::DialBack),
@@ -182,10 +183,10 @@ fn a_lone_server_overturns_a_verdict_by_a_second_word_after_ten_seconds() {
             .run_until(secs(65), |w| w.requests.len() > 1)
             .expect("a recheck");
         let overturned = world
-            .run_until(secs(30), |w| w.verdict(&tcp()) != before)
+            .run_until(secs(60), |w| w.verdict(&tcp()) != before)
             .expect("overturned");
         let took = overturned - surprise;
-        assert!(took >= secs(10) && took < secs(12), "{took:?}");
+        assert!(took >= secs(10) && took < secs(45), "{took:?}");
     }
 }
 
@@ -260,18 +261,15 @@ fn the_confidence_is_that_of_the_verdict_that_stands_not_of_the_one_before() {
             } else {
                 Verdict::Unreachable
             };
-            let found = world.run_until(secs(80), |w| w.verdict(&tcp()) == verdict);
+            // A recheck is at most a minute away; two servers must then say it twice.
+            let found = world.run_until(secs(90), |w| w.verdict(&tcp()) == verdict);
             assert!(found.is_some(), "{count} servers, open: {open}");
+            // All servers were contacted, so that more is not to be had of a proof.
+            let least = if open { 0.75 } else { 0.7 };
             let confidence = world.report(&tcp()).confidence;
             assert!(
-                confidence > 0.9,
+                confidence > least,
                 "{confidence}, {count} servers, open: {open}"
-            );
-            world.run(secs(10));
-            let report = world.report(&tcp());
-            assert!(
-                report.confidence > 0.98,
-                "{report:?}, {count} servers, open: {open}"
             );
         }
     }
@@ -437,10 +435,12 @@ fn a_repeated_response_for_an_address_is_nonsense() {
 }
 
 #[test]
-fn the_newest_eight_outcomes_count() {
-    let mut world = World::of(&tcp(), vec![Answer::DialError; 20]);
+fn an_address_is_asked_about_until_it_is_sure_and_no_further() {
+    let mut world = World::of(&tcp(), vec![Answer::DialError; 60]);
     world.run(minutes(20));
-    assert_eq!(world.report(&tcp()).servers, 8);
+    let report = world.report(&tcp());
+    assert!((8..=24).contains(&report.servers), "{}", report.servers);
+    assert!(report.confidence > 0.98, "{}", report.confidence);
 }
 
 #[test]

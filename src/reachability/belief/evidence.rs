@@ -67,6 +67,16 @@ impl Evidence {
         self.version += u64::from(self.outcomes.len() != before);
     }
 
+    /// Drops what was heard before `since`: the state was another one. What servers have shown by then stays known.
+    pub(crate) fn forget_before(&mut self, since: Instant) {
+        let able: Vec<PeerId> = self.provers().collect();
+        self.outcomes.retain(|o| o.at >= since);
+        for server in able {
+            self.set_ability(&server, Ability::Shown);
+        }
+        self.version += 1;
+    }
+
     pub(crate) fn clear(&mut self) {
         self.outcomes.clear();
         self.version += 1;
