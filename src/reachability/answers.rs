@@ -166,11 +166,10 @@ impl Reachability {
         let Ok(index) = usize::try_from(index) else {
             return false;
         };
-        let Some((server, target)) = self
-            .probes
-            .under_way(id)
-            .and_then(|probe| Some((probe.server, probe.targets.get(index)?)))
-        else {
+        let Some((server, is_first, target)) = self.probes.under_way(id).and_then(|probe| {
+            let target = probe.targets.get(index)?;
+            Some((probe.server, probe.dial_data == 0, target))
+        }) else {
             return false;
         };
         let (address, class) = (target.id, target.class);
@@ -182,7 +181,7 @@ impl Reachability {
         let group = self.group_of(&server);
         // Dial data over a relay would use up the application's circuit.
         let pays = !self.servers.is_relayed(&server)
-            && self.dial_data.pay(bytes, group, is_word, now);
+            && self.dial_data.pay(bytes, group, is_first, is_word, now);
         let Some(probe) = self.probes.get_mut(id) else {
             return false;
         };

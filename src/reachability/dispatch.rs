@@ -496,6 +496,11 @@ impl Reachability {
             return targets;
         };
         let survey = self.survey(now);
+        let mut most = self.config.addresses_per_request;
+        if server.has_wanted_dial_data() || self.dial_data.has_paid(server.group(), now) {
+            let paid_for = self.dial_data.answers_left(server.group(), now).unwrap_or(1);
+            most = most.min(usize::try_from(paid_for).unwrap_or(usize::MAX));
+        }
         let others = named
             .iter()
             .filter(|(priority, other)| *priority < Priority::OnePeersWord && *other != id)
@@ -529,7 +534,7 @@ impl Reachability {
                 }
             }
             bytes += candidate.addr.len() + PER_ADDRESS;
-            let full = targets.len() >= self.config.addresses_per_request
+            let full = targets.len() >= most
                 || bytes > MAX_ADDRESS_BYTES
                 || alone;
             if full && !targets.is_empty() {

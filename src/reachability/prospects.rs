@@ -13,6 +13,7 @@ use crate::reachability::{
     belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
     candidates::{AddressId, Candidate},
     contacts::{Contacts, Vantage},
+    dial_data::DialData,
     probes::Probe,
     servers::{Ability, Server, Servers, Status},
 };
@@ -38,7 +39,7 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(12);
 /// behind one border.
 const INSIDE_NEARBY: f64 = 0.3;
 /// The same of a server that can have dialed another address than it says, where only peers speak of this one.
-const INSIDE_OBSERVED: f64 = 0.2;
+const INSIDE_OBSERVED: f64 = 0.05;
 /// The same where a dial-back came from a private IP, and the server is known at no global one.
 pub(crate) const INSIDE_PRIVATE: f64 = 0.5;
 /// How many servers are counted as those to ask.
@@ -103,6 +104,7 @@ pub(crate) struct Survey<'a> {
     pub(crate) model: &'a Model,
     pub(crate) servers: &'a Servers,
     pub(crate) contacts: &'a Contacts,
+    pub(crate) dial_data: &'a DialData,
     pub(crate) now: Instant,
 }
 
@@ -182,6 +184,8 @@ impl Survey<'_> {
             .iter()
             .filter_map(Outcome::server)
             .collect();
+        let needs_group = question.candidate.is_only_observed()
+            && question.evidence.proving_groups() == 1;
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
@@ -221,6 +225,12 @@ impl Survey<'_> {
                 1.0
             };
             let value = expectation.gain / cost;
+            // What only peers speak of takes the word of a second group.
+            let value = if needs_group && !alike.is_group_heard {
+                value.max(MIN_GAIN)
+            } else {
+                value
+            };
             let is_worth_it = value >= MIN_GAIN;
             prospects.someone_left |= is_worth_it;
             prospects.prover_left |= is_prover && is_worth_it;
@@ -251,9 +261,7 @@ impl Survey<'_> {
         question: &Question<'_>,
         posterior: &Posterior,
     ) -> bool {
-        let status = self
-            .servers
-            .status(server, question.id, question.candidate, self.now);
+        let status = self.plain_status(server, question);
         let asked = self.asked(server, question.candidate);
         !self.servers.is_too_near(server, question.candidate)
             && !matches!(status, Status::Refuses(_))
@@ -263,12 +271,23 @@ impl Survey<'_> {
 
     /// Whether `server` can be named `question`'s address behind another one.
     pub(crate) fn suits(&self, server: &Server, question: &Question<'_>) -> bool {
-        let status = self
-            .servers
-            .status(server, question.id, question.candidate, self.now);
+        let status = self.plain_status(server, question);
         !self.servers.is_too_near(server, question.candidate)
             && !matches!(status, Status::BackedOff(_) | Status::Refuses(_))
             && question.may_ask(server)
+    }
+
+    /// Whether it can be asked. One that will want dial data beyond what it can be paid can't.
+    fn plain_status(&self, server: &Server, question: &Question<'_>) -> Status {
+        let wants = server.has_wanted_dial_data()
+            || self.dial_data.has_paid(server.group(), self.now);
+        if wants
+            && let Err(until) = self.dial_data.answers_left(server.group(), self.now)
+        {
+            return Status::Refuses(until);
+        }
+        self.servers
+            .status(server, question.id, question.candidate, self.now)
     }
 
     /// `None` if it does not count as a server to ask.
@@ -278,9 +297,7 @@ impl Survey<'_> {
         question: &Question<'_>,
         prospects: &mut Prospects,
     ) -> Option<Status> {
-        let status = self
-            .servers
-            .status(server, question.id, question.candidate, self.now);
+        let status = self.plain_status(server, question);
         match status {
             Status::BackedOff(until) => {
                 prospects.stale_at = earliest(prospects.stale_at, until);

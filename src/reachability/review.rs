@@ -47,6 +47,7 @@ impl Reachability {
             model: &self.model,
             servers: &self.servers,
             contacts: &self.contacts,
+            dial_data: &self.dial_data,
             now,
         }
     }

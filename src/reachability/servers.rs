@@ -140,6 +140,10 @@ impl Server {
         self.memory.wants_dial_data || self.link().is_some_and(other_family)
     }
 
+    pub(crate) fn has_wanted_dial_data(&self) -> bool {
+        self.memory.wants_dial_data
+    }
+
     /// It shares a network with the address, or with this node: its dials don't cross the border that strangers have to
     /// cross, and many routers don't turn them back.
     pub(crate) fn is_near(&self, address: &Candidate) -> bool {
@@ -171,6 +175,8 @@ pub(crate) struct Servers {
     past: LruCache<PeerId, Memory>,
     /// Groups in which a server gave no usable answer, and when the last one did so.
     troubled: LruCache<IpGroup, Instant>,
+    /// Hosts of which a server is being asked. Whoever lives on one host has one voice, and is asked one thing at a time.
+    busy_hosts: HashMap<Host, ProbeId>,
     gathering: Gathering,
     max: usize,
     per_minute: usize,
@@ -188,6 +194,7 @@ impl Servers {
             groups: Vec::new(),
             past: LruCache::new(config.max_servers),
             troubled: LruCache::new(MAX_TROUBLED),
+            busy_hosts: HashMap::new(),
             gathering: Gathering::new(config.gather_delay),
             max: config.max_servers,
             per_minute: config.requests_per_minute,
@@ -223,6 +230,7 @@ impl Servers {
     pub(crate) fn is_any_free(&self, now: Instant) -> bool {
         self.all().take(SAMPLE).any(|server| {
             server.in_flight.is_none()
+                && !self.busy_hosts.contains_key(&server.place.host)
                 && server.memory.backed_off_until(now).is_none()
                 && server.memory.paced_until(self.per_minute, now).is_none()
         }) || self.len() > SAMPLE
@@ -440,7 +448,7 @@ impl Servers {
         if let Some(until) = server.memory.refuses_until(id, address, now) {
             return Status::Refuses(until);
         }
-        if server.in_flight.is_some() {
+        if server.in_flight.is_some() || self.busy_hosts.contains_key(&server.place.host) {
             return Status::Busy;
         }
         if let Some(ready) = server.memory.paced_until(self.per_minute, now) {
@@ -487,6 +495,8 @@ impl Servers {
         if let Some(server) = self.get_mut(peer) {
             server.in_flight = Some(probe);
             server.memory.note_asked(per_minute, now);
+            let host = server.place.host;
+            self.busy_hosts.insert(host, probe);
         }
     }
 
@@ -498,6 +508,7 @@ impl Servers {
     }
 
     pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
+        self.busy_hosts.retain(|_, busy_with| *busy_with != probe);
         if let Some(server) = self.get_mut(peer)
             && server.is_busy_with(probe)
         {

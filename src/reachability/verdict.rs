@@ -12,8 +12,13 @@ const SURE: f64 = 0.98;
 const SURE_AGAINST: f64 = 0.95;
 /// The posterior that suffices once no server is worth asking.
 const LIKELY: f64 = 0.5;
-/// The same against a verdict that stands: whoever acts on verdicts pays for each change.
+/// The same against a verdict that stands: whoever acts on verdicts pays for each change. Below what contacted proofs alone
+/// amount to (0.8).
 const LIKELY_AGAINST: f64 = 0.7;
+/// How much must speak for a filter that comes between a reachable address and strangers, in groups of servers that fail from
+/// an independent vantage: two for one that dials this family, one for a server of which only the other family is known. Two
+/// of these may well have no IPv4 at all, for as long as they fail.
+const FILTER_WITNESSES: usize = 3;
 /// From how many changes on an address is unstable, and within which time. An operator who tries a forwarding out makes fewer.
 const UNSTABLE_CHANGES: usize = 8;
 const UNSTABLE_WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
@@ -184,7 +189,10 @@ impl Standing {
         let verdict = Verdict::of(state);
         let is_founded = verdict.has_grounds(evidence)
             && (state != State::Open || evidence.proving_groups() >= outlook.groups_needed);
-        if verdict == self.verdict || !is_founded || self.held_until(now).is_some() {
+        let is_hearsay = verdict == Verdict::Filtered
+            && self.verdict == Verdict::Reachable
+            && evidence.filter_witnesses() < FILTER_WITNESSES;
+        if verdict == self.verdict || is_hearsay || !is_founded || self.held_until(now).is_some() {
             return self.verdict;
         }
         // A verdict whose grounds have expired is no better than none.

@@ -177,7 +177,7 @@ fn two_independent_failures_against_contacted_proofs_are_filtering() {
 
 #[test]
 fn independent_servers_that_come_later_reveal_filtering() {
-    let mut world = World::of(&tcp(), vec![Answer::DialBack; 2]);
+    let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
     world.run(minutes(1));
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
     two_that_may_be_unable_and_one(&mut world);

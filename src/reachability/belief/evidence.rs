@@ -6,7 +6,10 @@ use libp2p_identity::PeerId;
 use web_time::Instant;
 
 use super::{Outcome, Source};
-use crate::reachability::{contacts::Vantage, servers::Ability};
+use crate::reachability::{
+    contacts::Vantage,
+    servers::{Ability, IpGroup},
+};
 
 /// How many outcomes are kept for one address. With 24 the posterior takes some 10 µs; more change no verdict in the
 /// simulator.
@@ -142,6 +145,24 @@ impl Evidence {
             }
         }
         seen.len()
+    }
+
+    /// How much speaks for a filter: two for each group with a failure from an independent vantage, one where nothing shows that
+    /// its servers can dial this family.
+    pub(crate) fn filter_witnesses(&self) -> usize {
+        let mut groups: Vec<(Option<IpGroup>, usize)> = Vec::new();
+        let failures = self.outcomes.iter().filter(|o| !o.success);
+        for outcome in failures.filter(|o| o.asked.vantage == Vantage::Independent) {
+            let group = outcome.source.group();
+            let has_dialed = self.outcomes.iter().any(|o| o.success && o.source == outcome.source);
+            let doubtful = outcome.asked.ability == Ability::OtherFamily && !has_dialed;
+            let weight = if doubtful { 1 } else { 2 };
+            match groups.iter_mut().find(|(it, _)| *it == group) {
+                Some((_, most)) => *most = weight.max(*most),
+                None => groups.push((group, weight)),
+            }
+        }
+        groups.into_iter().map(|(_, weight)| weight).sum()
     }
 
     /// The best vantage that a success came from.

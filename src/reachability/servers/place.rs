@@ -27,7 +27,7 @@ impl IpGroup {
     }
 }
 
-/// One host: an IPv4 address or an IPv6 /64. A server whose IP is not known is its own.
+/// One host: a global IPv4 address or an IPv6 /64. A server whose IP is not known or not global is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Host {
     Ip(Neighbourhood),
@@ -102,8 +102,9 @@ impl Place {
         let ips = || direct().filter_map(|link| link.ip);
         let of = |family| ips().find(|ip| IpFamily::of(*ip) == family);
         Self {
+            // Private networks are small: there each peer counts, if any of them does.
             host: ip
-                .filter(|_| is_direct)
+                .filter(|ip| is_direct && address::ip_scope(*ip).is_global())
                 .map_or(Host::Peer(*peer), |ip| {
                     Host::Ip(address::neighbourhood(ip, 32, 64))
                 }),
