@@ -22,6 +22,7 @@
 
 use libp2p_swarm::StreamProtocol;
 
+pub(crate) use self::message::Nonce;
 pub use self::{
     codec::{DialBackClientCodec, DialBackServerCodec, Limits, MessageCodec},
     dial_data::{DialData, DialDataChunk, DialDataWriter, write_dial_data},

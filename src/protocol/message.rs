@@ -82,6 +82,15 @@ pub(crate) struct Nonce {
     pub(crate) encoding: NonceEncoding,
 }
 
+impl From<&DialRequest> for Nonce {
+    fn from(request: &DialRequest) -> Self {
+        Self {
+            number: request.nonce,
+            encoding: request.nonce_encoding,
+        }
+    }
+}
+
 /// Says what became of a [`DialRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a message of the specification")]
