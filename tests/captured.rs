@@ -1,6 +1,6 @@
 //! What other implementations really send: their messages byte by byte, as `interop/run --capture` recorded them.
 //!
-//! nim-libp2p is there twice: its present version, and the last but one that has a nonce as a varint. The meaning beside each message was decoded by the recorder, not by this crate.
+//! nim-libp2p is there twice: its present version, and an old one that has a nonce as a varint. The meaning beside each message was decoded by the recorder, not by this crate.
 
 use asynchronous_codec::{BytesMut, Decoder, Encoder};
 use libp2p::Multiaddr;
