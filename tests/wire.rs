@@ -376,6 +376,24 @@ fn a_nonce_that_is_neither_counts_as_none() {
         let address = field(1, address().as_ref());
         let request = request_of(&field(1, &[&address, nonce].concat()));
         assert_eq!((request.addrs.len(), request.nonce), (1, 0));
+        assert!(!request.has_nonce());
+    }
+}
+
+#[test]
+fn a_nonce_of_zero_is_one_and_is_written_out() {
+    for (encoding, nonce) in [
+        (NonceEncoding::Fixed64, &[0x11, 0, 0, 0, 0, 0, 0, 0, 0][..]),
+        (NonceEncoding::Varint, &[0x10, 0]),
+    ] {
+        let request = DialRequest::new([], 0).with_nonce_encoding(encoding);
+        let mut written = BytesMut::new();
+        MessageCodec::default()
+            .encode(Message::DialRequest(request.clone()), &mut written)
+            .unwrap();
+        assert_eq!(written, framed(&field(1, nonce)));
+        assert!(request.has_nonce());
+        assert_eq!(request_of(&field(1, nonce)), request);
     }
 }
 

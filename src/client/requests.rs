@@ -29,7 +29,7 @@ const UNREAD_WITHIN: Duration = Duration::from_secs(5);
 /// How long the second request may take. nim-libp2p's server gives a dial 15 s.
 const SECOND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Of how many servers it is remembered what they read, those heard of last. About 80 bytes each. Chosen: a server that was
+/// Of how many servers it is remembered what they read, those heard of last. 88 bytes each. Chosen: a server that was
 /// forgotten costs one more stream.
 const MAX_SERVERS: usize = 128;
 

@@ -330,7 +330,7 @@ impl DialRequest {
             // An empty address does not parse either.
             None => Cow::Borrowed(unparsed.next().map_or(&[][..], |bytes| bytes)),
         });
-        let (addrs, nonce) = (addrs.collect(), unless_zero(self.nonce));
+        let (addrs, nonce) = (addrs.collect(), self.has_nonce().then_some(self.nonce));
         match self.nonce_encoding {
             NonceEncoding::Fixed64 => PbRequest::Fixed64(pb::Message {
                 msg: OneOfmsg::dialRequest(pb::DialRequest { addrs, nonce }),
@@ -459,7 +459,10 @@ fn read_message(bytes: &[u8], max_addresses: usize) -> Result<Message, DecodeErr
 }
 
 fn read_dial_request(bytes: &[u8], max_addresses: usize) -> Result<DialRequest, Malformed> {
-    let mut request = DialRequest::default();
+    let mut request = DialRequest {
+        without_nonce: true,
+        ..DialRequest::default()
+    };
     for field in Fields::of(bytes) {
         let Field { number, value } = field?;
         match (number, value) {
@@ -473,6 +476,7 @@ fn read_dial_request(bytes: &[u8], max_addresses: usize) -> Result<DialRequest, 
             }
             (2, value) => {
                 if let Some(nonce) = read_nonce(value) {
+                    request.without_nonce = false;
                     request.nonce = nonce.number;
                     request.nonce_encoding = nonce.encoding;
                 }

@@ -193,7 +193,7 @@ impl Exchange {
 
 /// A dial would have nothing to bring. Where there is no address to dial either, the request is refused for that.
 fn has_no_nonce(request: &DialRequest) -> bool {
-    request.nonce == 0 && request.addrs.iter().any(Option::is_some)
+    !request.has_nonce() && request.addrs.iter().any(Option::is_some)
 }
 
 const fn over(end: End) -> Poll<Progress> {

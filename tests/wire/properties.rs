@@ -47,12 +47,6 @@ fn messages() -> impl Strategy<Value = Message> {
             nonce_encodings(),
         )
             .prop_map(|(addrs, nonce, encoding)| {
-                // A nonce of zero is not written, and how it is not cannot be read.
-                let encoding = if nonce == 0 {
-                    NonceEncoding::Fixed64
-                } else {
-                    encoding
-                };
                 let request = DialRequest::new(addrs, nonce).with_nonce_encoding(encoding);
                 Message::DialRequest(request)
             }),

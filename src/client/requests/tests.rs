@@ -225,6 +225,7 @@ fn the_servers_heard_of_last_are_remembered_and_no_more() {
         scene.answers(&order, DIAL_ERROR);
         assert!(scene.requests.reads.0.len() <= MAX_SERVERS);
     }
+    assert_eq!(size_of::<(PeerId, NonceEncoding)>(), 88);
     let last = scene.server;
     assert_eq!(scene.requests.reads.known(last), Some(FIXED64));
     assert_eq!(scene.requests.reads.known(first), None);

@@ -52,12 +52,12 @@ fn put_varint(number: u64, bytes: &mut Vec<u8>) {
 }
 
 /// As the generated code reads a request with a varint for a nonce.
-fn varint_by_the_generated_code(bytes: &[u8]) -> u64 {
+fn varint_by_the_generated_code(bytes: &[u8]) -> Option<u64> {
     let mut reader = BytesReader::from_bytes(bytes);
     match pb::VarintMessage::from_reader(&mut reader, bytes) {
         Ok(pb::VarintMessage {
             msg: mod_VarintMessage::OneOfmsg::dialRequest(request),
-        }) => request.nonce.unwrap_or(0),
+        }) => request.nonce,
         other => panic!("not a request: {other:?}"),
     }
 }
@@ -79,6 +79,7 @@ fn meaning(message: &pb::Message<'_>) -> Result<Message, String> {
                 addrs,
                 nonce: request.nonce.unwrap_or(0),
                 nonce_encoding: NonceEncoding::Fixed64,
+                without_nonce: request.nonce.is_none(),
                 unread: 0,
             }))
         }
@@ -125,8 +126,9 @@ fn agree(bytes: &[u8]) {
         (&read, &mut meaning)
         && read.nonce_encoding == NonceEncoding::Varint
     {
-        expected.nonce = varint_by_the_generated_code(bytes);
+        expected.nonce = varint_by_the_generated_code(bytes).expect("a varint");
         expected.nonce_encoding = NonceEncoding::Varint;
+        expected.without_nonce = false;
     }
     assert_eq!(read.map_err(|error| format!("{error:?}")), meaning);
 }
