@@ -48,7 +48,7 @@ use web_time::Instant;
 
 use crate::{
     address,
-    protocol::{self, DialDataRequest, DialRequest},
+    protocol::{self, DialDataRequest, DialRequest, Nonce},
 };
 
 mod capabilities;
@@ -131,7 +131,7 @@ type Key = (ConnectionId, StreamId);
 struct Request {
     job: Job,
     client: Client,
-    nonce: u64,
+    nonce: Nonce,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
     /// When it was told to pay dial data, if it was, and what has come in.
@@ -319,7 +319,7 @@ impl Behaviour {
                     peer,
                     ip: observed_ip,
                 },
-                nonce: 0,
+                nonce: Nonce::default(),
                 dial: None,
                 paying: None,
                 span,
@@ -340,7 +340,7 @@ impl Behaviour {
             |ip| self.dialer.own(ip),
             |addr| self.dialer.can_dial(now, addr),
         );
-        request.nonce = asked.nonce;
+        request.nonce = Nonce::from(&asked);
         span::log_passed_over(&request.span, &selection.passed_over, &asked.addrs);
 
         let record = &mut request.job.record;

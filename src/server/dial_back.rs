@@ -27,6 +27,8 @@ use libp2p_swarm::{
 use web_time::Instant;
 
 use super::{capabilities::Capabilities, own::OwnIps};
+use crate::protocol::Nonce;
+
 mod handler;
 mod outcome;
 mod route;
@@ -85,7 +87,7 @@ enum Home {
 struct Dial {
     peer: PeerId,
     addr: Multiaddr,
-    nonce: u64,
+    nonce: Nonce,
     state: DialState,
 }
 
@@ -164,7 +166,7 @@ impl DialBack {
     }
 
     /// Dials `addr`, expecting `peer`, and delivers the nonce there.
-    pub(super) fn dial(&mut self, peer: PeerId, addr: Multiaddr, nonce: u64) -> ConnectionId {
+    pub(super) fn dial(&mut self, peer: PeerId, addr: Multiaddr, nonce: Nonce) -> ConnectionId {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
             .addresses(vec![addr.clone()]);

@@ -349,7 +349,7 @@ mod tests {
         let addr = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
         let told = |dialer: &mut DialBack, at: &str| {
             let peer = PeerId::random();
-            let connection_id = dialer.dial(peer, addr(at), 1);
+            let connection_id = dialer.dial(peer, addr(at), crate::protocol::Nonce::default());
             dialer.on_swarm_event(FromSwarm::DialFailure(DialFailure {
                 peer_id: Some(peer),
                 error: &failed(at, ENETUNREACH),
