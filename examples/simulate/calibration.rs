@@ -11,7 +11,7 @@ use crate::{
 const BINS: [f64; 9] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0];
 /// A probability further from the truth counts as this, so that one statement of "certain" that is wrong does not make the
 /// log loss infinite.
-const LEAST: f64 = 1e-4;
+const LEAST: f64 = 1e-6;
 
 /// Statements with the same claim and about the same confidence.
 #[derive(Debug, Clone, Copy, Default)]

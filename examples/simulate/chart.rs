@@ -32,7 +32,7 @@ fn colour(policy: Policy) -> &'static str {
 /// A dot for each policy on a line for each scenario: the share of verdicts that are wrong, or that never came.
 pub(crate) fn wrong(all: &[Results]) -> String {
     const LEFT: f64 = 130.0;
-    const RIGHT: f64 = 690.0;
+    const RIGHT: f64 = 640.0;
     const LINE: f64 = 24.0;
     const GRID: [f64; 6] = [0.1, 1.0, 5.0, 20.0, 50.0, 100.0];
     // A root, so that 0.1% and 50% are both told apart from nothing.
@@ -135,11 +135,11 @@ fn told(percent: &impl Fn(Policy) -> Option<f64>) -> (String, &'static str) {
     }
 }
 
-/// A reliability diagram for each scenario: what this crate states across, what is right upwards.
+/// Reliability diagrams: what is stated across, what is right upwards. Of the scenarios where nodes differ: where all are
+/// behind the same NAT, who does not know that can't be right in the mean.
 pub(crate) fn calibration(all: &[Results]) -> String {
     const SIDE: f64 = 160.0;
     const STEP: f64 = 222.0;
-    const ROW: f64 = 262.0;
     let claims = [
         (Claim::Independent, "#1b7837"),
         (Claim::Contacted, "#7fbf7b"),
@@ -158,11 +158,17 @@ pub(crate) fn calibration(all: &[Results]) -> String {
         let _ = writeln!(body, r##"<text x="{:.0}" y="73">{name}</text>"##, at + 17.0);
         at += 42.0 + 7.2 * name.len() as f64;
     }
-    for (i, results) in all.iter().enumerate() {
-        let Some(ours) = results.of(Policy::Ours) else {
-            continue;
-        };
-        let (left, top) = (44.0 + STEP * (i % 4) as f64, 118.0 + ROW * (i / 4) as f64);
+    let differing = all.iter().filter(|it| it.scenario.recipe.nats.len() > 1);
+    let panels = differing.flat_map(|results| {
+        [Policy::Ours, Policy::Oracle]
+            .into_iter()
+            .filter_map(|policy| {
+                let title = format!("{}, {}", results.scenario.key, policy.name());
+                Some((title, &results.of(policy)?.standing))
+            })
+    });
+    for (i, (title, standing)) in panels.enumerate() {
+        let (left, top) = (44.0 + STEP * i as f64, 118.0);
         let bottom = top + SIDE;
         let (x, y) = (
             |share: f64| left + SIDE * share,
@@ -170,9 +176,9 @@ pub(crate) fn calibration(all: &[Results]) -> String {
         );
         let _ = writeln!(
             body,
-            r##"<text x="{left:.0}" y="{:.0}" font-weight="bold">{}</text><rect x="{left}" y="{top}" width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/><path d="M{left} {bottom}L{:.0} {top}" stroke="#bbb"/>"##,
+            r##"<text x="{left:.0}" y="{:.0}">{}</text><rect x="{left}" y="{top}" width="{SIDE}" height="{SIDE}" fill="none" stroke="#999"/><path d="M{left} {bottom}L{:.0} {top}" stroke="#bbb"/>"##,
             top - 8.0,
-            results.scenario.key,
+            title,
             left + SIDE,
         );
         for share in [0.0, 0.5, 1.0] {
@@ -190,11 +196,11 @@ pub(crate) fn calibration(all: &[Results]) -> String {
                 y(share) + 4.0
             );
         }
-        let all: u64 = ours.standing.bins().map(|(_, bin)| bin.statements).sum();
-        for (claim, bin) in ours.standing.bins() {
+        let all: u64 = standing.bins().map(|(_, bin)| bin.statements).sum();
+        for (claim, bin) in standing.bins() {
             let colour = claims.iter().find(|(it, _)| *it == claim);
             // The area tells how many statements there are; what is too rare to be seen is drawn all the same.
-            let radius = (400.0 * bin.statements as f64 / all as f64).sqrt().max(1.5);
+            let radius = (250.0 * bin.statements as f64 / all as f64).sqrt().max(1.5);
             let _ = writeln!(
                 body,
                 r##"<circle cx="{:.1}" cy="{:.1}" r="{radius:.1}" fill="{}" fill-opacity="0.6"/>"##,
@@ -203,7 +209,7 @@ pub(crate) fn calibration(all: &[Results]) -> String {
                 colour.map_or("#000", |(_, colour)| colour)
             );
         }
-        let (error, loss) = (ours.standing.error(), ours.standing.log_loss());
+        let (error, loss) = (standing.error(), standing.log_loss());
         let _ = writeln!(
             body,
             r##"<text x="{left:.0}" y="{:.0}" fill="#555">ECE {:.1} pp, log loss {:.2}</text>"##,
@@ -213,8 +219,8 @@ pub(crate) fn calibration(all: &[Results]) -> String {
         );
     }
     svg(
-        118.0 + ROW * all.len().div_ceil(4) as f64,
-        "Whether this crate's confidence is true",
+        340.0,
+        "Whether the stated confidence is true",
         "Standing verdicts, every 30 s: stated probability (across) against share that is right (upwards). On the diagonal it is true; below, too bold.",
         &body,
     )

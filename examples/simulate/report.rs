@@ -108,15 +108,13 @@ pub(crate) fn csv(all: &[Results]) -> String {
     text
 }
 
-/// The reliability tables of those who say how sure they are.
+/// The reliability tables. Who does not say how sure it is says all with certainty.
 pub(crate) fn reliability(results: &Results) -> String {
     let mut text = String::new();
     for (policy, figures) in &results.figures {
         for (what, calibration) in [("first", &figures.first), ("standing", &figures.standing)] {
-            if policy.states_confidence() {
-                let _ = writeln!(text, "  {}, {what} verdicts", policy.name());
-                text.push_str(&calibration.table());
-            }
+            let _ = writeln!(text, "  {}, {what} verdicts", policy.name());
+            text.push_str(&calibration.table());
         }
     }
     text

@@ -125,6 +125,7 @@ impl<'a> Inference<'a> {
                 }
             }
         }
+        paths.retain(|path| path.weight > 0.0);
         let total: f64 = paths.iter().map(|path| path.weight).sum();
         for path in &mut paths {
             path.weight /= total;
@@ -180,6 +181,7 @@ impl<'a> Inference<'a> {
             if forwarded { State::Open } else { nat }
         };
         let mut servers = self.prior.clone();
+        let mut weight = probability;
         for (k, outcome) in outcomes.iter().enumerate() {
             let success = if state_after(k).lets_in(outcome.contacted) {
                 LUCK
@@ -197,10 +199,14 @@ impl<'a> Inference<'a> {
             it.sound *= of(success);
             it.unable *= of(0.0);
             it.turncoat *= of(if outcome.first { success } else { 0.0 });
+            if it.sum() == 0.0 {
+                weight = 0.0;
+                break;
+            }
         }
         Path {
             now: state_after(outcomes.len()),
-            weight: probability * servers.iter().map(|it| it.sum()).product::<f64>(),
+            weight: weight * servers.iter().map(|it| it.sum()).product::<f64>(),
             servers,
         }
     }

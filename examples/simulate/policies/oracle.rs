@@ -15,8 +15,11 @@ const SURE: f64 = 0.98;
 const SURE_AGAINST: f64 = 0.95;
 const ENOUGH: f64 = 0.5;
 const ENOUGH_AGAINST: f64 = 0.7;
-/// The least fall of entropy, in nats for each unit of cost, that is worth a probe.
+/// The least fall of entropy, in nats for each unit of cost, that is worth a probe; and while a verdict stands. Of the second,
+/// 0.03 leaves 9.7% wrong in the scenario with all faults, 0.02 8.8% for 40% more dial data, and 0.005 no less for three times
+/// as much.
 const WORTH: f64 = 0.005;
+const WORTH_AGAINST: f64 = 0.02;
 /// What a probe with dial data costs, in probes without.
 const DIAL_DATA_COST: f64 = 2.0;
 const IN_PARALLEL: usize = 3;
@@ -149,6 +152,8 @@ impl<'a> Run<'a> {
         supposed.extend(self.under_way.iter().map(|it| self.outcome(it, it.likely)));
         supposed.sort_by_key(|it| it.at);
         let posterior = self.inference.posterior(&supposed, self.now);
+        let decided = self.history.tracks.iter().all(|it| it.last.is_some());
+        let least = if decided { WORTH_AGAINST } else { WORTH };
         let mut best: Option<(f64, Probe)> = None;
         for (server, it) in self.world.servers.iter().enumerate() {
             let asked = self.servers[server];
@@ -168,7 +173,7 @@ impl<'a> Run<'a> {
                     1.0
                 };
                 let worth = gain / cost;
-                if worth < WORTH || best.as_ref().is_some_and(|(most, _)| *most >= worth) {
+                if worth < least || best.as_ref().is_some_and(|(most, _)| *most >= worth) {
                     continue;
                 }
                 let (answer, after) = self.world.ask(server, address, self.now, asked.times);
