@@ -11,6 +11,8 @@ use crate::{
 
 const WIDTH: f64 = 920.0;
 
+type ShareOf = fn(&Figures) -> Share;
+
 fn svg(height: f64, title: &str, subtitle: &str, body: &str) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/><text x="16" y="28" font-size="17">{title}</text><text x="16" y="48" fill="#555">{subtitle}</text>
@@ -57,7 +59,7 @@ pub(crate) fn wrong(all: &[Results]) -> String {
             r##"<text x="16" y="{y}" font-weight="bold">{name}</text>"##
         );
         y += 20.0;
-        let rows: [(&str, fn(&Figures) -> Share); 2] = [
+        let rows: [(&str, ShareOf); 2] = [
             ("first verdict", |it| it.first_wrong.or(it.without_verdict)),
             ("at the end", |it| it.wrong_at_end.or(it.without_verdict)),
         ];
