@@ -9,7 +9,7 @@ use crate::world::{Answer, State};
 /// How often the verdicts that stand are looked at.
 pub(crate) const SAMPLING: Duration = Duration::from_secs(30);
 /// Dial data that a request costs where the server asks for it, in the middle between its bounds.
-const DIAL_DATA: u64 = 65_000;
+pub(crate) const DIAL_DATA: u64 = 65_000;
 
 /// A verdict with its vantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,15 +150,16 @@ impl History {
         }
     }
 
+    /// Whether the answer costs dial data. Who dials nothing wants none.
+    pub(crate) fn pays(answer: Answer, wants_dial_data: bool) -> bool {
+        wants_dial_data && answer.success().is_some()
+    }
+
     pub(crate) fn asked(&mut self, answer: Answer, wants_dial_data: bool) {
         self.probes += 1;
         self.dial_backs += u64::from(answer == Answer::DialedBack);
-        // Who dials nothing wants none.
-        let dials = matches!(answer, Answer::DialedBack | Answer::DialError);
-        self.dial_data += if dials && wants_dial_data {
-            DIAL_DATA
-        } else {
-            0
-        };
+        if Self::pays(answer, wants_dial_data) {
+            self.dial_data += DIAL_DATA;
+        }
     }
 }

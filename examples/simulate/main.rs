@@ -15,6 +15,7 @@ mod chart;
 mod claims;
 mod figures;
 mod history;
+mod network;
 mod policies;
 mod report;
 mod run;

@@ -1,9 +1,7 @@
 //! The worlds that the policies are tried in: a node behind a NAT or none, and servers with their faults.
 //!
-//! NATs are named by RFC 4787: mapping is endpoint-independent (EIM) or address- and port-dependent (ADPM), filtering is
-//! endpoint-independent (EIF), address-dependent (ADF) or address- and port-dependent (APDF). A filter is kept for each IP and
-//! transport protocol: who was contacted over TCP was not over UDP. Dial-backs that get in change no filter. All that happens
-//! follows from the seed and from who asks whom for the how manieth time, so that every policy finds the same world.
+//! All that happens follows from the seed and from who asks whom for the how manieth time, so that every policy finds the same
+//! world.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -12,21 +10,12 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// How often the dial of a sound server succeeds where the packets get in.
-pub(crate) const LUCK: f64 = 0.98;
+pub(crate) use crate::network::{Answer, Fault, LUCK, Nat, State, Transport};
+
 /// When forwarding comes or goes, in seconds.
 pub(crate) const CHANGES: std::ops::Range<u64> = 5 * 60..40 * 60;
 
-/// What stands between the node and the Internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nat {
-    None,
-    FullCone,
-    AddressRestricted,
-    PortRestricted,
-    Symmetric,
-}
-
+/// One of each, in equal shares.
 pub(crate) const ALL_NATS: &[Nat] = &[
     Nat::None,
     Nat::FullCone,
@@ -34,69 +23,6 @@ pub(crate) const ALL_NATS: &[Nat] = &[
     Nat::PortRestricted,
     Nat::Symmetric,
 ];
-
-impl Nat {
-    /// Whether it lets in a packet to the mapped port, from an IP that the node has contacted or from another one. A
-    /// dial-back leaves from a port that the node has not contacted in any case.
-    pub(crate) fn lets_in(self, contacted: bool) -> bool {
-        self.state().lets_in(contacted)
-    }
-
-    /// The state of an address behind it that is not forwarded.
-    pub(crate) fn state(self) -> State {
-        match self {
-            Self::None | Self::FullCone => State::Open,
-            Self::AddressRestricted => State::Filtered,
-            Self::PortRestricted | Self::Symmetric => State::Closed,
-        }
-    }
-}
-
-/// The truth about an address: who gets in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Everybody.
-    Open,
-    /// Who was contacted.
-    Filtered,
-    /// Nobody.
-    Closed,
-}
-
-impl State {
-    pub(crate) const ALL: [Self; 3] = [Self::Open, Self::Filtered, Self::Closed];
-
-    pub(crate) fn lets_in(self, contacted: bool) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Filtered => contacted,
-            Self::Closed => false,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
-    Quic,
-}
-
-/// What is wrong with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    None,
-    /// It can't dial this transport, and calls that `E_DIAL_ERROR`.
-    CannotDial,
-    /// It always says `E_DIAL_ERROR`.
-    LiesError,
-    /// It dials back the first time, and says `E_DIAL_ERROR` ever after.
-    TurnsCoat,
-    /// It says `OK` and never dials.
-    LiesOk,
-    Refuses,
-    /// It does not answer.
-    Vanishes,
-}
 
 /// How the node has met a server, which dials back from its IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,29 +61,6 @@ impl Server {
     /// Whether it sees the node at another IP than the one to dial, and so wants dial data.
     pub(crate) fn wants_dial_data(&self) -> bool {
         self.route == Route::V6
-    }
-}
-
-/// What a server answers, as the node will see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The nonce came back, and then `OK`.
-    DialedBack,
-    DialError,
-    /// `OK`, but no nonce.
-    HollowOk,
-    Refused,
-    None,
-}
-
-impl Answer {
-    /// Whether the nonce came back; `None` if the answer says nothing about the address.
-    pub(crate) fn success(self) -> Option<bool> {
-        match self {
-            Self::DialedBack => Some(true),
-            Self::DialError => Some(false),
-            Self::HollowOk | Self::Refused | Self::None => None,
-        }
     }
 }
 
@@ -268,7 +171,7 @@ impl World {
         [from, until]
             .into_iter()
             .find(|at| *at > Duration::ZERO && *at < ALWAYS)
-            .filter(|_| !self.nat.lets_in(false))
+            .filter(|_| self.nat.state() != State::Open)
     }
 
     /// What `server` answers when it is asked about an address at `at`, for the `nth` time in all, and how long that takes.
@@ -286,18 +189,17 @@ impl World {
         let failed = if self.refuses_packets { quick } else { slow };
         let contacted = it.is_contacted(self.addresses[address]);
         let gets_in = self.state(at).lets_in(contacted);
-        match it.fault {
-            Fault::TurnsCoat if nth > 0 => (Answer::DialError, it.latency * 2),
-            Fault::None | Fault::TurnsCoat if gets_in && rng.random_bool(LUCK) => {
-                (Answer::DialedBack, quick)
-            }
-            Fault::None | Fault::TurnsCoat => (Answer::DialError, failed),
-            Fault::CannotDial if rng.random_bool(0.5) => (Answer::DialError, slow),
-            Fault::CannotDial | Fault::LiesError => (Answer::DialError, it.latency * 2),
-            Fault::LiesOk => (Answer::HollowOk, it.latency * 2),
-            Fault::Refuses => (Answer::Refused, it.latency * 2),
-            Fault::Vanishes => (Answer::None, Duration::from_secs(20)),
-        }
+        let first = nth == 0;
+        let answer = it.fault.answer(gets_in, first, || rng.random_bool(LUCK));
+        let after = match it.fault {
+            _ if answer == Answer::DialedBack => quick,
+            Fault::None => failed,
+            Fault::TurnsCoat if first => failed,
+            Fault::CannotDial if rng.random_bool(0.5) => slow,
+            Fault::Vanishes => Duration::from_secs(20),
+            _ => it.latency * 2,
+        };
+        (answer, after)
     }
 
     /// When two servers with an independent vantage are connected.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use libp2p::{Multiaddr, swarm::ConnectionId};
 use libp2p_autonat_v2::{
     client::{Config, Event},
     protocol::{DialResponse, DialStatus, ResponseStatus},
@@ -14,7 +14,8 @@ use libp2p_autonat_v2::{
 };
 
 use crate::{
-    history::{Claim, History, SAMPLING, Statement},
+    history::{Claim, DIAL_DATA, History, SAMPLING, Statement},
+    network::{addr, peer},
     world::{Answer, Route, Transport, World},
 };
 
@@ -181,6 +182,11 @@ impl<'a> Run<'a> {
             self.core.on_probe_end(now, request.id, ProbeEnd::Timeout);
             return;
         }
+        if History::pays(answer, self.world.servers[server].wants_dial_data()) {
+            // However little is left of the budget: no node here comes near its end.
+            self.core
+                .on_dial_data_request(now, request.id, 0, DIAL_DATA);
+        }
         if answer == Answer::DialedBack {
             let id = ConnectionId::new_unchecked(self.next_connection);
             self.next_connection += 1;
@@ -243,21 +249,4 @@ impl<'a> Run<'a> {
             _ => {}
         }
     }
-}
-
-fn addr(ip: &str, over: Transport) -> Multiaddr {
-    let text = match over {
-        Transport::Tcp => format!("{ip}/tcp/4001"),
-        Transport::Quic => format!("{ip}/udp/4001/quic-v1"),
-    };
-    text.parse().expect("a valid multiaddr")
-}
-
-/// A peer that is the same in every run. No key of its own is needed, for nothing is signed.
-fn peer(seed: u64) -> PeerId {
-    // A SHA-256 multihash.
-    let mut bytes = [0; 34];
-    bytes[..2].copy_from_slice(&[0x12, 32]);
-    bytes[2..10].copy_from_slice(&seed.to_le_bytes());
-    PeerId::from_bytes(&bytes).expect("a multihash of 32 bytes")
 }

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use crate::{
     history::{Claim, History, SAMPLING, Statement},
-    policies::inference::{Belief, Inference, Outcome},
+    policies::inference::{Belief, Inference, Outcome, STATES},
     world::{Answer, Recipe, State, World},
 };
 
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     }
 
     fn judge(&mut self, address: usize, belief: Belief, exhausted: bool) {
-        let likeliest = State::ALL
+        let likeliest = STATES
             .into_iter()
             .max_by(|a, b| belief[*a as usize].total_cmp(&belief[*b as usize]));
         let Some(state) = likeliest else {
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
             let Some(claim) = track.last else {
                 continue;
             };
-            let said = State::ALL
+            let said = STATES
                 .into_iter()
                 .find(|state| claim.is_right(*state))
                 .map_or(0.0, |state| belief[state as usize]);
