@@ -6,8 +6,7 @@ use rand::{RngExt, rngs::SmallRng};
 
 use crate::network::{Fault, Nat, State, Transport};
 
-/// Shares of nodes. A quarter has no NAT or a forwarded port; chosen. Of those with a NAT, filtering is as Guha and Francis found
-/// it for TCP (IMC 2005, 93 home NATs): 6% endpoint-independent, 12% address-dependent, 82% address- and port-dependent.
+/// Shares of nodes; chosen. A quarter has no NAT or a forwarded port, and most NATs filter by address and port.
 const NATS: [(f64, Nat); 4] = [
     (0.25, Nat::None),
     (0.05, Nat::FullCone),
