@@ -34,8 +34,11 @@ pub struct DialRequest {
     ///
     /// A decoder reads as many as its [`Limits`](super::Limits) say.
     pub addrs: Vec<Option<Multiaddr>>,
-    /// What the server must hand over when it dials back.
+    /// What the server must hand over when it dials back. 0 if the message has none that can be read: proto3 leaves a
+    /// zero out, so that nobody can tell.
     pub nonce: u64,
+    /// How the nonce is written. The dial-back has it likewise.
+    pub nonce_encoding: NonceEncoding,
     /// How many addresses the message had behind those in `addrs`. They were not looked at, and an
     /// encoder does not write them.
     pub unread: usize,
@@ -50,6 +53,40 @@ impl DialRequest {
             addrs: addrs.into_iter().map(Some).collect(),
             nonce,
             ..Self::default()
+        }
+    }
+
+    /// Has the nonce written like this. Default: as the specification has it.
+    #[must_use]
+    pub const fn with_nonce_encoding(mut self, encoding: NonceEncoding) -> Self {
+        self.nonce_encoding = encoding;
+        self
+    }
+}
+
+/// How a nonce is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum NonceEncoding {
+    /// As the specification has it: eight bytes, the lowest first.
+    #[default]
+    Fixed64,
+    /// As nim-libp2p reads and writes it until 2.0.0, and nobody else.
+    Varint,
+}
+
+/// A nonce, and how it is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Nonce {
+    pub(crate) number: u64,
+    pub(crate) encoding: NonceEncoding,
+}
+
+impl From<&DialRequest> for Nonce {
+    fn from(request: &DialRequest) -> Self {
+        Self {
+            number: request.nonce,
+            encoding: request.nonce_encoding,
         }
     }
 }

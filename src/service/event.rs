@@ -14,7 +14,7 @@ use libp2p_swarm::ConnectionId;
 use super::{DialBackOutcome, Limit, PassedOver};
 use crate::protocol::{DialStatus, ResponseStatus};
 
-/// An event of the [`Behaviour`](super::Behaviour).
+/// An event of the [`Behaviour`](crate::server::Behaviour).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -147,6 +147,8 @@ pub enum Misbehaviour {
     SlowRequest,
     /// The first message was something other than a `DialRequest`.
     NotARequest,
+    /// The request had addresses but no nonce that can be read.
+    NoNonce,
     /// Bytes that are not a message.
     Garbage,
     /// A message longer than allowed. It was not read.
@@ -171,6 +173,7 @@ impl Misbehaviour {
             Self::TooManyStreams => "too many streams",
             Self::SlowRequest => "slow request",
             Self::NotARequest => "not a request",
+            Self::NoNonce => "no nonce",
             Self::Garbage => "garbage",
             Self::TooLong => "message too long",
             Self::SlowDialData => "slow dial data",
