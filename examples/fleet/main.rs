@@ -33,8 +33,8 @@ mod fleet;
 #[path = "../simulate/network.rs"]
 mod network;
 mod population;
+mod queue;
 mod scenarios;
-mod service;
 
 struct Options {
     seed: u64,

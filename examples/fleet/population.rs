@@ -98,6 +98,13 @@ impl Client {
         it
     }
 
+    pub(crate) fn listens_on(&self) -> String {
+        if self.nat == Nat::None {
+            return format!("/ip4/{}", self.host.v4);
+        }
+        "/ip4/192.168.1.2".to_owned()
+    }
+
     pub(crate) fn state(&self) -> State {
         self.nat.state()
     }
