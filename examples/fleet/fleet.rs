@@ -99,12 +99,16 @@ impl<'a> Fleet<'a> {
     pub(crate) fn new(scenario: &'a Scenario, seed: u64) -> Self {
         let start = Instant::now();
         let mut rng = SmallRng::seed_from_u64(seed);
+        let mut config = server::Config::default();
+        if let Some(requests) = scenario.requests_per_minute {
+            config = config.with_max_requests_per_minute(requests);
+        }
         let servers = ((scenario.nodes as f64 * scenario.servers).round() as usize).max(1);
         let hostile = (servers as f64 * scenario.hostile).round() as usize;
         let servers = (0..servers)
             .map(|n| Host {
                 server: Server::new(n < hostile, &mut rng),
-                service: Service::new(server::Config::default(), start),
+                service: Service::new(config.clone(), start),
                 peer: peer(rng.random()),
                 is_here: true,
                 wake: None,

@@ -4,7 +4,8 @@
 //! scenario costs and how long it takes, writes that as CSV, and exits with 1 if a figure is not what it is claimed to be. The
 //! same seed prints the same numbers; lines that start with `wall` tell real time.
 //!
-//! `cargo run --release --example fleet -- [--seed N] [--scenario KEY] [--nodes N] [--servers SHARE] [--out DIRECTORY]`
+//! `cargo run --release --example fleet -- [--seed N] [--scenario KEY] [--nodes N] [--servers SHARE]
+//! [--requests-per-minute N] [--out DIRECTORY]`
 
 use std::{
     fmt::Write as _,
@@ -41,11 +42,13 @@ struct Options {
     scenario: Option<String>,
     nodes: Option<usize>,
     servers: Option<f64>,
+    /// What each server admits.
+    requests_per_minute: Option<u32>,
     out: PathBuf,
 }
 
-const USAGE: &str =
-    "there are --seed N, --scenario KEY, --nodes N, --servers SHARE and --out DIRECTORY";
+const USAGE: &str = "there are --seed N, --scenario KEY, --nodes N, --servers SHARE, \
+                     --requests-per-minute N and --out DIRECTORY";
 
 fn options() -> Result<Options, String> {
     let mut options = Options {
@@ -53,6 +56,7 @@ fn options() -> Result<Options, String> {
         scenario: None,
         nodes: None,
         servers: None,
+        requests_per_minute: None,
         out: PathBuf::from("target/fleet"),
     };
     let mut args = std::env::args().skip(1);
@@ -68,6 +72,9 @@ fn options() -> Result<Options, String> {
                 options.nodes = Some(value.parse::<usize>().map_err(|_| mistake())?.max(1))
             }
             "--servers" => options.servers = Some(value.parse().map_err(|_| mistake())?),
+            "--requests-per-minute" => {
+                options.requests_per_minute = Some(value.parse().map_err(|_| mistake())?);
+            }
             "--out" => options.out = PathBuf::from(value),
             _ => return Err(format!("'{name}' is not an option; {USAGE}")),
         }
@@ -88,6 +95,7 @@ fn chosen(options: &Options) -> Result<Vec<Scenario>, String> {
     for scenario in &mut scenarios {
         scenario.nodes = options.nodes.unwrap_or(scenario.nodes);
         scenario.servers = options.servers.unwrap_or(scenario.servers);
+        scenario.requests_per_minute = options.requests_per_minute;
     }
     Ok(scenarios)
 }
@@ -105,7 +113,10 @@ fn main() -> ExitCode {
     println!("seed {}", options.seed);
     let series = match options.scenario {
         Some(_) => Vec::new(),
-        None => scenarios::series(scenarios.iter().map(|it| it.nodes).max().unwrap_or(0)),
+        None => {
+            let most = scenarios.iter().map(|it| it.nodes).max().unwrap_or(0);
+            scenarios::series(most, options.requests_per_minute)
+        }
     };
     let count = scenarios.len();
     let mut all = run(scenarios.into_iter().chain(series).collect(), options.seed);

@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) nodes: usize,
     /// Servers for each node.
     pub(crate) servers: f64,
+    /// What a server admits in a minute, where it is not the default.
+    pub(crate) requests_per_minute: Option<u32>,
     /// All nodes start within this time.
     pub(crate) start_within: Duration,
     /// Costs are counted from here on.
@@ -43,6 +45,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         name: "flash crowd, 1% servers",
         nodes: 10_000,
         servers: 0.01,
+        requests_per_minute: None,
         start_within: MINUTE,
         count_from: Duration::ZERO,
         horizon: 31 * MINUTE,
@@ -99,7 +102,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 pub(crate) const SERIES_SERVERS: f64 = 0.1;
 
 /// Steady state and flash crowd with more and more nodes, up to `most`.
-pub(crate) fn series(most: usize) -> Vec<Scenario> {
+pub(crate) fn series(most: usize, requests_per_minute: Option<u32>) -> Vec<Scenario> {
     let kinds = [Kind::Steady, Kind::FlashCrowd];
     let base = all().into_iter().filter(|it| kinds.contains(&it.kind));
     let base: Vec<Scenario> = base.collect();
@@ -114,6 +117,7 @@ pub(crate) fn series(most: usize) -> Vec<Scenario> {
                 },
                 nodes,
                 servers: SERIES_SERVERS,
+                requests_per_minute,
                 ..it.clone()
             })
         })
