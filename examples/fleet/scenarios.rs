@@ -60,7 +60,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             name: "steady state, 1% servers",
             start_within: 30 * MINUTE,
             count_from: 60 * MINUTE,
-            horizon: 120 * MINUTE,
+            horizon: 90 * MINUTE,
             ..base.clone()
         },
         base.clone(),

@@ -4,7 +4,8 @@
 //! had. Prints tables, writes them as CSV and figures, and exits with 1 if a figure is not what it is claimed to be. The same
 //! seeds print the same numbers; lines that start with `wall` tell real time.
 //!
-//! `cargo run --release --example simulate -- [--seeds A-B] [--scenario KEY] [--worlds N] [--ours] [--out DIRECTORY]`
+//! `cargo run --release --example simulate -- [--seeds A-B] [--scenario KEY] [--worlds N] [--ours]
+//! [--trace WORLD] [--out DIRECTORY]`
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
@@ -29,11 +30,13 @@ struct Options {
     /// A seed and scenario.
     worlds: Option<u64>,
     policies: Vec<Policy>,
+    /// Prints what happens in this world, and nothing else.
+    trace: Option<u64>,
     out: PathBuf,
 }
 
-const USAGE: &str =
-    "there are --seed N, --seeds A-B, --scenario KEY, --worlds N, --ours and --out DIRECTORY";
+const USAGE: &str = "there are --seed N, --seeds A-B, --scenario KEY, --worlds N, --ours, \
+                     --trace WORLD and --out DIRECTORY";
 
 fn options() -> Result<Options, String> {
     let mut options = Options {
@@ -41,6 +44,7 @@ fn options() -> Result<Options, String> {
         scenario: None,
         worlds: None,
         policies: Policy::ALL.to_vec(),
+        trace: None,
         out: PathBuf::from("target/simulation"),
     };
     let mut args = std::env::args().skip(1);
@@ -59,6 +63,7 @@ fn options() -> Result<Options, String> {
             "--scenario" => options.scenario = Some(value()?),
             "--worlds" => options.worlds = Some(number(&value()?)?.max(1)),
             "--ours" => options.policies = vec![Policy::Ours],
+            "--trace" => options.trace = Some(number(&value()?)?),
             "--out" => options.out = PathBuf::from(value()?),
             _ => return Err(format!("'{name}' is not an option; {USAGE}")),
         }
@@ -91,6 +96,14 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    if let Some(world) = options.trace {
+        for scenario in &scenarios {
+            println!("{}, world {world}", scenario.name);
+            let world = run::world_of(scenario, *options.seeds.start(), world);
+            policies::trace(&world, scenario.horizon);
+        }
+        return ExitCode::SUCCESS;
+    }
     let start = Instant::now();
     println!("seeds {} to {}", options.seeds.start(), options.seeds.end());
     let mut all = Vec::new();

@@ -47,11 +47,16 @@ impl Policy {
 
     pub(crate) fn run(self, recipe: &Recipe, world: &World, horizon: Duration) -> History {
         match self {
-            Self::Ours => core::Run::new(world).run(horizon),
+            Self::Ours => core::Run::new(world, false).run(horizon),
             Self::FirstProbe => simple::run(world, horizon, simple::first_probe),
             Self::NetCount => simple::run(world, horizon, simple::net_count),
             Self::Segments => simple::run(world, horizon, simple::segments),
             Self::Oracle => oracle::Run::new(recipe, world).run(horizon),
         }
     }
+}
+
+/// Runs the crate's core and prints what it asks, hears and says.
+pub(crate) fn trace(world: &World, horizon: Duration) {
+    core::Run::new(world, true).run(horizon);
 }

@@ -52,14 +52,16 @@ fn run_batch(scenario: &Scenario, seed: u64, batch: u64, policies: &[Policy]) ->
     let mut figures = vec![Figures::default(); policies.len()];
     let worlds = batch * BATCH..scenario.worlds.min((batch + 1) * BATCH);
     for world in worlds {
-        let world = World::new(
-            &scenario.recipe,
-            seed.wrapping_mul(1_000_003).wrapping_add(world),
-        );
+        let world = world_of(scenario, seed, world);
         for (policy, figures) in policies.iter().zip(&mut figures) {
             let history = policy.run(&scenario.recipe, &world, scenario.horizon);
             figures.add(&world, &history, scenario.horizon);
         }
     }
     figures
+}
+
+pub(crate) fn world_of(scenario: &Scenario, seed: u64, world: u64) -> World {
+    let seed = seed.wrapping_mul(1_000_003).wrapping_add(world);
+    World::new(&scenario.recipe, seed)
 }

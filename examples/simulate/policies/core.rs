@@ -31,6 +31,8 @@ pub(crate) struct Run<'a> {
     next_connection: usize,
     asked: Vec<u64>,
     history: History,
+    /// Prints what happens.
+    trace: bool,
 }
 
 enum Happening {
@@ -41,7 +43,7 @@ enum Happening {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World, trace: bool) -> Self {
         let start = Instant::now();
         let core = Reachability::new(peer(world.seed), Config::default(), world.seed, start);
         let ip = "/ip4/5.5.5.5";
@@ -58,6 +60,7 @@ impl<'a> Run<'a> {
             next_connection: world.servers.len(),
             asked: vec![0; world.servers.len()],
             history: History::of(world.addresses.len()),
+            trace,
         };
         for (i, server) in world.servers.iter().enumerate() {
             it.schedule(server.connected_at, Happening::Connect(i));
@@ -149,7 +152,12 @@ impl<'a> Run<'a> {
                     self.core.on_candidate(now, addr);
                 }
             }
-            Happening::Answer(request, server, answer) => self.answered(&request, server, answer),
+            Happening::Answer(request, server, answer) => {
+                self.answered(&request, server, answer);
+                if self.trace {
+                    self.print(&request, server, answer);
+                }
+            }
         }
     }
 
@@ -206,6 +214,23 @@ impl<'a> Run<'a> {
         self.core.on_probe_end(now, request.id, ProbeEnd::Completed);
     }
 
+    fn print(&self, request: &ProbeRequest, server: usize, answer: Answer) {
+        let it = &self.world.servers[server];
+        let address = self.dialed(request);
+        let report = self.core.address(&self.addresses[address]);
+        let said = report.map_or_else(String::new, |it| {
+            let vantage = it.vantage.map_or("", |vantage| vantage.as_str());
+            format!("{} {vantage} {:.3}", it.verdict.as_str(), it.confidence)
+        });
+        println!(
+            "  {:9.2} s  address {address} {:?}: server {server} ({:?}, {:?}) {answer:?}; {said}",
+            self.now.as_secs_f64(),
+            self.world.state(self.now),
+            it.route,
+            it.fault,
+        );
+    }
+
     /// Servers dial the first address of a request.
     fn dialed(&self, request: &ProbeRequest) -> usize {
         let first = request.addrs.first();
@@ -238,6 +263,9 @@ impl<'a> Run<'a> {
             }) => {
                 let index = self.addresses.iter().position(|addr| *addr == address);
                 let claim = Claim::of(new, vantage);
+                if self.trace {
+                    println!("  {:9.2} s  {index:?} is {claim:?}", self.now.as_secs_f64());
+                }
                 if let Some((index, claim)) = index.zip(claim) {
                     self.history.tracks[index].say(Statement {
                         at: self.now,
