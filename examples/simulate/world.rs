@@ -1,8 +1,7 @@
 //! The worlds that the policies are tried in: a node behind a NAT or none, and servers with their faults.
 //!
-//! NATs are named by RFC 4787: mapping is endpoint-independent (EIM) or address- and port-dependent (ADPM), filtering is
-//! endpoint-independent (EIF), address-dependent (ADF) or address- and port-dependent (APDF). All that happens follows from
-//! the seed and from who asks whom for the how manieth time, so that every policy finds the same world.
+//! All that happens follows from the seed and from who asks whom for the how manieth time, so that every policy finds the same
+//! world.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -11,48 +10,33 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// What stands between the node and the Internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nat {
-    None,
-    FullCone,
-    AddressRestricted,
-    PortRestricted,
-    Symmetric,
-}
+pub(crate) use crate::network::{Answer, Fault, LUCK, Nat, State, Transport};
 
-impl Nat {
-    /// Whether it lets in a packet to the mapped port, from an IP that the node has contacted or from another one. A
-    /// dial-back leaves from a port that the node has not contacted in any case.
-    fn lets_in(self, contacted: bool) -> bool {
-        match self {
-            Self::None | Self::FullCone => true,
-            Self::AddressRestricted => contacted,
-            Self::PortRestricted | Self::Symmetric => false,
-        }
-    }
-}
+/// When forwarding comes or goes, in seconds.
+pub(crate) const CHANGES: std::ops::Range<u64> = 5 * 60..40 * 60;
 
-/// What is wrong with a server.
+/// One of each, in equal shares.
+pub(crate) const ALL_NATS: &[Nat] = &[
+    Nat::None,
+    Nat::FullCone,
+    Nat::AddressRestricted,
+    Nat::PortRestricted,
+    Nat::Symmetric,
+];
+
+/// How the node has met a server, which dials back from its IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    None,
-    /// It can't dial this transport, and calls that `E_DIAL_ERROR`.
-    CannotDial,
-    /// It always says `E_DIAL_ERROR`.
-    LiesError,
-    /// It says `OK` and never dials.
-    LiesOk,
-    Refuses,
-    /// It does not answer.
-    Vanishes,
+pub(crate) enum Route {
+    /// Over IPv4 and this transport.
+    V4(Transport),
+    /// Over IPv6 only, so that its IPv4 address was never contacted.
+    V6,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Server {
     pub(crate) fault: Fault,
-    /// The node has it over IPv6 only, so that its IPv4 address is one that was never contacted.
-    pub(crate) independent: bool,
+    pub(crate) route: Route,
     pub(crate) connected_at: Duration,
     pub(crate) latency: Duration,
     pub(crate) v4: Ipv4Addr,
@@ -62,31 +46,31 @@ pub(crate) struct Server {
 impl Server {
     /// The IP that the node contacts it on.
     pub(crate) fn contacted_ip(&self) -> IpAddr {
-        if self.independent {
+        if self.route == Route::V6 {
             let [a, b, c, d] = self.v4.octets().map(u16::from);
             return Ipv6Addr::new(0x2a00 + a, b, c, d, 0, 0, 0, 1).into();
         }
         self.v4.into()
     }
-}
 
-/// What a server answers, as the node will see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The nonce came back, and then `OK`.
-    DialedBack,
-    DialError,
-    /// `OK`, but no nonce.
-    HollowOk,
-    Refused,
-    None,
+    /// Whether a NAT takes its dial-back over this transport for that of somebody whom the node has contacted.
+    pub(crate) fn is_contacted(&self, over: Transport) -> bool {
+        self.route == Route::V4(over)
+    }
+
+    /// Whether it sees the node at another IP than the one to dial, and so wants dial data.
+    pub(crate) fn wants_dial_data(&self) -> bool {
+        self.route == Route::V6
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) nat: Nat,
-    /// Forwarding of the port, from when and until when.
+    /// Forwarding of the node's ports, from when and until when.
     pub(crate) forwarded: (Duration, Duration),
+    /// The transport of each of the node's addresses.
+    pub(crate) addresses: &'static [Transport],
     pub(crate) servers: Vec<Server>,
     /// Whether a failed dial shows at once or as silence.
     refuses_packets: bool,
@@ -99,17 +83,20 @@ pub(crate) struct Recipe {
     pub(crate) servers: usize,
     pub(crate) cannot_dial: f64,
     pub(crate) lies_error: f64,
+    pub(crate) turns_coat: f64,
     pub(crate) lies_ok: f64,
     pub(crate) refuses: f64,
     pub(crate) vanishes: f64,
     /// How many of the servers are known over IPv6 only.
     pub(crate) independent: usize,
-    pub(crate) nats: &'static [Nat],
-    /// Share of nodes with a forwarded port, and of those whose forwarding comes or goes.
-    pub(crate) forwarded: f64,
-    pub(crate) changes: f64,
     /// Faults are left out of the independent servers.
     pub(crate) sound_independents: bool,
+    /// The node has an address over each, and each server is met over one of them.
+    pub(crate) transports: &'static [Transport],
+    pub(crate) nats: &'static [Nat],
+    /// Share of nodes with forwarded ports, and of those whose forwarding comes or goes.
+    pub(crate) forwarded: f64,
+    pub(crate) changes: f64,
 }
 
 impl Default for Recipe {
@@ -118,14 +105,16 @@ impl Default for Recipe {
             servers: 7,
             cannot_dial: 0.0,
             lies_error: 0.0,
+            turns_coat: 0.0,
             lies_ok: 0.0,
             refuses: 0.0,
             vanishes: 0.0,
             independent: 0,
+            sound_independents: true,
+            transports: &[Transport::Tcp],
             nats: &[Nat::None],
             forwarded: 0.0,
             changes: 0.0,
-            sound_independents: true,
         }
     }
 }
@@ -137,10 +126,10 @@ impl World {
     pub(crate) fn new(recipe: &Recipe, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let servers = (0..recipe.servers)
-            .map(|i| Server::new(recipe, i < recipe.independent, &mut rng))
+            .map(|i| Server::new(recipe, i, &mut rng))
             .collect();
         let nat = recipe.nats[rng.random_range(0..recipe.nats.len())];
-        let change = Duration::from_secs(rng.random_range(5 * 60..40 * 60));
+        let change = Duration::from_secs(rng.random_range(CHANGES));
         let (forwards, changes) = (rng.random::<f64>(), rng.random::<f64>());
         let forwarded = match (forwards < recipe.forwarded, changes < recipe.changes) {
             (false, _) => NEVER,
@@ -151,6 +140,7 @@ impl World {
         Self {
             nat,
             forwarded,
+            addresses: recipe.transports,
             servers,
             refuses_packets: rng.random_bool(0.5),
             seed,
@@ -161,9 +151,18 @@ impl World {
         self.forwarded.0 <= at && at < self.forwarded.1
     }
 
+    /// Who gets in, at any of the node's addresses.
+    pub(crate) fn state(&self, at: Duration) -> State {
+        if self.is_forwarded(at) {
+            State::Open
+        } else {
+            self.nat.state()
+        }
+    }
+
     /// Whether strangers get in.
     pub(crate) fn is_reachable(&self, at: Duration) -> bool {
-        self.nat.lets_in(false) || self.is_forwarded(at)
+        self.state(at) == State::Open
     }
 
     /// When that changes, if it does.
@@ -172,31 +171,40 @@ impl World {
         [from, until]
             .into_iter()
             .find(|at| *at > Duration::ZERO && *at < ALWAYS)
-            .filter(|_| !self.nat.lets_in(false))
+            .filter(|_| self.nat.state() != State::Open)
     }
 
-    /// What `server` answers when it is asked at `at`, for the `nth` time, and how long that takes.
-    pub(crate) fn ask(&self, server: usize, at: Duration, nth: u64) -> (Answer, Duration) {
+    /// What `server` answers when it is asked about an address at `at`, for the `nth` time in all, and how long that takes.
+    pub(crate) fn ask(
+        &self,
+        server: usize,
+        address: usize,
+        at: Duration,
+        nth: u64,
+    ) -> (Answer, Duration) {
         let it = &self.servers[server];
         let mut rng = SmallRng::seed_from_u64(it.seed ^ nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let quick = it.latency * 4;
         let slow = Duration::from_millis(rng.random_range(5_000..10_000));
         let failed = if self.refuses_packets { quick } else { slow };
-        let gets_in = self.is_forwarded(at) || self.nat.lets_in(!it.independent);
-        match it.fault {
-            Fault::None if gets_in && rng.random_bool(0.98) => (Answer::DialedBack, quick),
-            Fault::None => (Answer::DialError, failed),
-            Fault::CannotDial if rng.random_bool(0.5) => (Answer::DialError, slow),
-            Fault::CannotDial | Fault::LiesError => (Answer::DialError, it.latency * 2),
-            Fault::LiesOk => (Answer::HollowOk, it.latency * 2),
-            Fault::Refuses => (Answer::Refused, it.latency * 2),
-            Fault::Vanishes => (Answer::None, Duration::from_secs(20)),
-        }
+        let contacted = it.is_contacted(self.addresses[address]);
+        let gets_in = self.state(at).lets_in(contacted);
+        let first = nth == 0;
+        let answer = it.fault.answer(gets_in, first, || rng.random_bool(LUCK));
+        let after = match it.fault {
+            _ if answer == Answer::DialedBack => quick,
+            Fault::None => failed,
+            Fault::TurnsCoat if first => failed,
+            Fault::CannotDial if rng.random_bool(0.5) => slow,
+            Fault::Vanishes => Duration::from_secs(20),
+            _ => it.latency * 2,
+        };
+        (answer, after)
     }
 
     /// When two servers with an independent vantage are connected.
     pub(crate) fn two_independents_at(&self) -> Option<Duration> {
-        let independents = self.servers.iter().filter(|it| it.independent);
+        let independents = self.servers.iter().filter(|it| it.route == Route::V6);
         let mut times: Vec<Duration> = independents.map(|it| it.connected_at).collect();
         times.sort_unstable();
         times.get(1).copied()
@@ -204,16 +212,18 @@ impl World {
 
     /// How many servers give evidence at all.
     pub(crate) fn answering(&self) -> usize {
-        let speaks = |fault| matches!(fault, Fault::None | Fault::CannotDial | Fault::LiesError);
-        self.servers.iter().filter(|it| speaks(it.fault)).count()
+        let silent = |fault| matches!(fault, Fault::LiesOk | Fault::Refuses | Fault::Vanishes);
+        self.servers.iter().filter(|it| !silent(it.fault)).count()
     }
 }
 
 impl Server {
-    fn new(recipe: &Recipe, independent: bool, rng: &mut SmallRng) -> Self {
+    fn new(recipe: &Recipe, index: usize, rng: &mut SmallRng) -> Self {
+        let independent = index < recipe.independent;
         let shares = [
             (recipe.cannot_dial, Fault::CannotDial),
             (recipe.lies_error, Fault::LiesError),
+            (recipe.turns_coat, Fault::TurnsCoat),
             (recipe.lies_ok, Fault::LiesOk),
             (recipe.refuses, Fault::Refuses),
             (recipe.vanishes, Fault::Vanishes),
@@ -230,9 +240,9 @@ impl Server {
         if independent && recipe.sound_independents {
             fault = Fault::None;
         }
-        Self {
+        let mut it = Self {
             fault,
-            independent,
+            route: Route::V6,
             connected_at: Duration::from_millis(rng.random_range(0..2_000)),
             latency: Duration::from_millis(rng.random_range(10..150)),
             v4: Ipv4Addr::new(
@@ -242,6 +252,16 @@ impl Server {
                 rng.random_range(1..255),
             ),
             seed: rng.random(),
+        };
+        if !independent {
+            // There is one for each, or nobody would see the node's address.
+            let over = match recipe.transports.get(index) {
+                Some(over) => *over,
+                None if recipe.transports.len() == 1 => recipe.transports[0],
+                None => recipe.transports[rng.random_range(0..recipe.transports.len())],
+            };
+            it.route = Route::V4(over);
         }
+        it
     }
 }

@@ -170,6 +170,7 @@ impl Metrics {
                         .inc_by(misbehaved.count);
                 }
             }
+            Event::JoinedLate(_) => {}
         }
     }
 
@@ -209,6 +210,7 @@ impl Metrics {
             dials,
             rate_entries,
             queued,
+            ..
         } = behaviour.load();
         self.requests_in_flight.set(number(requests));
         self.dials_in_flight.set(number(dials));
