@@ -45,8 +45,11 @@ enum Happening {
 impl<'a> Run<'a> {
     pub(crate) fn new(world: &'a World, trace: bool) -> Self {
         let start = Instant::now();
-        let core = Reachability::new(peer(world.seed), Config::default(), world.seed, start);
+        let mut core = Reachability::new(peer(world.seed), Config::default(), world.seed, start);
         let ip = "/ip4/5.5.5.5";
+        for over in world.addresses {
+            core.on_listen_addr(start, &addr("/ip4/192.168.1.2", *over));
+        }
         let mut it = Self {
             world,
             addresses: world.addresses.iter().map(|t| addr(ip, *t)).collect(),
