@@ -525,7 +525,8 @@ impl Reachability {
             }
             self.servers_wanted.reset();
             self.reopen_for(&peer, now);
-            self.wake.by(now + self.config.gather_delay, "servers gather");
+            self.wake
+                .by(now + self.config.gather_delay, "servers gather");
         }
     }
 
@@ -645,7 +646,8 @@ impl Reachability {
                 candidate.is_withheld = is_withheld;
             }
             self.judged.insert(id, now);
-            self.wake.by(now + self.config.gather_delay, "a new address");
+            self.wake
+                .by(now + self.config.gather_delay, "a new address");
         }
         self.inherit(id, now);
         Some(id)
@@ -696,7 +698,8 @@ impl Reachability {
                 judged.schedule.start_over(now);
             }
         }
-        self.wake.by(now + self.config.gather_delay, "something changed");
+        self.wake
+            .by(now + self.config.gather_delay, "something changed");
     }
 
     /// Somebody sees this node at `addr`: a host, or one that the swarm does not name.
@@ -767,7 +770,8 @@ impl Reachability {
                 if let Some(judged) = self.judged.get_mut(id) {
                     judged.schedule.start_over(now);
                 }
-                self.wake.by(now + self.config.gather_delay, "a peer sees an address");
+                self.wake
+                    .by(now + self.config.gather_delay, "a peer sees an address");
             }
         }
     }

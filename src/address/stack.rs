@@ -142,12 +142,9 @@ pub(crate) fn has_ornaments(addr: &Multiaddr) -> bool {
 
 /// Whether `addr` is written as peers see it: without a server name or a path, which nobody can observe.
 pub(crate) fn is_observable(addr: &Multiaddr) -> bool {
-    !addr.iter().any(|protocol| {
-        matches!(
-            protocol.tag(),
-            "sni" | "x-parity-ws" | "x-parity-wss"
-        )
-    })
+    !addr
+        .iter()
+        .any(|protocol| matches!(protocol.tag(), "sni" | "x-parity-ws" | "x-parity-wss"))
 }
 
 /// Whether the server name is a host name (RFC 6066 section 3, RFC 1123 section 2.1), underscores allowed.

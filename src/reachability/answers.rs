@@ -65,10 +65,7 @@ impl Reachability {
             inbound: connection.inbound,
             relayed: connection.relayed,
             local,
-            network: connection
-                .remote_ip
-                .filter(|_| !allow_private)
-                .map(network),
+            network: connection.remote_ip.filter(|_| !allow_private).map(network),
             source: DialBackSource {
                 ip: connection.remote_ip,
                 vantage,
@@ -631,7 +628,10 @@ fn classify(probe: &Probe, end: ProbeEnd, dials_first: bool) -> Ending {
     }
     // A stream that is reset after the answers is how some peers close.
     let no_answer_at_all = !probe.has_answers() && !probe.reported;
-    let first_unanswered = probe.unanswered().next().is_some_and(|(index, _)| index == 0);
+    let first_unanswered = probe
+        .unanswered()
+        .next()
+        .is_some_and(|(index, _)| index == 0);
     if no_answer_at_all || probe.has_answers() && first_unanswered {
         return Ending::Silent { no_answer_at_all };
     }

@@ -133,8 +133,8 @@ impl Default for Model {
             // A heavy tail, so that a crowd of liars is found out by those that contradict it.
             liars: [(0.02, 0.9), (0.2, 0.1)],
             // Chosen; with 0.2 two such failures are too little for a first verdict of filtering.
-            other_family: 0.1,
-            // Five failures of one group amount to over 90%, and any number to 93%.
+            other_family: 0.05,
+            // Five failures of one group amount to over 90%, and a full window of them to 96%.
             common_cause: 0.1,
             // Chosen; insensitive between 0.1 and 0.5 in the simulator.
             hazard: 0.25,
@@ -243,8 +243,7 @@ impl Latent {
     fn likelihood(&self, model: &Model, unable: f64, liars: f64) -> f64 {
         let unable = model.unable_prior(self.ability, unable);
         let unable_likelihood = f64::from(u8::from(self.successes == 0));
-        let outside = (1.0 - liars)
-            * ((1.0 - unable) * self.able + unable * unable_likelihood)
+        let outside = (1.0 - liars) * ((1.0 - unable) * self.able + unable * unable_likelihood)
             + liars * self.liar;
         (1.0 - self.inside_prior) * outside + self.inside_prior * self.inside
     }
@@ -484,14 +483,7 @@ impl Sweep {
     }
 
     /// Moves outcome `k` from `state` to the state before.
-    fn step(
-        &mut self,
-        model: &Model,
-        layout: &Layout,
-        outcome: &Outcome,
-        k: usize,
-        state: State,
-    ) {
+    fn step(&mut self, model: &Model, layout: &Layout, outcome: &Outcome, k: usize, state: State) {
         let (g, h) = layout.places[k];
         let group = &mut self.groups[g];
         let old = group.likelihood;

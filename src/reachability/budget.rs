@@ -48,7 +48,6 @@ impl Budget {
         }
     }
 
-
     fn refill(&mut self, now: Instant) {
         while self.left < self.most && self.since + self.refill <= now {
             self.left += 1;

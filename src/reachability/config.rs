@@ -235,7 +235,11 @@ impl Config {
     /// about 0.8 behind a NAT, 0.95 without one. What has been confirmed stays so until the verdict changes.
     #[must_use]
     pub fn with_required_confidence(mut self, confidence: f64) -> Self {
-        let confidence = if confidence.is_nan() { 1.0 } else { confidence.clamp(0.0, 1.0) };
+        let confidence = if confidence.is_nan() {
+            1.0
+        } else {
+            confidence.clamp(0.0, 1.0)
+        };
         self.required_confidence = (confidence * 1e6).round() as u32;
         self
     }
@@ -256,7 +260,10 @@ impl Config {
     /// For addresses that strangers could reach and should not use, such as those of a network that is paid for by traffic.
     /// They are tested and reported on like others.
     #[must_use]
-    pub fn with_never_announced(mut self, networks: impl IntoIterator<Item = (IpAddr, u8)>) -> Self {
+    pub fn with_never_announced(
+        mut self,
+        networks: impl IntoIterator<Item = (IpAddr, u8)>,
+    ) -> Self {
         self.never_announced = networks
             .into_iter()
             .map(|(ip, prefix)| address::neighbourhood(ip, prefix, prefix))

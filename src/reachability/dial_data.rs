@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const SHARE: u64 = 8;
 /// How many requests of a group are paid for that has proven nothing since. A closed address is not to be paid for again and
 /// again.
-const UNPROVEN: u32 = 8;
+const UNPROVEN: u32 = 16;
 /// How many groups are remembered. Each can have a share, so that more could not be paid within the hour anyway.
 const MAX_GROUPS: usize = 256;
 

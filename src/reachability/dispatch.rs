@@ -159,7 +159,13 @@ impl Reachability {
             .iter()
             .filter_map(|(id, candidate)| self.turn(id, candidate, &support, now))
             .collect();
-        turns.sort_by_key(|turn| (turn.priority, turn.trust < Trust::UnobservedGuess && turn.trust == Trust::OnePeersPort, turn.waits_since));
+        turns.sort_by_key(|turn| {
+            (
+                turn.priority,
+                turn.trust < Trust::UnobservedGuess && turn.trust == Trust::OnePeersPort,
+                turn.waits_since,
+            )
+        });
         self.let_servers_gather(&mut turns, now);
         let named: Vec<(Priority, AddressId)> = {
             let mut named: Vec<_> = turns.iter().map(|t| (t.priority, t.id)).collect();
@@ -293,9 +299,7 @@ impl Reachability {
         };
         turns.retain(|turn| match turn.priority {
             Priority::Contradicted => true,
-            Priority::Undecided => {
-                undecided(turn.id).is_some() && waits_until(turn.id).is_none()
-            }
+            Priority::Undecided => undecided(turn.id).is_some() && waits_until(turn.id).is_none(),
             _ => false,
         });
         self.wake.by(next, "servers gather");
@@ -381,7 +385,10 @@ impl Reachability {
         let Some(entry) = self.judged.get(id) else {
             return false;
         };
-        let in_flight = self.probes.about(id).any(|probe| now < probe.sent_at + LATE);
+        let in_flight = self
+            .probes
+            .about(id)
+            .any(|probe| now < probe.sent_at + LATE);
         let contradicted = entry.standing.contradicted_at().is_some();
         let fresh = entry.schedule.wants_fresh();
         let decided = entry.standing.is_decided();
@@ -408,7 +415,8 @@ impl Reachability {
             }
         }
         let Some(choice) = prospects.best else {
-            if is_second_look && !prospects.someone_left
+            if is_second_look
+                && !prospects.someone_left
                 && let Some(entry) = self.judged.get_mut(id)
             {
                 entry.schedule.give_up_second_looks();
@@ -491,14 +499,20 @@ impl Reachability {
     ) -> Vec<(AddressId, Multiaddr, Class, Asked)> {
         let mut targets = Vec::new();
         let mut bytes = 0;
-        let alone = self.judged.get(id).is_some_and(|entry| entry.schedule.alone);
+        let alone = self
+            .judged
+            .get(id)
+            .is_some_and(|entry| entry.schedule.alone);
         let Some(server) = self.servers.get(&choice.peer) else {
             return targets;
         };
         let survey = self.survey(now);
         let mut most = self.config.addresses_per_request;
         if server.has_wanted_dial_data() || self.dial_data.has_paid(server.group(), now) {
-            let paid_for = self.dial_data.answers_left(server.group(), now).unwrap_or(1);
+            let paid_for = self
+                .dial_data
+                .answers_left(server.group(), now)
+                .unwrap_or(1);
             most = most.min(usize::try_from(paid_for).unwrap_or(usize::MAX));
         }
         let others = named
@@ -534,9 +548,7 @@ impl Reachability {
                 }
             }
             bytes += candidate.addr.len() + PER_ADDRESS;
-            let full = targets.len() >= most
-                || bytes > MAX_ADDRESS_BYTES
-                || alone;
+            let full = targets.len() >= most || bytes > MAX_ADDRESS_BYTES || alone;
             if full && !targets.is_empty() {
                 break;
             }

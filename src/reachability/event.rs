@@ -386,7 +386,9 @@ pub enum CandidateError {
     #[error("the address leads through a relay")]
     Relayed,
     /// It has no transport that servers dial, or port 0.
-    #[error("the address has no transport and port that a server could dial, or more than its transport takes")]
+    #[error(
+        "the address has no transport and port that a server could dial, or more than its transport takes"
+    )]
     NotDialable,
     /// It is longer than 960 bytes, so that a request with it would be refused by some servers for its length.
     #[error("the address is too long for a request")]

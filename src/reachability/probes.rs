@@ -240,8 +240,8 @@ impl Probes {
             if probe.ended || peer.is_some_and(|peer| probe.server != *peer) {
                 continue;
             }
-            let mut fitting = (0..probe.targets.len())
-                .filter(|i| fits(local, None, &probe.targets[*i]));
+            let mut fitting =
+                (0..probe.targets.len()).filter(|i| fits(local, None, &probe.targets[*i]));
             let Some(index) = fitting.next() else {
                 continue;
             };
@@ -308,10 +308,9 @@ impl Probe {
     /// delivers it as often, each time on a new connection.
     pub(crate) fn accept(&mut self, carrier: &Carrier) -> bool {
         let fresh = carrier.inbound && !carrier.relayed && carrier.sequence > self.sequence;
-        let is_wanted = self
-            .targets
-            .iter()
-            .any(|target| !self.is_settled(target) && fits(&carrier.local, carrier.network, target));
+        let is_wanted = self.targets.iter().any(|target| {
+            !self.is_settled(target) && fits(&carrier.local, carrier.network, target)
+        });
         let acceptable = fresh
             && is_wanted
             && self.deliveries.len() < self.targets.len()

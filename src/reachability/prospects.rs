@@ -184,8 +184,8 @@ impl Survey<'_> {
             .iter()
             .filter_map(Outcome::server)
             .collect();
-        let needs_group = question.candidate.is_only_observed()
-            && question.evidence.proving_groups() == 1;
+        let needs_group =
+            question.candidate.is_only_observed() && question.evidence.proving_groups() == 1;
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
@@ -236,8 +236,8 @@ impl Survey<'_> {
             prospects.prover_left |= is_prover && is_worth_it;
             match status {
                 Status::Ready if is_worth_it || question.again == Again::Anyone => {
-                    let sought = question.seeks_independent
-                        && alike.asked.vantage == Vantage::Independent;
+                    let sought =
+                        question.seeks_independent && alike.asked.vantage == Vantage::Independent;
                     let value = if sought { value * SOUGHT } else { value };
                     self.consider(server, value, &mut best);
                 }
@@ -279,11 +279,9 @@ impl Survey<'_> {
 
     /// Whether it can be asked. One that will want dial data beyond what it can be paid can't.
     fn plain_status(&self, server: &Server, question: &Question<'_>) -> Status {
-        let wants = server.has_wanted_dial_data()
-            || self.dial_data.has_paid(server.group(), self.now);
-        if wants
-            && let Err(until) = self.dial_data.answers_left(server.group(), self.now)
-        {
+        let wants =
+            server.has_wanted_dial_data() || self.dial_data.has_paid(server.group(), self.now);
+        if wants && let Err(until) = self.dial_data.answers_left(server.group(), self.now) {
             return Status::Refuses(until);
         }
         self.servers
@@ -351,12 +349,7 @@ impl Survey<'_> {
         )
     }
 
-    fn consider(
-        &self,
-        server: &Server,
-        value: f64,
-        best: &mut Option<(Choice, Option<Instant>)>,
-    ) {
+    fn consider(&self, server: &Server, value: f64, best: &mut Option<(Choice, Option<Instant>)>) {
         let troubled = self.servers.is_troubled(server.group(), self.now);
         let value = if troubled { value * TROUBLED } else { value };
         let asked = server.last_asked();
@@ -388,7 +381,9 @@ impl Question<'_> {
 
 /// The prior probability that `server` gets in whatever the state.
 fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
-    let nearby = candidate.ip().is_some_and(|ip| server.is_in_wider_network_of(ip));
+    let nearby = candidate
+        .ip()
+        .is_some_and(|ip| server.is_in_wider_network_of(ip));
     if nearby {
         INSIDE_NEARBY
     } else if candidate.is_only_observed() {

@@ -7,8 +7,7 @@ use web_time::Instant;
 use crate::{
     address::{self, ThinWaist},
     reachability::{
-        AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict,
-        belief,
+        AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict, belief,
         candidates::{AddressId, Candidate, Support, Trust},
         prospects::{Again, LONGEST_WAIT, Prospects, Question, Survey},
         servers::WANTED_SERVERS,
@@ -29,8 +28,8 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_millis(500),
 ];
-/// The same where there is a proof: what is missing then is a server that would tell of a filter.
-const PATIENCE_WITH_PROOF: Duration = Duration::from_millis(500);
+/// The same where there is a proof, by the pace at which servers come: what is missing then is one that would tell of a filter.
+const PATIENCE_WITH_PROOF: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 /// For how long after the first word servers are waited for that are paced or put off for a moment, while there is no proof:
 /// until the pace lets each be asked.
 const LONGEST_PACE: Duration = Duration::from_secs(90);
@@ -141,13 +140,16 @@ impl Reachability {
         let contradicted = entry.standing.contradicted_at();
         // Who would tell of a filter is not waited for as long as who would tell whether anything gets through.
         let first_proof = !entry.standing.is_decided() && entry.evidence.is_proven();
-        let longest = if first_proof { LONGEST_WAIT } else { LONGEST_PACE };
+        let longest = if first_proof {
+            LONGEST_WAIT
+        } else {
+            LONGEST_PACE
+        };
         let waits_until = began.map(|at| at + longest);
         let waited = waits_until.is_some_and(|at| at <= now);
         let patience_over_at = self.patience_over_at(entry, prospects);
         let second_look = contradicted.and_then(|_| entry.schedule.second_look_at());
-        let someone_left =
-            prospects.someone_left || second_look.is_some() && prospects.to_ask > 0;
+        let someone_left = prospects.someone_left || second_look.is_some() && prospects.to_ask > 0;
         let awaited = prospects.awaited_until.is_some_and(|at| now < at);
         let outlook = Outlook {
             someone_left: awaited || someone_left && !waited,
@@ -175,10 +177,10 @@ impl Reachability {
     fn patience_over_at(&self, entry: &Entry, prospects: &Prospects) -> Option<Instant> {
         let last = self.servers.gathering().last_new()?;
         if entry.evidence.is_proven() {
-            return Some(last + PATIENCE_WITH_PROOF).map(|at| {
-                let first = entry.evidence.oldest();
-                first.map_or(at, |first| at.min(first + LONGEST_WAIT))
-            });
+            let [least, most] = PATIENCE_WITH_PROOF;
+            let at = last + self.servers.gathering().patience(least, most);
+            let first = entry.evidence.oldest();
+            return Some(first.map_or(at, |first| at.min(first + LONGEST_WAIT)));
         }
         let first_word = entry
             .evidence
@@ -293,11 +295,16 @@ impl Reachability {
     }
 
     fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {
-        let Some((report, first)) = self.report(id, now).zip(self.judged.get(id)).map(|(report, entry)| {
-            let standing = &entry.standing;
-            let first = old == Verdict::Unknown && standing.decided_at() == Some(standing.since());
-            (report, first)
-        }) else {
+        let Some((report, first)) =
+            self.report(id, now)
+                .zip(self.judged.get(id))
+                .map(|(report, entry)| {
+                    let standing = &entry.standing;
+                    let first =
+                        old == Verdict::Unknown && standing.decided_at() == Some(standing.since());
+                    (report, first)
+                })
+        else {
             return;
         };
         self.outputs.push_back(Output::Event(Event::VerdictChanged {
@@ -471,7 +478,9 @@ impl Reachability {
                 .iter()
                 .any(|network| network.contains(ip))
         });
-        let Some(report) = self.report(id, now).filter(|_| !forbidden && !candidate.is_withheld)
+        let Some(report) = self
+            .report(id, now)
+            .filter(|_| !forbidden && !candidate.is_withheld)
         else {
             return false;
         };
@@ -559,9 +568,9 @@ impl Reachability {
         let (candidate, entry) = (self.candidates.get(id)?, self.judged.get(id)?);
         let grounds = self.grounds(id);
         let evidence = &self.judged.get(grounds)?.evidence;
-        let posterior =
-            self.model
-                .posterior(self.prior(grounds), evidence.outcomes(), now);
+        let posterior = self
+            .model
+            .posterior(self.prior(grounds), evidence.outcomes(), now);
         let verdict = entry.standing.verdict();
         Some(AddressReport {
             address: candidate.addr.clone(),

@@ -24,8 +24,8 @@ mod gathering;
 use gathering::Gathering;
 
 mod memory;
-pub(crate) use memory::{Refused, Setback};
 use memory::{BRIEF, Memory};
+pub(crate) use memory::{Refused, Setback};
 
 mod place;
 use place::Place;
@@ -147,7 +147,10 @@ impl Server {
     /// It shares a network with the address, or with this node: its dials don't cross the border that strangers have to
     /// cross, and many routers don't turn them back.
     pub(crate) fn is_near(&self, address: &Candidate) -> bool {
-        self.place.is_private || address.network.is_some_and(|network| self.place.is_in(network))
+        self.place.is_private
+            || address
+                .network
+                .is_some_and(|network| self.place.is_in(network))
     }
 
     /// Whether it shares the first octet of an IPv4 address, or the /32 of an IPv6 address.
@@ -542,9 +545,9 @@ impl Servers {
     /// It did not answer on `link`: that says something about the link, and about the server only if there is no other.
     pub(crate) fn note_silence(&mut self, peer: &PeerId, link: ConnectionId, now: Instant) {
         self.set_responsive(peer, link, false);
-        let others = self.get(peer).is_some_and(|server| {
-            server.links.iter().any(|l| !l.is_unresponsive)
-        });
+        let others = self
+            .get(peer)
+            .is_some_and(|server| server.links.iter().any(|l| !l.is_unresponsive));
         if !others {
             self.note_setback(peer, Setback::Silent, now);
         }

@@ -6,19 +6,19 @@ use web_time::Instant;
 
 use crate::reachability::belief::{Evidence, Posterior, State};
 
-/// The posterior at which a first verdict needs no more servers.
+/// The posterior at which a first verdict needs no more servers. Once none is worth asking, the likeliest is said.
 const SURE: f64 = 0.98;
-/// The same against a verdict that stands.
-const SURE_AGAINST: f64 = 0.95;
-/// The posterior that suffices once no server is worth asking.
-const LIKELY: f64 = 0.5;
-/// The same against a verdict that stands: whoever acts on verdicts pays for each change. Below what contacted proofs alone
-/// amount to (0.8).
-const LIKELY_AGAINST: f64 = 0.7;
-/// How much must speak for a filter that comes between a reachable address and strangers, in groups of servers that fail from
-/// an independent vantage: two for one that dials this family, one for a server of which only the other family is known. Two
-/// of these may well have no IPv4 at all, for as long as they fail.
-const FILTER_WITNESSES: usize = 3;
+/// How unlikely a verdict that stands must be to be changed at once.
+const REFUTED: f64 = 0.05;
+/// The same once no server is worth asking: whoever acts on verdicts pays for each change.
+const UNLIKELY: f64 = 0.3;
+/// How much must speak for a filter, in groups of servers that fail from an independent vantage: two for one that dials this
+/// family, one for a server of which only the other family is known. So one operator's servers don't make a filter.
+const FILTER_WITNESSES: usize = 2;
+/// The same against an address that so many groups have proven. Two servers of the other family may well have no IPv4 at all,
+/// for as long as they fail.
+const FILTER_WITNESSES_AGAINST: usize = 3;
+const WELL_PROVEN: usize = 3;
 /// From how many changes on an address is unstable, and within which time. An operator who tries a forwarding out makes fewer.
 const UNSTABLE_CHANGES: usize = 8;
 const UNSTABLE_WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
@@ -110,6 +110,8 @@ pub(crate) struct Standing {
     decided_at: Option<Instant>,
     /// When the first outcome came that speaks against the verdict, while it is in doubt.
     contradicted_at: Option<Instant>,
+    /// The most IP groups that have proven the address together while the verdict has stood.
+    most_proving_groups: usize,
     changes: VecDeque<Instant>,
 }
 
@@ -120,6 +122,7 @@ impl Standing {
             since: now,
             decided_at: None,
             contradicted_at: None,
+            most_proving_groups: 0,
             changes: VecDeque::new(),
         }
     }
@@ -154,16 +157,23 @@ impl Standing {
         };
     }
 
-    /// An outcome came in at `at`, after which the belief is `posterior`. A verdict is in doubt from the first outcome that
-    /// takes its probability below what a change needs, until it is sure again.
-    pub(crate) fn hear(&mut self, agrees: bool, posterior: &Posterior, at: Instant) {
+    /// An outcome came in at `at`, after which the belief is `posterior`. A verdict is in doubt from the first outcome
+    /// that speaks against it and leaves it less than sure, until one for it comes in while it is likely.
+    pub(crate) fn hear(
+        &mut self,
+        agrees: bool,
+        evidence: &Evidence,
+        posterior: &Posterior,
+        at: Instant,
+    ) {
+        self.most_proving_groups = self.most_proving_groups.max(evidence.proving_groups());
         if !self.is_decided() {
             return;
         }
         let confidence = self.verdict.confidence(posterior);
-        if agrees && confidence >= LIKELY_AGAINST {
+        if agrees && confidence > UNLIKELY {
             self.contradicted_at = None;
-        } else if !agrees && confidence < SURE_AGAINST && self.contradicted_at.is_none() {
+        } else if !agrees && confidence < 1.0 - REFUTED && self.contradicted_at.is_none() {
             self.contradicted_at = Some(at);
         }
     }
@@ -181,34 +191,46 @@ impl Standing {
         outlook: Outlook,
         now: Instant,
     ) -> Verdict {
-        let states = State::ALL.into_iter().zip(posterior.states());
-        let likeliest = states.max_by(|(_, a), (_, b)| a.total_cmp(b));
-        let Some((state, probability)) = likeliest else {
+        let founded = State::ALL.into_iter().filter(|state| {
+            let verdict = Verdict::of(*state);
+            verdict.has_grounds(evidence)
+                && match verdict {
+                    Verdict::Reachable => evidence.proving_groups() >= outlook.groups_needed,
+                    Verdict::Filtered => evidence.filter_witnesses() >= self.witnesses_needed(),
+                    _ => true,
+                }
+        });
+        let likeliest = founded.max_by(|a, b| posterior.of(*a).total_cmp(&posterior.of(*b)));
+        let Some(state) = likeliest else {
             return self.verdict;
         };
-        let verdict = Verdict::of(state);
-        let is_founded = verdict.has_grounds(evidence)
-            && (state != State::Open || evidence.proving_groups() >= outlook.groups_needed);
-        let is_hearsay = verdict == Verdict::Filtered
-            && self.verdict == Verdict::Reachable
-            && evidence.filter_witnesses() < FILTER_WITNESSES;
-        if verdict == self.verdict || is_hearsay || !is_founded || self.held_until(now).is_some() {
+        let (verdict, probability) = (Verdict::of(state), posterior.of(state));
+        if verdict == self.verdict || self.held_until(now).is_some() {
             return self.verdict;
         }
         // A verdict whose grounds have expired is no better than none.
         let stands = self.is_decided() && self.verdict.has_grounds(evidence);
-        let (sure, likely) = if stands {
-            (SURE_AGAINST, LIKELY_AGAINST)
-        } else {
-            (SURE, LIKELY)
-        };
         let exhausted = !outlook.someone_left && outlook.patience_over;
         // Before a yes becomes a no, whoever has proven it is asked.
         let waits = self.verdict == Verdict::Reachable && outlook.prover_left;
-        if !waits && (probability >= sure || exhausted && probability >= likely) {
+        let suffices = if stands {
+            let left = self.verdict.confidence(posterior);
+            left <= REFUTED || exhausted && left <= UNLIKELY
+        } else {
+            probability >= SURE || exhausted
+        };
+        if suffices && !waits {
             verdict
         } else {
             self.verdict
+        }
+    }
+
+    fn witnesses_needed(&self) -> usize {
+        if self.verdict == Verdict::Reachable && self.most_proving_groups >= WELL_PROVEN {
+            FILTER_WITNESSES_AGAINST
+        } else {
+            FILTER_WITNESSES
         }
     }
 
@@ -226,6 +248,7 @@ impl Standing {
         self.verdict = verdict;
         self.since = now;
         self.contradicted_at = None;
+        self.most_proving_groups = 0;
         if self.decided_at.is_none() && verdict != Verdict::Unknown {
             self.decided_at = Some(now);
         }

@@ -22,7 +22,11 @@ fn one_proof_makes_an_address_reachable() {
     assert_eq!(report.verdict, Verdict::Reachable);
     assert_eq!(report.vantage, Some(Vantage::Contacted));
     // A filter would have let it in, too.
-    assert!((0.75..0.85).contains(&report.confidence), "{}", report.confidence);
+    assert!(
+        (0.75..0.85).contains(&report.confidence),
+        "{}",
+        report.confidence
+    );
     assert!(report.announced);
     assert!(world.external.contains(&tcp()));
     assert_eq!(world.core.summary(), Summary::Public);

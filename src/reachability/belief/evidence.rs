@@ -32,7 +32,11 @@ impl Evidence {
         if outcome.source == Source::Strangers {
             self.outcomes.retain(|o| o.source != Source::Strangers);
         }
-        let repeats = self.outcomes.iter().rev().find(|o| o.source == outcome.source);
+        let repeats = self
+            .outcomes
+            .iter()
+            .rev()
+            .find(|o| o.source == outcome.source);
         if !outcome.success
             && repeats.is_some_and(|o| {
                 !o.success && outcome.at.saturating_duration_since(o.at) < SAME_FAILURE
@@ -154,7 +158,10 @@ impl Evidence {
         let failures = self.outcomes.iter().filter(|o| !o.success);
         for outcome in failures.filter(|o| o.asked.vantage == Vantage::Independent) {
             let group = outcome.source.group();
-            let has_dialed = self.outcomes.iter().any(|o| o.success && o.source == outcome.source);
+            let has_dialed = self
+                .outcomes
+                .iter()
+                .any(|o| o.success && o.source == outcome.source);
             let doubtful = outcome.asked.ability == Ability::OtherFamily && !has_dialed;
             let weight = if doubtful { 1 } else { 2 };
             match groups.iter_mut().find(|(it, _)| *it == group) {

@@ -75,9 +75,16 @@ fn the_posterior_agrees_with_the_vectors() {
             .collect();
         let now = start + Duration::from_secs_f64(vector["now"].as_f64().unwrap());
         let posterior = study().posterior(PRIOR, &outcomes, now).states();
-        for (got, wanted) in posterior.iter().zip(vector["posterior"].as_array().unwrap()) {
+        for (got, wanted) in posterior
+            .iter()
+            .zip(vector["posterior"].as_array().unwrap())
+        {
             let wanted = wanted.as_f64().unwrap();
-            assert!((got - wanted).abs() < 1e-9, "{}: {posterior:?}", vector["name"]);
+            assert!(
+                (got - wanted).abs() < 1e-9,
+                "{}: {posterior:?}",
+                vector["name"]
+            );
         }
     }
 }
@@ -90,7 +97,10 @@ fn enumerate_latent(
     (unable, liars): (f64, f64),
 ) -> f64 {
     let ability = outcomes.iter().map(|(o, _)| o.asked.ability).max().unwrap();
-    let inside = outcomes.iter().map(|(o, _)| o.asked.inside).fold(0.0, f64::max);
+    let inside = outcomes
+        .iter()
+        .map(|(o, _)| o.asked.inside)
+        .fold(0.0, f64::max);
     let unable = match ability {
         Ability::Shown => 0.0,
         Ability::SameFamily => unable,
@@ -248,18 +258,19 @@ fn outcomes_of(drawn: &[Drawn], start: Instant) -> Vec<Outcome> {
             };
             Outcome {
                 at,
-                source: if it.stranger { Source::Strangers } else { server },
+                source: if it.stranger {
+                    Source::Strangers
+                } else {
+                    server
+                },
                 asked: Asked {
                     vantage: if it.contacted {
                         Vantage::Contacted
                     } else {
                         Vantage::Independent
                     },
-                    ability: [
-                        Ability::OtherFamily,
-                        Ability::SameFamily,
-                        Ability::Shown,
-                    ][usize::from(it.ability)],
+                    ability: [Ability::OtherFamily, Ability::SameFamily, Ability::Shown]
+                        [usize::from(it.ability)],
                     inside: if it.inside { 0.3 } else { 0.0 },
                 },
                 success: it.success,
@@ -371,7 +382,11 @@ fn servers_known_over_the_other_family_only_do_not_outweigh_proofs_by_two_failur
     let now = start + Duration::from_secs(301);
     let model = Model::default();
     let filtered = |outcomes: &[Outcome]| model.posterior(PRIOR, outcomes, now).of(State::Filtered);
-    assert!((0.5..0.7).contains(&filtered(&outcomes)), "{}", filtered(&outcomes));
+    assert!(
+        (0.5..0.7).contains(&filtered(&outcomes)),
+        "{}",
+        filtered(&outcomes)
+    );
     let mut third = outcome(start, 300.0, source(12), false, false);
     third.asked.ability = Ability::OtherFamily;
     outcomes.push(third);

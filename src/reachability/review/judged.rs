@@ -86,7 +86,7 @@ impl Entry {
             Verdict::Filtered => success == (vantage == Vantage::Contacted),
             Verdict::Unreachable => !success,
         };
-        self.standing.hear(agrees, posterior, now);
+        self.standing.hear(agrees, &self.evidence, posterior, now);
     }
 
     /// The review that another one would come to the same as.

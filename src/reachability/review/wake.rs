@@ -48,7 +48,9 @@ impl ServersWanted {
 
     /// When it may be asked again; `None`: now.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
-        let pace = PACE.saturating_mul(1 << self.in_vain.min(6)).min(LONGEST_PACE);
+        let pace = PACE
+            .saturating_mul(1 << self.in_vain.min(6))
+            .min(LONGEST_PACE);
         self.asked_at
             .map(|at| at + pace)
             .filter(|until| now < *until)

@@ -6,6 +6,9 @@ use web_time::Instant;
 
 use super::WANTED_SERVERS;
 
+/// Servers that come with longer gaps than this are no longer those of a start.
+const TRICKLE: Duration = Duration::from_millis(700);
+
 /// Servers that came one soon after the other.
 #[derive(Debug, Clone, Copy)]
 struct Burst {
@@ -19,6 +22,8 @@ pub(crate) struct Gathering {
     delay: Duration,
     burst: Option<Burst>,
     last_new: Option<Instant>,
+    /// The longest time between two that came one after the other, of late.
+    longest_gap: Duration,
 }
 
 impl Gathering {
@@ -27,6 +32,7 @@ impl Gathering {
             delay,
             burst: None,
             last_new: None,
+            longest_gap: Duration::ZERO,
         }
     }
 
@@ -40,8 +46,20 @@ impl Gathering {
             .map_or(now, |burst| burst.first);
         self.burst = Some(Burst { first, last: now });
         if is_new {
+            let gap = self
+                .last_new
+                .map(|last| now.saturating_duration_since(last));
+            self.longest_gap = match gap {
+                Some(gap) if gap < TRICKLE => self.longest_gap.max(gap),
+                _ => Duration::ZERO,
+            };
             self.last_new = Some(now);
         }
+    }
+
+    /// For how long the next server may be on its way: three times the longest of the gaps so far, within these bounds.
+    pub(crate) fn patience(&self, least: Duration, most: Duration) -> Duration {
+        (self.longest_gap * 3).clamp(least, most)
     }
 
     /// When the last server came that was not known.

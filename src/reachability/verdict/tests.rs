@@ -40,7 +40,12 @@ fn each_further_change_is_held_for_longer_up_to_an_hour() {
     let held = |count: u32| {
         let mut standing = Standing::new(start);
         let now = changes(&mut standing, count, start, minute);
-        standing.held_until(now).map(|until| (until - now).as_secs())
+        standing
+            .held_until(now)
+            .map(|until| (until - now).as_secs())
     };
-    assert_eq!([5, 6, 7, 8, 9, 12].map(held), [300, 600, 1200, 2400, 3600, 3600].map(Some));
+    assert_eq!(
+        [5, 6, 7, 8, 9, 12].map(held),
+        [300, 600, 1200, 2400, 3600, 3600].map(Some)
+    );
 }
