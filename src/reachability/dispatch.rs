@@ -1,4 +1,5 @@
-//! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most.
+//! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most. Here are the
+//! priorities of addresses, how many requests go out at once, and what one request names.
 
 use std::time::Duration;
 

@@ -1,4 +1,8 @@
-//! From belief to what others see: verdicts, confirmations, the summary.
+//! Looks at an address again after something was heard about it: how long other servers are waited for, which verdict
+//! follows, what the addresses on the same socket inherit, what is confirmed to the swarm, and what all verdicts amount to.
+//!
+//! When a verdict suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for
+//! [`prospects`](super::prospects).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The outcomes of one address that count: a sliding window, bounded in number and in time.
+//! The outcomes of one address that count: a sliding window, bounded in number and in time. Here is what gives way in it,
+//! and which repeated failures count once.
 
 use std::time::Duration;
 
