@@ -191,7 +191,8 @@ impl Config {
     /// How long an outcome counts as evidence. Default: 3 h.
     ///
     /// A verdict stands when its evidence has expired, but its confidence falls back to what is believed of such an address
-    /// before any server was asked: for `Reachable` 0.5 behind a NAT, 0.66 otherwise.
+    /// before any server was asked. For `Reachable` that is 0.66 for a public listen address and one that others confirmed,
+    /// 0.5 for any other.
     #[must_use]
     pub fn with_outcome_lifetime(mut self, lifetime: Duration) -> Self {
         self.outcome_lifetime = lifetime.min(MAX_TIME);
@@ -235,7 +236,8 @@ impl Config {
     /// reachable, from 0 to 1. Default: 0, that is whatever the verdict takes.
     ///
     /// Successes from contacted IPs alone never amount to more than the share of NATs that don't filter by address: 0.81
-    /// for an observed or guessed address, 0.92 for one that others confirmed, 0.94 for a public listen address. What has been confirmed stays so until the verdict changes.
+    /// for an observed or guessed address, 0.92 for one that others confirmed, 0.94 for a public listen address. What has been
+    /// confirmed stays so until the verdict changes.
     #[must_use]
     pub fn with_required_confidence(mut self, confidence: f64) -> Self {
         let confidence = if confidence.is_nan() { 1.0 } else { confidence.clamp(0.0, 1.0) };

@@ -26,8 +26,8 @@ pub(crate) use judged::{Entry, Judged};
 mod wake;
 pub(crate) use wake::{ServersWanted, Wake};
 
-/// For how long few servers are not taken for all after the last came: with one, with two, and with more. Peers connect one
-/// after the other, and the first to come is not all of them.
+/// How long after the last server came those that are known are taken for all there are: with one, with two, and with more.
+/// Peers connect one after the other, and the first to come is not all of them.
 const PATIENCE: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(2),

@@ -236,7 +236,7 @@ impl Servers {
         }) || self.len() > SAMPLE
     }
 
-    /// When others are likely to have come, and what they may do to a verdict.
+    /// When servers came, and until when others are likely to come.
     pub(crate) fn gathering(&self) -> &Gathering {
         &self.gathering
     }
@@ -457,7 +457,7 @@ impl Servers {
         Status::Ready
     }
 
-    /// Put off for the first time in a row, and not for long: worth waiting for before the others are taken for all.
+    /// Put off for the first time in a row, and not for long: a verdict waits for it.
     pub(crate) fn is_back_soon(&self, server: &Server, until: Instant, now: Instant) -> bool {
         server.memory.was_set_back_once() && until.saturating_duration_since(now) <= BRIEF
     }
