@@ -23,7 +23,7 @@ const SAME_FAILURE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
-    /// Rises with each change.
+    /// Incremented with each change.
     version: u64,
 }
 
