@@ -128,7 +128,7 @@ pub use verdict::Verdict;
 const MAX_ADDRESS_LEN: usize = 960;
 /// How many addresses that the application has taken back are remembered once nothing else speaks for them.
 const MAX_WITHHELD: usize = 256;
-/// What peers say can make all addresses be checked so often at once, and in the long run.
+/// How often what peers say can have all addresses checked: so often at once, and once more in each such time.
 const RESTARTS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
 /// Requests about ports that one peer saw, while such a port has never been proven: enough to try a few, and then two or
 /// three an hour.
@@ -266,7 +266,7 @@ impl Reachability {
         self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
     }
 
-    /// Nobody can get through to an address any longer of which the last listener is gone.
+    /// Withdraws the addresses of which the last listener is gone: nobody can get through to them any longer.
     fn withdraw_unfounded(&mut self, gone: &Multiaddr, now: Instant) {
         let class = Class::of(gone);
         for id in self.candidates.ids() {
@@ -615,7 +615,7 @@ impl Reachability {
         })
     }
 
-    /// Whether an address that peers speak of is to be tracked: names are not, since whoever holds one decides whom it leads to.
+    /// Whether an address that peers speak of is to be tracked. A name is not: whoever holds it decides where it leads.
     fn testable_by_word(&self, addr: &Multiaddr) -> bool {
         self.testable("observed", addr).is_ok()
             && !address::is_name(addr)
@@ -689,7 +689,7 @@ impl Reachability {
         self.wake.by(now, "a check is asked for");
     }
 
-    /// Has all addresses checked of which a change was told, and often from here on.
+    /// A change concerns some addresses: has them checked at once, and often from here on.
     fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
         for (id, candidate) in self.candidates.iter() {
             if concerns(candidate)
@@ -702,7 +702,7 @@ impl Reachability {
             .by(now + self.config.gather_delay, "something changed");
     }
 
-    /// Somebody sees this node at `addr`: a host, or one that the swarm does not name.
+    /// Somebody sees this node at `addr`; `None` where the swarm does not say who.
     fn note_report(&mut self, addr: Multiaddr, observer: Option<Observer>, now: Instant) {
         let dialed = self.connections.dialed();
         if let Some(seen) = self.observations.note(&addr, observer, dialed) {

@@ -1,6 +1,7 @@
-//! What comes of probes: nonces, responses and ends, turned into evidence about addresses and into experience with
-//! servers. Only a proof and a credible failure become evidence; all else says something about the server, or about the
-//! link to it, or about the one address.
+//! What comes of probes: nonces, responses and ends, turned into outcomes of addresses and into what is remembered of servers.
+//!
+//! Only a proof and a credible failure are evidence about the address. All else is held against what failed: the server, the
+//! link to it, or this one address as far as this server goes.
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;

@@ -274,8 +274,8 @@ impl Candidates {
         }
     }
 
-    /// Peers' word for one IP crowds out other such words for that IP. Where the table is full, the least seen of the lowest
-    /// rank gives way, if `newcomer` may take its place.
+    /// An address of which only peers speak takes the place of another such address of its IP, once there are as many as one IP
+    /// may have. Where the table is full, the least seen of the lowest rank gives way, if `newcomer` may take its place.
     fn room_for(&self, newcomer: &Candidate) -> Room {
         let worth = |c: &Candidate| (c.rank(), c.reports.count(), c.last_seen);
         if newcomer.is_only_observed() {

@@ -1,4 +1,5 @@
-//! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most.
+//! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most. Here are the
+//! priorities of addresses, how many requests go out at once, and what one request names.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const PER_ADDRESS: usize = 3;
 const HEADROOM: u32 = 8;
 /// How much longer than the handler the core waits before it gives a probe up by itself.
 const SLACK: Duration = Duration::from_secs(2);
-/// For how long a guess that no peer speaks of has the servers only that others leave.
+/// For how long a guess that no peer speaks of is asked about only by servers that no other address wants.
 const LEFTOVERS: Duration = Duration::from_secs(90);
 
 /// How much an address wants an answer; what comes first is asked about first.
@@ -276,8 +277,8 @@ impl Reachability {
             })
     }
 
-    /// Leaves out addresses without a verdict for which other servers are likely just coming, and checks of those that have one:
-    /// they must not take the servers that are there.
+    /// While servers are likely still coming, leaves out the addresses without a verdict that had better wait for them. Leaves
+    /// out the checks of addresses with one, too: they must not take the servers that are there.
     fn let_servers_gather(&mut self, turns: &mut Vec<Turn>, now: Instant) {
         let gathers = |to_ask| {
             let until = self.servers.gathering().until(to_ask);
@@ -316,8 +317,8 @@ impl Reachability {
             )
     }
 
-    /// Whether one more server may be asked about it now. Each request that is late allows two more, up to three times as many
-    /// as else: their dials are likely not answered, and it takes more failures than successes to be sure.
+    /// Whether one more server may be asked about it now. Each request that is late allows two more, up to three times the
+    /// usual number: its dial likely gets no answer, and it takes more failures than successes to be sure.
     fn has_room(&mut self, turn: &Turn, now: Instant) -> bool {
         if turn.trust.is_one_peers_word() && !self.is_budget_ready(turn, now) {
             return false;

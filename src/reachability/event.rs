@@ -107,7 +107,7 @@ pub enum Violation {
 pub enum ProbeOutcome {
     /// The nonce came back over the address: proof.
     Reachable(Vantage),
-    /// `E_DIAL_ERROR`: the server could not connect. Hearsay.
+    /// `E_DIAL_ERROR`: the server could not connect. Weak evidence: that may be the server's own fault.
     DialError,
     /// `E_DIAL_ERROR`, but so late that it may not have been dialed. No evidence.
     LateDialError,
@@ -159,7 +159,8 @@ impl ProbeOutcome {
         )
     }
 
-    /// What counts most among the outcomes of one request: proof, then evidence, then failures, then refusals.
+    /// Which of the outcomes of one request is reported for it, highest first: a proof, a failed dial, what is no evidence, a
+    /// refusal.
     pub(crate) const fn weight(self) -> u8 {
         match self {
             Self::Reachable(_) => 3,
@@ -251,7 +252,7 @@ pub enum Event {
         /// The time from hearing of the address to its first verdict, in the event of that verdict; `None` in others.
         time_to_verdict: Option<Duration>,
     },
-    /// Whether the node is reachable at all changed.
+    /// The node has become public, private or unknown.
     #[non_exhaustive]
     SummaryChanged {
         /// The summary before.
@@ -353,7 +354,7 @@ pub struct AddressReport {
     pub vantage: Option<Vantage>,
     /// Where it was heard of.
     pub sources: Sources,
-    /// How many servers' outcomes count.
+    /// How many servers have outcomes that have not expired.
     pub servers: usize,
     /// The time from hearing of it to the first verdict.
     pub time_to_verdict: Option<Duration>,

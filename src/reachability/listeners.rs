@@ -1,4 +1,5 @@
-//! What this node listens on, as far as a stranger could notice: the kinds of listeners, not each of forty interfaces.
+//! What this node listens on, as far as a stranger could notice: one kind for each transport, IP family, port and scope, however
+//! many interfaces there are.
 
 use hashlink::LinkedHashSet;
 use libp2p_core::Multiaddr;

@@ -116,8 +116,8 @@ pub(crate) struct ExternalIp {
 }
 
 impl ExternalIp {
-    /// What a listener is behind this IP, if it is of the same family. A listener on an IP of the same kind is not behind
-    /// the NAT that the external IP belongs to: it is a candidate itself.
+    /// The address that a listener may have at this IP, if it is of the same family. A listener on an IP of the same scope,
+    /// a public one for a public external IP say, is not behind that NAT: it is a candidate itself.
     pub(crate) fn of_listener(&self, listen: &Multiaddr) -> Option<Multiaddr> {
         let own = address::ip(listen)?;
         if address::ip_scope(own) == address::ip_scope(self.ip) {

@@ -29,8 +29,8 @@ const TROUBLED: f64 = 0.3;
 const SOUGHT: f64 = 100.0;
 /// Values that differ by less are equal: then whoever was asked least recently is asked.
 const SIMILAR: f64 = 0.9;
-/// After which time an answer is late: most of those with a dial-back have come, even from servers that wait for up to 3 s
-/// after dial data (go-libp2p), of three at least one.
+/// After this time an answer is late. Most answers with a dial-back have come by then. go-libp2p waits for up to 3 s after
+/// dial data; of three such servers at least one has answered, too.
 pub(crate) const LATE: Duration = Duration::from_secs(2);
 /// For how long a request that is under way is waited for. Most dials time out after 5 to 10 s.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(12);
@@ -42,7 +42,7 @@ const INSIDE_NEARBY: f64 = 0.3;
 const INSIDE_OBSERVED: f64 = 0.05;
 /// The same where a dial-back came from a private IP, and the server is known at no global one.
 pub(crate) const INSIDE_PRIVATE: f64 = 0.5;
-/// How many servers are counted as those to ask.
+/// After how many servers that can be asked a look through them ends.
 const COUNTED: usize = 64;
 
 /// Who may be asked that was heard already.
@@ -94,7 +94,7 @@ pub(crate) struct Prospects {
     pub(crate) refusing: usize,
     /// When the first of those that are paced or backed off can be asked.
     pub(crate) next_ready: Option<Instant>,
-    /// Until when time alone changes nothing of this.
+    /// Time alone changes nothing of this before.
     pub(crate) stale_at: Option<Instant>,
 }
 

@@ -1,4 +1,8 @@
-//! From belief to what others see: verdicts, confirmations, the summary.
+//! Looks at an address again after something was heard about it: how long other servers are waited for, which verdict
+//! follows, what the addresses on the same socket inherit, what is confirmed to the swarm, and what all verdicts amount to.
+//!
+//! When a verdict suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for
+//! [`prospects`](super::prospects).
 
 use std::time::Duration;
 
@@ -21,8 +25,8 @@ pub(crate) use judged::{Entry, Judged};
 mod wake;
 pub(crate) use wake::{ServersWanted, Wake};
 
-/// For how long few servers are not taken for all after the last came: with one, with two, and with more. Peers connect one
-/// after the other, and the first to come is not all of them.
+/// How long after the last server came those that are known are taken for all there are: with one, with two, and with more.
+/// Peers connect one after the other, and the first to come is not all of them.
 const PATIENCE: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(2),

@@ -1,4 +1,4 @@
-//! When one address is to be asked about.
+//! When one address is to be asked about: rechecks, checks on demand, and second looks at a contradiction.
 
 use std::time::Duration;
 

@@ -84,9 +84,9 @@ impl Server {
         self.place.group
     }
 
-    /// The connection to ask on: one that has not failed to answer, direct rather than relayed. One that this node dialed
-    /// is no dial-back, and the newest of those is the likeliest to be alive; of those that the peer dialed the oldest is the
-    /// least likely to be a dial-back.
+    /// The connection to ask on: one that has not failed to answer, direct rather than relayed. It must not be a dial-back,
+    /// which closes soon. So those that this node dialed come first, the newest before the others: it is the likeliest to be
+    /// alive. Of those that the peer dialed, the oldest is the least likely to be a dial-back.
     fn link(&self) -> Option<&Link> {
         let dialed = self.links.iter().rev().filter(|link| !link.inbound);
         let accepted = self.links.iter().filter(|link| link.inbound);
@@ -184,7 +184,7 @@ pub(crate) struct Servers {
     max: usize,
     per_minute: usize,
     near_too: bool,
-    /// Rises with each change to whom there is to ask. Whether a server is busy is not part of that.
+    /// Incremented when other servers can be asked than before. Whether a server is busy is not part of that.
     version: u64,
 }
 
@@ -239,7 +239,7 @@ impl Servers {
         }) || self.len() > SAMPLE
     }
 
-    /// When others are likely to have come, and what they may do to a verdict.
+    /// When servers came, and until when others are likely to come.
     pub(crate) fn gathering(&self) -> &Gathering {
         &self.gathering
     }
@@ -391,8 +391,8 @@ impl Servers {
         self.version += 1;
     }
 
-    /// Has one of its own kind give way to a newcomer: of the host or group that has its share, or of the largest group where
-    /// the table is full. `false` if there is no room.
+    /// Makes room for a newcomer. Where its host or its group has its share of the table, one of these gives way; where the
+    /// table is full, one of the largest group. `false` if there is no room.
     fn make_room(&mut self, place: Place, now: Instant) -> bool {
         let members = |group: &IpGroup| {
             let at = self.groups.binary_search_by_key(group, |(it, _)| *it).ok();
@@ -460,7 +460,7 @@ impl Servers {
         Status::Ready
     }
 
-    /// Put off for the first time in a row, and not for long: worth waiting for before the others are taken for all.
+    /// Put off for the first time in a row, and not for long: a verdict waits for it.
     pub(crate) fn is_back_soon(&self, server: &Server, until: Instant, now: Instant) -> bool {
         server.memory.was_set_back_once() && until.saturating_duration_since(now) <= BRIEF
     }

@@ -1,4 +1,5 @@
-//! What is said about one address: the verdict, when the belief suffices for another one, and how often that happens.
+//! What is said about one address: the verdict, the thresholds at which the belief suffices for another one, and when an
+//! address that keeps changing is called unstable.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -3,8 +3,8 @@
 //! Pure functions. The first address that passes every rule is the one; each address before it is
 //! listed with the reason why it was passed over, which goes into the event and the log. A server that
 //! dials for strangers must never reach what only it can reach: its own host, its own network, or a
-//! host that a name resolves to there (AutoNAT v2 specification, "Security considerations"; DESIGN,
-//! "Policy"; rust-libp2p issue 6610).
+//! host that a name resolves to there (AutoNAT v2 specification, "Security considerations"; rust-libp2p
+//! issue 6610).
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! The outcomes of one address that count: a sliding window, bounded in number and in time.
+//! The outcomes of one address that count: a sliding window, bounded in number and in time. Here is what gives way in it,
+//! and which repeated failures count once.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const SAME_FAILURE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
-    /// Rises with each change.
+    /// Incremented with each change.
     version: u64,
 }
 

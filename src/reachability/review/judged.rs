@@ -1,4 +1,5 @@
-//! What is held about each tracked address beyond where it was heard of: its evidence, its verdict, its plan.
+//! What is held about each tracked address beyond where it was heard of: its evidence, its verdict, its schedule, and what the
+//! last review came to, for as long as that holds.
 
 use std::collections::BTreeMap;
 

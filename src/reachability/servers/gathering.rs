@@ -38,7 +38,7 @@ impl Gathering {
 
     /// A server came, or came back. One that comes again and again brings nothing new.
     pub(super) fn note_arrival(&mut self, is_new: bool, now: Instant) {
-        // Longer than a burst is waited for: else one that comes in that rhythm would keep all waiting.
+        // A lull is longer than a burst is waited for: else servers that come in that rhythm would keep all waiting.
         let lull = self.delay * 4;
         let first = self
             .burst

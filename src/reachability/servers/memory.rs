@@ -1,4 +1,5 @@
-//! What a server has shown, remembered whether it is connected or not.
+//! What a server has shown, remembered whether it is connected or not: what it can dial, what it refuses, from where it dials
+//! back, how often it was asked, and until when it is left alone.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Where a server is, as far as its connections tell: its host, its IP group, its networks.
+//! Where a server is, as far as its connections tell: its host, its IP group, its networks. Here are the prefix lengths that
+//! make two servers one host, one operator's, or neighbours.
 
 use std::net::IpAddr;
 
