@@ -51,6 +51,7 @@ use crate::{
     protocol::{self, DialDataRequest, DialRequest, Nonce},
 };
 
+mod bounded_close;
 mod capabilities;
 mod config;
 mod dial_back;
@@ -64,6 +65,7 @@ mod policy;
 mod span;
 mod tally;
 
+pub use bounded_close::BoundedClose;
 pub use config::Config;
 pub use dial_back::{DialBack, DialBackOutcome, NotDelivered, NotDialed};
 pub use event::{End, Event, Misbehaved, Misbehaviour, Rejected, Served};
@@ -202,9 +204,12 @@ pub struct Load {
     /// Requests being served, at most
     /// [`with_max_concurrent_requests`](Config::with_max_concurrent_requests).
     pub requests: usize,
-    /// Dial-backs that hold a socket, at most
+    /// Dial-backs that may hold a socket, at most
     /// [`with_max_concurrent_dials`](Config::with_max_concurrent_dials).
     pub dials: usize,
+    /// Those of them that are over, but whose socket is not gone yet. A few for a moment is usual; many for long are targets
+    /// that keep their connections open, see [`BoundedClose`].
+    pub lingering_dials: usize,
     /// Peers, neighbourhoods and targets that the rate limits remember, of at most 200 bytes each. At most
     /// six times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
     /// request.
@@ -271,6 +276,7 @@ impl Behaviour {
         Load {
             requests: self.requests.len(),
             dials: self.dialer.dial_back().in_flight(),
+            lingering_dials: self.dialer.dial_back().lingering().count(),
             rate_entries: self.limiter.entries(),
             queued: self.commands.len() + self.events.len(),
         }
@@ -442,8 +448,13 @@ impl Behaviour {
             }
             Action::Dial(chosen) => {
                 let dialer = self.dialer.dial_back_mut();
-                if dialer.in_flight() >= self.config.limits.dials as usize {
-                    request.job.record.limit = Some(Limit::Dials);
+                let place = self.config.limits.place_for_dial(
+                    chosen.ip,
+                    dialer.in_flight(),
+                    dialer.lingering().map(address::ip),
+                );
+                if let Err(limit) = place {
+                    request.job.record.limit = Some(limit);
                     let action = request.job.no_dial_left(now);
                     self.perform(now, key, Some(action));
                     return;

@@ -209,6 +209,7 @@ impl Metrics {
             dials,
             rate_entries,
             queued,
+            ..
         } = behaviour.load();
         self.requests_in_flight.set(number(requests));
         self.dials_in_flight.set(number(dials));

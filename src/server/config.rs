@@ -277,7 +277,9 @@ impl Config {
 
     /// Dial-backs at once. Default: 32, half of the requests at once, as most of those wait for something else.
     ///
-    /// Each holds a socket and a handshake. With 0 every request is rejected. In the node's own swarm a dial that nobody waits
+    /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](super::BoundedClose) for
+    /// targets that keep it. Those that are over but hold theirs take at most a quarter of the places for each neighbourhood.
+    /// With 0 every request is rejected. In the node's own swarm a dial that nobody waits
     /// for any more counts until the transport gives it up, since it cannot be called back there. Give the transport a timeout
     /// (the [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
     /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.

@@ -50,7 +50,9 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dialer = SwarmBuilder::with_new_identity()
 ///     .with_tokio()
-///     .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+///     .with_tcp(tcp::Config::default(), noise::Config::new, || {
+///         server::BoundedClose::new(yamux::Config::default())
+///     })?
 ///     .with_quic()
 ///     .with_behaviour(|_| server::DialBack::default())?
 ///     .build();
@@ -62,9 +64,10 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 pub struct DialBack {
     home: Home,
     port_use: PortUse,
-    /// Dials under way, established ones until their outcome is known. Also abandoned ones that have
-    /// not failed yet: in a swarm that others use too a dial cannot be called back, and it holds a socket. Bounded by
-    /// the server, which starts no dial beyond its limit.
+    /// Every dial that may hold a socket: from the moment that it is asked for until the swarm says that it failed or that
+    /// its connection is closed. Whether anybody still waits for it makes no difference: in a swarm that others use too a
+    /// dial cannot be called back, and a target can keep a connection from closing. Bounded by the server, which starts no
+    /// dial beyond its limit.
     dials: BTreeMap<ConnectionId, Dial>,
     /// At most two per dial.
     facts: VecDeque<Fact>,
@@ -97,6 +100,15 @@ enum DialState {
     /// Nobody waits for it any more. Its connection is refused if it is still established.
     Abandoned,
     Established,
+    /// Nobody waits for it any more, and the swarm was asked to close its connection.
+    Closing,
+}
+
+impl DialState {
+    /// Whether the outcome is known, and only the socket is left.
+    const fn is_over(self) -> bool {
+        matches!(self, Self::Abandoned | Self::Closing)
+    }
 }
 
 /// What became of a dial; of no use to anyone but the server that asked for it.
@@ -160,9 +172,15 @@ impl DialBack {
         self
     }
 
-    /// Dials that hold a socket: pending, abandoned or established.
+    /// Dials that may hold a socket.
     pub(super) fn in_flight(&self) -> usize {
         self.dials.len()
+    }
+
+    /// Those of them that nobody waits for any more, with their addresses.
+    pub(super) fn lingering(&self) -> impl Iterator<Item = &Multiaddr> {
+        let over = self.dials.values().filter(|dial| dial.state.is_over());
+        over.map(|dial| &dial.addr)
     }
 
     /// Dials `addr`, expecting `peer`, and delivers the nonce there.
@@ -195,22 +213,23 @@ impl DialBack {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
-        if dial.state == DialState::Established {
-            self.close(id);
-        } else {
-            dial.state = DialState::Abandoned;
-            let peer = dial.peer;
-            self.call_back(peer);
+        match dial.state {
+            DialState::Pending => {
+                dial.state = DialState::Abandoned;
+                let peer = dial.peer;
+                self.call_back(peer);
+            }
+            DialState::Established => self.close(id),
+            DialState::Abandoned | DialState::Closing => {}
         }
     }
 
-    /// Aborts the dials of this peer if all of them are abandoned. A swarm can only abort all at once, and closes the
-    /// peer's connections with them: nothing to do in a swarm that has connections of others.
+    /// Aborts the abandoned dials of this peer if nobody waits for any other of them. A swarm can only abort all at once,
+    /// and closes the peer's connections with them: nothing to do in a swarm that has connections of others.
     fn call_back(&mut self, peer: PeerId) {
-        let mut dials = self.dials.values().filter(|dial| dial.peer == peer);
-        let unwanted = |dial: &Dial| dial.state == DialState::Abandoned;
-        let all_unwanted = dials.next().is_some_and(unwanted) && dials.all(unwanted);
-        if self.home == Home::Own && all_unwanted {
+        let dials = || self.dials.values().filter(|dial| dial.peer == peer);
+        let abandoned = dials().any(|dial| dial.state == DialState::Abandoned);
+        if self.home == Home::Own && abandoned && dials().all(|dial| dial.state.is_over()) {
             self.actions.push_back(ToSwarm::CloseConnection {
                 peer_id: peer,
                 connection: CloseConnection::All,
@@ -232,7 +251,8 @@ impl DialBack {
 
     /// The handler of this connection says what became of the nonce.
     pub(super) fn on_report(&mut self, id: ConnectionId, result: Result<(), NotDelivered>) {
-        if self.dials.contains_key(&id) {
+        let state = self.dials.get(&id).map(|dial| dial.state);
+        if state == Some(DialState::Established) {
             let outcome = match result {
                 Ok(()) => DialBackOutcome::Delivered,
                 Err(cause) => DialBackOutcome::NotDelivered(cause),
@@ -256,14 +276,16 @@ impl DialBack {
         self.facts.push_back(fact);
     }
 
-    /// Closes the connection of this dial and no other of the peer, and forgets it.
+    /// Closes the connection of this dial and no other of the peer. It is forgotten when it is closed.
     fn close(&mut self, id: ConnectionId) {
-        if let Some(dial) = self.dials.remove(&id) {
+        if let Some(dial) = self.dials.get_mut(&id) {
+            dial.state = DialState::Closing;
+            let peer = dial.peer;
             self.actions.push_back(ToSwarm::CloseConnection {
-                peer_id: dial.peer,
+                peer_id: peer,
                 connection: CloseConnection::One(id),
             });
-            self.call_back(dial.peer);
+            self.call_back(peer);
         }
     }
 
@@ -275,10 +297,12 @@ impl DialBack {
         }
     }
 
-    /// One that this behaviour closed itself is forgotten by now.
     fn on_closed(&mut self, closed: ConnectionClosed<'_>) {
         let id = closed.connection_id;
         if let Some(dial) = self.dials.remove(&id) {
+            if dial.state.is_over() {
+                return;
+            }
             let outcome = match closed.cause {
                 None | Some(ConnectionError::KeepAliveTimeout) => {
                     DialBackOutcome::NotDialed(NotDialed::Aborted)

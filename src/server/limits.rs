@@ -48,6 +48,8 @@ pub enum Limit {
     ConcurrentOfPeer,
     /// Dial-backs at once.
     Dials,
+    /// Dial-backs to one IP neighbourhood that do not end: a quarter of those at once.
+    LingeringDials,
 }
 
 impl Limit {
@@ -67,6 +69,7 @@ impl Limit {
             Self::Concurrent => "requests at once",
             Self::ConcurrentOfPeer => "requests at once of the peer",
             Self::Dials => "dial-backs at once",
+            Self::LingeringDials => "lingering dial-backs of the neighbourhood",
         }
     }
 }
@@ -96,6 +99,29 @@ const NETWORK_V6_PREFIX: u8 = 32;
 impl Limits {
     fn neighbourhood(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
         ip.map(|ip| address::neighbourhood(ip, self.v4_prefix, self.v6_prefix))
+    }
+
+    /// Whether one more dial to this IP fits beside those that may hold a socket, so many in all, of which these are over
+    /// and hold theirs all the same. A target decides how long it keeps a connection open, so that a few neighbourhoods
+    /// could take all places for good.
+    pub(crate) fn place_for_dial(
+        &self,
+        target: Option<IpAddr>,
+        dials: usize,
+        lingering: impl Iterator<Item = Option<IpAddr>>,
+    ) -> Result<(), Limit> {
+        let all = self.dials as usize;
+        if dials >= all {
+            return Err(Limit::Dials);
+        }
+        let neighbourhood = self.neighbourhood(target);
+        let of_neighbourhood = lingering
+            .filter(|ip| self.neighbourhood(*ip) == neighbourhood)
+            .count();
+        if of_neighbourhood >= (all / 4).max(1) {
+            return Err(Limit::LingeringDials);
+        }
+        Ok(())
     }
 
     fn requests_of_network(&self, network: Option<Neighbourhood>) -> u32 {

@@ -181,6 +181,21 @@ fn a_neighbourhood_that_may_have_all_is_not_held_to_the_share_of_a_network() {
 }
 
 #[test]
+fn targets_that_keep_their_sockets_leave_places_to_other_neighbourhoods() {
+    let limits = Limits { dials: 8, ..LIMITS };
+    let hostile = |count| std::iter::repeat_n(near(1), count);
+    let place =
+        |at: u8, lingering: usize| limits.place_for_dial(near(at), lingering, hostile(lingering));
+    assert_eq!(place(1, 1), Ok(()));
+    assert_eq!(place(1, 2), Err(Limit::LingeringDials));
+    assert_eq!(place(2, 2), Ok(()));
+    assert_eq!(place(2, 8), Err(Limit::Dials));
+    // A server with a single dial has it for all.
+    let limits = Limits { dials: 1, ..LIMITS };
+    assert_eq!(limits.place_for_dial(near(1), 0, hostile(0)), Ok(()));
+}
+
+#[test]
 fn those_who_never_pay_leave_the_dial_data_to_those_who_do() {
     let start = Instant::now();
     let mut limiter = Limiter::new(defaults(), start);
