@@ -28,7 +28,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
-    fmt,
+    fmt, mem,
     net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -136,6 +136,8 @@ struct Request {
     nonce: Nonce,
     /// The dial-back, until it is over.
     dial: Option<ConnectionId>,
+    /// Whether a dial is reserved for it that counts for its target.
+    reserved: bool,
     /// When it was told to pay dial data, if it was, and what has come in.
     paying: Option<(Instant, Meter)>,
     span: tracing::Span,
@@ -327,6 +329,7 @@ impl Behaviour {
                 },
                 nonce: Nonce::default(),
                 dial: None,
+                reserved: false,
                 paying: None,
                 span,
             },
@@ -370,6 +373,7 @@ impl Behaviour {
                         Decision::Reject
                     }
                     Ok(()) => {
+                        request.reserved = !chosen.own;
                         let data = (!chosen.own).then(|| policy::dial_data_bytes(&mut rand::rng()));
                         Decision::Test(chosen, data)
                     }
@@ -459,6 +463,9 @@ impl Behaviour {
                     self.perform(now, key, Some(action));
                     return;
                 }
+                if mem::take(&mut request.reserved) {
+                    self.limiter.dialed(now, chosen.ip);
+                }
                 let dial = dialer.dial(peer, chosen.addr, request.nonce);
                 request.dial = Some(dial);
                 request.job.dialing(now, dial);
@@ -498,10 +505,12 @@ impl Behaviour {
         let mut served = request.job.into_event(now, end);
         if let Some((told, meter)) = &request.paying {
             served.dial_data_received = meter.read();
+            let target = served.tested.as_ref();
+            let target = target.and_then(|(_, addr)| address::ip(addr));
             if served.dial_data_received < served.dial_data_requested / UNPAID {
-                let target = served.tested.as_ref();
-                let target = target.and_then(|(_, addr)| address::ip(addr));
                 self.limiter.did_not_pay(*told, target);
+            } else if request.reserved {
+                self.limiter.dialed(now, target);
             }
         }
         if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {

@@ -1,8 +1,9 @@
 //! How often the server serves, and how much at once: counters per client, neighbourhood and
 //! dialed target, with the time passed in.
 //!
-//! A request takes from every counter or from none. One that does not pay gives back what it took of the dial data of all
-//! and of its target, which was not dialed. What is rejected is therefore never remembered, and no counter holds more keys than requests were admitted in about a minute: the limit on
+//! A request takes from every counter or from none, but for that of its target: there it reserves a dial, which counts from
+//! the moment that the dial goes out, for what is promised to the target is so many dials within any minute. One that does
+//! not pay gives back what it took of the dial data of all and what it reserved of its target, which was not dialed. What is rejected is therefore never remembered, and no counter holds more keys than requests were admitted in about a minute: the limit on
 //! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
 //! nobody else's share.
 //!
@@ -215,27 +216,25 @@ impl<K: Ord> Windows<K> {
     }
 
     fn take(&mut self, key: K, slot: u64) {
-        self.0
-            .entry(key)
-            .or_insert(Window {
-                newest: slot,
-                uses: [0; SLOTS],
-            })
-            .take(slot);
-    }
-
-    /// Undoes a use of this slot, if it is remembered.
-    fn give_back(&mut self, key: &K, slot: u64) {
-        if let Some(window) = self.0.get_mut(key) {
-            window.give_back(slot);
-            if window.uses == [0; SLOTS] {
-                self.0.remove(key);
-            }
-        }
+        self.0.entry(key).or_default().take(slot);
     }
 
     fn forget_full(&mut self, slot: u64) {
         self.0.retain(|_, window| window.used(slot) > 0);
+    }
+}
+
+/// The dials of a host, or of an IPv6 network of a single customer.
+#[derive(Debug, Default)]
+struct Target {
+    dialed: Window,
+    /// Dials that were promised to requests and have not gone out.
+    reserved: u32,
+}
+
+impl Target {
+    fn is_unused(&self, slot: u64) -> bool {
+        self.reserved == 0 && self.dialed.used(slot) == 0
     }
 }
 
@@ -255,9 +254,8 @@ pub(crate) struct Limiter {
     networks: Windows<Option<Neighbourhood>>,
     dial_data_neighbourhoods: Windows<Option<Neighbourhood>>,
     dial_data_networks: Windows<Option<Neighbourhood>>,
-    /// A dialed host, or an IPv6 network of a single customer. `None` stands for all names together,
-    /// since a name says nothing about what is dialed.
-    targets: Windows<Option<Neighbourhood>>,
+    /// `None` stands for all names together, since a name says nothing about what is dialed.
+    targets: BTreeMap<Option<Neighbourhood>, Target>,
     running: BTreeMap<PeerId, u32>,
     running_in_all: u32,
 }
@@ -275,7 +273,7 @@ impl Limiter {
             networks: Windows::new(),
             dial_data_neighbourhoods: Windows::new(),
             dial_data_networks: Windows::new(),
-            targets: Windows::new(),
+            targets: BTreeMap::new(),
             running: BTreeMap::new(),
             running_in_all: 0,
         }
@@ -330,7 +328,8 @@ impl Limiter {
     }
 
     /// Whether the chosen address of an admitted request may be tested: the part that needs the
-    /// request's content. `target` is `None` for a name; `own` says that it is the client's own IP.
+    /// request's content. `target` is `None` for a name; `own` says that it is the client's own IP. If not, a dial of the target
+    /// is reserved, which [`Limiter::dialed`] or [`Limiter::did_not_pay`] must end.
     pub(crate) fn admit_target(
         &mut self,
         now: Instant,
@@ -342,7 +341,10 @@ impl Limiter {
         let slot = self.slot(now);
         let target = target_of(target);
 
-        if !own && self.targets.used(&target, slot) >= self.limits.target {
+        let dials = self.targets.get(&target).map_or(0, |target| {
+            target.dialed.used(slot).saturating_add(target.reserved)
+        });
+        if !own && dials >= self.limits.target {
             return Err(Limit::Target);
         }
         if dial_data {
@@ -364,9 +366,17 @@ impl Limiter {
             self.dial_data.take(slot);
         }
         if !own {
-            self.targets.take(target, slot);
+            self.targets.entry(target).or_default().reserved += 1;
         }
         Ok(())
+    }
+
+    /// A reserved dial of this target goes out. Also said of one whose client has paid and left: it gains nothing by that.
+    pub(crate) fn dialed(&mut self, now: Instant, target: Option<IpAddr>) {
+        let slot = self.slot(now);
+        let target = self.targets.entry(target_of(target)).or_default();
+        target.reserved = target.reserved.saturating_sub(1);
+        target.dialed.take(slot);
     }
 
     /// A request that [`Limiter::admit_target`] let pass at this time was to pay dial data for this target, and paid next
@@ -375,7 +385,13 @@ impl Limiter {
     pub(crate) fn did_not_pay(&mut self, admitted: Instant, target: Option<IpAddr>) {
         let slot = self.slot_of(admitted);
         self.dial_data.give_back(slot);
-        self.targets.give_back(&target_of(target), slot);
+        let key = target_of(target);
+        if let Some(target) = self.targets.get_mut(&key) {
+            target.reserved = target.reserved.saturating_sub(1);
+            if target.is_unused(slot) {
+                self.targets.remove(&key);
+            }
+        }
     }
 
     /// An admitted request of this peer ended.
@@ -398,7 +414,7 @@ impl Limiter {
             + self.networks.0.len()
             + self.dial_data_neighbourhoods.0.len()
             + self.dial_data_networks.0.len()
-            + self.targets.0.len()
+            + self.targets.len()
             + self.running.len()
     }
 
@@ -417,7 +433,7 @@ impl Limiter {
             self.networks.forget_full(slot);
             self.dial_data_neighbourhoods.forget_full(slot);
             self.dial_data_networks.forget_full(slot);
-            self.targets.forget_full(slot);
+            self.targets.retain(|_, target| !target.is_unused(slot));
         }
         slot
     }
