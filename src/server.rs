@@ -37,7 +37,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use futures_timer::Delay;
-use libp2p_core::{Endpoint, Multiaddr, transport::PortUse};
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, transport::PortUse};
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Swarm, SwarmEvent,
@@ -189,13 +189,34 @@ impl Dialer {
         dialer.or_else(node).unwrap_or(false)
     }
 
-    /// Told to the node's side, which also hears whether anything comes in.
     fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
-        let capabilities = match self {
-            Self::Node(dial_back) => &mut dial_back.capabilities,
-            Self::Apart { node, .. } => node,
-        };
-        capabilities.dialed(now, addr, outcome);
+        if let Self::Apart { node, .. } = self {
+            node.dialed(now, addr, outcome);
+        }
+        let dialer = &mut self.dial_back_mut().capabilities;
+        dialer.dialed(now, addr, outcome);
+    }
+
+    /// What comes in comes in to the node. A dialer of its own lets nothing in, and would take the silence of its targets for
+    /// its own.
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match self {
+            Self::Node(dial_back) => dial_back.on_swarm_event(event),
+            Self::Apart {
+                swarm,
+                node,
+                own_ips,
+            } => {
+                own_ips.on_swarm_event(&event);
+                node.on_swarm_event(&event);
+                if let FromSwarm::ConnectionEstablished(established) = event
+                    && let ConnectedPoint::Listener { send_back_addr, .. } = established.endpoint
+                {
+                    let dialer = &mut swarm.behaviour_mut().capabilities;
+                    dialer.heard_from(Instant::now(), send_back_addr);
+                }
+            }
+        }
     }
 }
 
@@ -668,13 +689,7 @@ impl NetworkBehaviour for Behaviour {
         if let FromSwarm::ConnectionClosed(closed) = event {
             self.on_connection_closed(closed);
         }
-        match &mut self.dialer {
-            Dialer::Node(dial_back) => dial_back.on_swarm_event(event),
-            Dialer::Apart { node, own_ips, .. } => {
-                own_ips.on_swarm_event(&event);
-                node.on_swarm_event(&event);
-            }
-        }
+        self.dialer.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
