@@ -438,6 +438,18 @@ impl Behaviour {
                 let action = request.job.dial_ended(now, outcome);
                 self.perform(now, key, action);
             }
+            Fact::Gone(peer) => self.next_turn(now, peer),
+        }
+    }
+
+    /// Dials for the oldest request of this peer that waits for its turn.
+    fn next_turn(&mut self, now: Instant, peer: PeerId) {
+        let waiting = self.requests.iter().filter_map(|(key, request)| {
+            let action = request.job.take_turn()?;
+            (request.client.peer == peer).then_some((request.job.started(), *key, action))
+        });
+        if let Some((_, key, action)) = waiting.min_by_key(|(started, ..)| *started) {
+            self.perform(now, key, Some(action));
         }
     }
 
@@ -473,14 +485,17 @@ impl Behaviour {
             }
             Action::Dial(chosen) => {
                 let dialer = self.dialer.dial_back_mut();
+                if dialer.occupies(peer) {
+                    request.job.wait_for_turn(now);
+                    return;
+                }
                 let place = self.config.limits.place_for_dial(
                     chosen.ip,
                     dialer.in_flight(),
                     dialer.lingering().map(address::ip),
                 );
                 if let Err(limit) = place {
-                    request.job.record.limit = Some(limit);
-                    let action = request.job.no_dial_left(now);
+                    let action = request.job.no_dial_left(now, limit);
                     self.perform(now, key, Some(action));
                     return;
                 }

@@ -7,6 +7,8 @@ mod relayed;
 mod support;
 #[path = "server/timing.rs"]
 mod timing;
+#[path = "server/turns.rs"]
+mod turns;
 
 use std::time::Duration;
 

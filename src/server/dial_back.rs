@@ -69,7 +69,7 @@ pub struct DialBack {
     /// dial cannot be called back, and a target can keep a connection from closing. Bounded by the server, which starts no
     /// dial beyond its limit.
     dials: BTreeMap<ConnectionId, Dial>,
-    /// At most two per dial.
+    /// At most three per dial.
     facts: VecDeque<Fact>,
     /// At most three per dial.
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
@@ -120,6 +120,8 @@ pub struct DialBackEvent(pub(super) Fact);
 pub(super) enum Fact {
     Connected(ConnectionId),
     Ended(ConnectionId, DialBackOutcome),
+    /// This peer has one dial less.
+    Gone(PeerId),
 }
 
 /// Why a connection was refused that was dialed, but came too late.
@@ -183,6 +185,13 @@ impl DialBack {
         over.map(|dial| &dial.addr)
     }
 
+    /// Whether this peer has a connection of a dial-back, or is about to get one. An abandoned dial, which only a busy or
+    /// silent target leaves, is refused if it still gets through.
+    pub(super) fn occupies(&self, peer: PeerId) -> bool {
+        let mut dials = self.dials.values();
+        dials.any(|dial| dial.peer == peer && dial.state != DialState::Abandoned)
+    }
+
     /// Dials `addr`, expecting `peer`, and delivers the nonce there.
     pub(super) fn dial(&mut self, peer: PeerId, addr: Multiaddr, nonce: Nonce) -> ConnectionId {
         let opts = DialOpts::peer_id(peer)
@@ -217,6 +226,7 @@ impl DialBack {
             DialState::Pending => {
                 dial.state = DialState::Abandoned;
                 let peer = dial.peer;
+                self.report(Fact::Gone(peer));
                 self.call_back(peer);
             }
             DialState::Established => self.close(id),
@@ -301,6 +311,7 @@ impl DialBack {
         let id = closed.connection_id;
         if let Some(dial) = self.dials.remove(&id) {
             if dial.state.is_over() {
+                self.report(Fact::Gone(dial.peer));
                 return;
             }
             let outcome = match closed.cause {
@@ -312,6 +323,7 @@ impl DialBack {
                 }
             };
             self.report(Fact::Ended(id, outcome));
+            self.report(Fact::Gone(dial.peer));
             self.call_back(dial.peer);
         }
     }
@@ -334,6 +346,7 @@ impl DialBack {
                 self.capabilities.is_connected(now, addr)
             });
             self.report(Fact::Ended(id, outcome));
+            self.report(Fact::Gone(dial.peer));
             self.call_back(dial.peer);
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
-use super::{DialBackOutcome, End, Misbehaviour, NotDelivered, Served, policy::Chosen};
+use super::{DialBackOutcome, End, Limit, Misbehaviour, NotDelivered, Served, policy::Chosen};
 use crate::protocol::{DialResponse, DialStatus, ResponseStatus};
 
 /// Time that is kept back for writing the answer.
@@ -56,6 +56,8 @@ enum State {
     DialData,
     /// For nothing but time: the random delay before a dial that dial data paid for.
     Delay,
+    /// For the other dial-back of the same peer to be gone.
+    Turn,
     /// For the dial to be established.
     Connection(ConnectionId),
     /// For the client to acknowledge the nonce on that connection.
@@ -120,6 +122,10 @@ impl Job {
         self.deadline
     }
 
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The dial that the job waits for.
     const fn dial(&self) -> Option<ConnectionId> {
         match self.state {
@@ -165,6 +171,19 @@ impl Job {
         None
     }
 
+    /// The dial has to wait for another one to the same peer, for as long as it would still have a fair chance.
+    pub(crate) fn wait_for_turn(&mut self, now: Instant) {
+        self.enter(State::Turn, before(self.answer_by(), DIAL_RESERVE, now));
+    }
+
+    /// The dial that this one waited for is gone. Nothing if the job waits for something else.
+    pub(crate) fn take_turn(&self) -> Option<Action> {
+        match self.state {
+            State::Turn => self.chosen.clone().map(Action::Dial),
+            _ => None,
+        }
+    }
+
     /// The dial went out.
     pub(crate) fn dialing(&mut self, now: Instant, dial: ConnectionId) {
         self.dialed = Some(now);
@@ -176,7 +195,8 @@ impl Job {
     }
 
     /// The dial could not go out, since as many are under way as may be.
-    pub(crate) fn no_dial_left(&mut self, now: Instant) -> Action {
+    pub(crate) fn no_dial_left(&mut self, now: Instant, limit: Limit) -> Action {
+        self.record.limit = Some(limit);
         self.answer(now, ResponseStatus::RequestRejected)
     }
 
@@ -212,6 +232,7 @@ impl Job {
                 Some(chosen) => Action::Dial(chosen),
                 None => Action::Reset(End::NotAnswered),
             },
+            State::Turn => self.no_dial_left(now, Limit::DialsOfPeer),
             State::Connection(_) if self.dial_was_fair(now) => {
                 self.ended(now, DialBackOutcome::DialTimedOut)
             }

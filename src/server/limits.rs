@@ -51,6 +51,8 @@ pub enum Limit {
     Dials,
     /// Dial-backs to one IP neighbourhood that do not end: a quarter of those at once.
     LingeringDials,
+    /// Dial-backs to one peer at once: one. Further requests of the peer wait for as long as they can.
+    DialsOfPeer,
 }
 
 impl Limit {
@@ -71,6 +73,7 @@ impl Limit {
             Self::ConcurrentOfPeer => "requests at once of the peer",
             Self::Dials => "dial-backs at once",
             Self::LingeringDials => "lingering dial-backs of the neighbourhood",
+            Self::DialsOfPeer => "dial-backs at once of the peer",
         }
     }
 }

@@ -355,10 +355,12 @@ mod tests {
                 error: &failed(at, ENETUNREACH),
                 connection_id,
             }));
-            match dialer.next_fact() {
+            let outcome = match dialer.next_fact() {
                 Some(Fact::Ended(id, outcome)) if id == connection_id => outcome,
                 other => panic!("{other:?}"),
-            }
+            };
+            assert!(matches!(dialer.next_fact(), Some(Fact::Gone(gone)) if gone == peer));
+            outcome
         };
         let listening = || {
             let mut dialer = DialBack::shared();

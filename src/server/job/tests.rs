@@ -87,6 +87,25 @@ fn the_dial_follows_dial_data_after_the_delay() {
 }
 
 #[test]
+fn a_second_dial_to_a_peer_waits_for_its_turn_and_is_rejected_when_it_would_have_no_fair_chance() {
+    let now = Instant::now();
+    let waiting = || {
+        let mut job = job(now);
+        job.decided(now, Decision::Test(chosen(), None));
+        job.wait_for_turn(now);
+        job
+    };
+    assert_eq!(waiting().take_turn(), Some(Action::Dial(chosen())));
+    assert_eq!(dialing(now).take_turn(), None);
+
+    let mut late = waiting();
+    assert!(late.deadline() - now <= TIMING.request - DIAL_RESERVE);
+    let answer = answered(late.timed_out(late.deadline()));
+    assert_eq!(answer.status, ResponseStatus::RequestRejected);
+    assert_eq!(late.record.limit, Some(Limit::DialsOfPeer));
+}
+
+#[test]
 fn the_delay_leaves_time_for_the_dial() {
     let now = Instant::now();
     let mut job = job(now);
