@@ -64,7 +64,7 @@
 //!
 //! # Modules
 //! * [`client`] and [`server`]: the behaviours, with their options and events.
-//! * [`reachability`]: the core of the client, without I/O and without a clock.
+//! * [`reachability`] and [`service`]: the cores of the client and the server, without I/O and without a clock.
 //! * [`protocol`]: the messages and their codecs.
 //! * [`address`]: what a multiaddr is: public or not, of which transport and family.
 //! * `metrics`, with the feature of that name: Prometheus metrics of both roles, under go-libp2p's names.
@@ -78,6 +78,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod reachability;
 pub mod server;
+pub mod service;
 
 /// Compiles the blocks of the README and the guides.
 #[cfg(doctest)]

@@ -618,7 +618,13 @@ async fn one_target_is_not_dialed_for_ever_more_clients() {
     for n in 0..3 {
         let mut client = RawPeer::new(&[]);
         let connection = client.connect(at.clone()).await;
-        let mut request = ask(&mut client, connection, std::slice::from_ref(&victim), n).await;
+        let mut request = ask(
+            &mut client,
+            connection,
+            std::slice::from_ref(&victim),
+            n + 1,
+        )
+        .await;
         if n < 2 {
             let data = dial_data_request(&mut request).await;
             pay(&mut request, data.num_bytes).await;

@@ -27,14 +27,16 @@ use libp2p_swarm::{
 use web_time::Instant;
 
 use super::{capabilities::Capabilities, own::OwnIps};
-use crate::protocol::Nonce;
+use crate::{
+    protocol::Nonce,
+    service::{Dial, DialBackOutcome, DialId, NotDelivered, NotDialed},
+};
 
+mod failure;
 mod handler;
-mod outcome;
 mod route;
 
 pub(super) use handler::{Handler, Step};
-pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 
 /// The behaviour of a dialer of its own: a swarm that only carries out dial-backs for a
 /// [`Behaviour`](super::Behaviour) that lives in another swarm.
@@ -62,13 +64,11 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 /// ```
 #[derive(Debug)]
 pub struct DialBack {
-    home: Home,
+    kind: SwarmKind,
     port_use: PortUse,
-    /// Every dial that may hold a socket: from the moment that it is asked for until the swarm says that it failed or that
-    /// its connection is closed. Whether anybody still waits for it makes no difference: in a swarm that others use too a
-    /// dial cannot be called back, and a target can keep a connection from closing. Bounded by the server, which starts no
-    /// dial beyond its limit.
-    dials: BTreeMap<ConnectionId, Dial>,
+    /// The connections of dials that the server's core has not seen gone, and what is to be done with each. The core counts
+    /// them.
+    connections: BTreeMap<ConnectionId, Connection>,
     /// At most three per dial.
     facts: VecDeque<Fact>,
     /// At most three per dial.
@@ -79,36 +79,29 @@ pub struct DialBack {
 
 /// Whose swarm this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum SwarmKind {
     /// The node's. It also carries everybody else's connections.
-    Shared,
+    Node,
     /// This behaviour's alone.
-    Own,
+    Dedicated,
 }
 
 #[derive(Debug)]
-struct Dial {
+struct Connection {
+    dial: DialId,
     peer: PeerId,
-    addr: Multiaddr,
-    nonce: Nonce,
-    state: DialState,
+    state: ConnectionState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DialState {
-    Pending,
-    /// Nobody waits for it any more. Its connection is refused if it is still established.
-    Abandoned,
+enum ConnectionState {
+    /// Not established; then the nonce is delivered.
+    Pending(Nonce),
+    /// Not established, and nobody waits for it. It is refused if it still gets through.
+    Refused,
     Established,
-    /// Nobody waits for it any more, and the swarm was asked to close its connection.
+    /// The swarm was asked to close it.
     Closing,
-}
-
-impl DialState {
-    /// Whether the outcome is known, and only the socket is left.
-    const fn is_over(self) -> bool {
-        matches!(self, Self::Abandoned | Self::Closing)
-    }
 }
 
 /// What became of a dial; of no use to anyone but the server that asked for it.
@@ -118,10 +111,10 @@ pub struct DialBackEvent(pub(super) Fact);
 
 #[derive(Debug)]
 pub(super) enum Fact {
-    Connected(ConnectionId),
-    Ended(ConnectionId, DialBackOutcome),
-    /// This peer has one dial less.
-    Gone(PeerId),
+    Established(DialId),
+    Ended(DialId, DialBackOutcome),
+    /// Its socket is gone.
+    Gone(DialId),
 }
 
 /// Why a connection was refused that was dialed, but came too late.
@@ -136,20 +129,21 @@ struct OnlyDials;
 
 impl Default for DialBack {
     fn default() -> Self {
-        Self::in_home(Home::Own)
+        Self::of(SwarmKind::Dedicated)
     }
 }
 
 impl DialBack {
-    pub(super) fn shared() -> Self {
-        Self::in_home(Home::Shared)
+    /// For the node's own swarm.
+    pub(super) fn of_node() -> Self {
+        Self::of(SwarmKind::Node)
     }
 
-    fn in_home(home: Home) -> Self {
+    fn of(kind: SwarmKind) -> Self {
         Self {
-            home,
+            kind,
             port_use: PortUse::New,
-            dials: BTreeMap::new(),
+            connections: BTreeMap::new(),
             facts: VecDeque::new(),
             actions: VecDeque::new(),
             capabilities: Capabilities::default(),
@@ -174,42 +168,23 @@ impl DialBack {
         self
     }
 
-    /// Dials that may hold a socket.
-    pub(super) fn in_flight(&self) -> usize {
-        self.dials.len()
-    }
-
-    /// Those of them that nobody waits for any more, with their addresses.
-    pub(super) fn lingering(&self) -> impl Iterator<Item = &Multiaddr> {
-        let over = self.dials.values().filter(|dial| dial.state.is_over());
-        over.map(|dial| &dial.addr)
-    }
-
-    /// Whether this peer has a connection of a dial-back, or is about to get one. An abandoned dial, which only a busy or
-    /// silent target leaves, is refused if it still gets through.
-    pub(super) fn occupies(&self, peer: PeerId) -> bool {
-        let mut dials = self.dials.values();
-        dials.any(|dial| dial.peer == peer && dial.state != DialState::Abandoned)
-    }
-
-    /// Dials `addr`, expecting `peer`, and delivers the nonce there.
-    pub(super) fn dial(&mut self, peer: PeerId, addr: Multiaddr, nonce: Nonce) -> ConnectionId {
-        let opts = DialOpts::peer_id(peer)
+    /// Dials as told, and delivers the nonce there.
+    pub(super) fn dial(&mut self, dial: Dial) -> ConnectionId {
+        let opts = DialOpts::peer_id(dial.peer)
             .condition(PeerCondition::Always)
-            .addresses(vec![addr.clone()]);
+            .addresses(vec![dial.addr]);
         let opts = match self.port_use {
             PortUse::New => opts.allocate_new_port(),
             PortUse::Reuse => opts,
         };
         let opts = opts.build();
         let id = opts.connection_id();
-        self.dials.insert(
+        self.connections.insert(
             id,
-            Dial {
-                peer,
-                addr,
-                nonce,
-                state: DialState::Pending,
+            Connection {
+                dial: dial.id,
+                peer: dial.peer,
+                state: ConnectionState::Pending(dial.nonce),
             },
         );
         self.actions.push_back(ToSwarm::Dial { opts });
@@ -218,32 +193,35 @@ impl DialBack {
 
     /// Nobody waits for this dial any more. It is called back where that is possible; else its connection is closed, or
     /// refused as soon as it comes.
-    pub(super) fn abandon(&mut self, id: ConnectionId) {
-        let Some(dial) = self.dials.get_mut(&id) else {
+    pub(super) fn end(&mut self, dial: DialId) {
+        let Some((id, connection)) = self
+            .connections
+            .iter_mut()
+            .find(|(_, connection)| connection.dial == dial)
+        else {
             return;
         };
-        match dial.state {
-            DialState::Pending => {
-                dial.state = DialState::Abandoned;
-                let peer = dial.peer;
-                self.report(Fact::Gone(peer));
-                self.call_back(peer);
+        let peer_id = connection.peer;
+        match connection.state {
+            ConnectionState::Pending(_) => {
+                connection.state = ConnectionState::Refused;
+                // A swarm can only abort all dials of a peer at once, and closes the peer's connections with them: nothing to
+                // do in a swarm that has connections of others. There is one dial to a peer at a time.
+                if self.kind == SwarmKind::Dedicated {
+                    self.actions.push_back(ToSwarm::CloseConnection {
+                        peer_id,
+                        connection: CloseConnection::All,
+                    });
+                }
             }
-            DialState::Established => self.close(id),
-            DialState::Abandoned | DialState::Closing => {}
-        }
-    }
-
-    /// Aborts the abandoned dials of this peer if nobody waits for any other of them. A swarm can only abort all at once,
-    /// and closes the peer's connections with them: nothing to do in a swarm that has connections of others.
-    fn call_back(&mut self, peer: PeerId) {
-        let dials = || self.dials.values().filter(|dial| dial.peer == peer);
-        let abandoned = dials().any(|dial| dial.state == DialState::Abandoned);
-        if self.home == Home::Own && abandoned && dials().all(|dial| dial.state.is_over()) {
-            self.actions.push_back(ToSwarm::CloseConnection {
-                peer_id: peer,
-                connection: CloseConnection::All,
-            });
+            ConnectionState::Established => {
+                connection.state = ConnectionState::Closing;
+                self.actions.push_back(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(*id),
+                });
+            }
+            ConnectionState::Refused | ConnectionState::Closing => {}
         }
     }
 
@@ -252,23 +230,21 @@ impl DialBack {
         &self,
         id: ConnectionId,
     ) -> Result<Option<Handler>, ConnectionDenied> {
-        match self.dials.get(&id) {
-            Some(dial) if dial.state == DialState::Abandoned => Err(ConnectionDenied::new(TooLate)),
-            Some(dial) => Ok(Some(Handler::deliver(dial.nonce))),
+        match self.connections.get(&id).map(|it| it.state) {
+            Some(ConnectionState::Pending(nonce)) => Ok(Some(Handler::deliver(nonce))),
+            Some(_) => Err(ConnectionDenied::new(TooLate)),
             None => Ok(None),
         }
     }
 
     /// The handler of this connection says what became of the nonce.
     pub(super) fn on_report(&mut self, id: ConnectionId, result: Result<(), NotDelivered>) {
-        let state = self.dials.get(&id).map(|dial| dial.state);
-        if state == Some(DialState::Established) {
+        if let Some(connection) = self.connections.get(&id) {
             let outcome = match result {
                 Ok(()) => DialBackOutcome::Delivered,
                 Err(cause) => DialBackOutcome::NotDelivered(cause),
             };
-            self.report(Fact::Ended(id, outcome));
-            self.close(id);
+            self.facts.push_back(Fact::Ended(connection.dial, outcome));
         }
     }
 
@@ -282,38 +258,16 @@ impl DialBack {
         self.actions.pop_front()
     }
 
-    fn report(&mut self, fact: Fact) {
-        self.facts.push_back(fact);
-    }
-
-    /// Closes the connection of this dial and no other of the peer. It is forgotten when it is closed.
-    fn close(&mut self, id: ConnectionId) {
-        if let Some(dial) = self.dials.get_mut(&id) {
-            dial.state = DialState::Closing;
-            let peer = dial.peer;
-            self.actions.push_back(ToSwarm::CloseConnection {
-                peer_id: peer,
-                connection: CloseConnection::One(id),
-            });
-            self.call_back(peer);
-        }
-    }
-
     fn on_established(&mut self, id: ConnectionId) {
-        // An abandoned one was refused by now.
-        if let Some(dial) = self.dials.get_mut(&id) {
-            dial.state = DialState::Established;
-            self.report(Fact::Connected(id));
+        // One that nobody waits for was refused by now.
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.state = ConnectionState::Established;
+            self.facts.push_back(Fact::Established(connection.dial));
         }
     }
 
     fn on_closed(&mut self, closed: ConnectionClosed<'_>) {
-        let id = closed.connection_id;
-        if let Some(dial) = self.dials.remove(&id) {
-            if dial.state.is_over() {
-                self.report(Fact::Gone(dial.peer));
-                return;
-            }
+        if let Some(Connection { dial, .. }) = self.connections.remove(&closed.connection_id) {
             let outcome = match closed.cause {
                 None | Some(ConnectionError::KeepAliveTimeout) => {
                     DialBackOutcome::NotDialed(NotDialed::Aborted)
@@ -322,33 +276,28 @@ impl DialBack {
                     DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost)
                 }
             };
-            self.report(Fact::Ended(id, outcome));
-            self.report(Fact::Gone(dial.peer));
-            self.call_back(dial.peer);
+            self.facts.push_back(Fact::Ended(dial, outcome));
+            self.facts.push_back(Fact::Gone(dial));
         }
     }
 
     fn on_failure(&mut self, failure: DialFailure<'_>) {
-        let id = failure.connection_id;
-        let Some(dial) = self.dials.remove(&id) else {
+        let Some(Connection { dial, .. }) = self.connections.remove(&failure.connection_id) else {
             return;
         };
         let now = Instant::now();
-        if let DialError::Transport(errors) = failure.error
-            && errors
-                .iter()
-                .any(|(_, error)| matches!(error, TransportError::MultiaddrNotSupported(_)))
-        {
-            self.capabilities.dial_unsupported(now, &dial.addr);
+        if let DialError::Transport(errors) = failure.error {
+            for (addr, error) in errors {
+                if let TransportError::MultiaddrNotSupported(_) = error {
+                    self.capabilities.dial_unsupported(now, addr);
+                }
+            }
         }
-        if dial.state != DialState::Abandoned {
-            let outcome = DialBackOutcome::of(failure.error, |addr| {
-                self.capabilities.is_connected(now, addr)
-            });
-            self.report(Fact::Ended(id, outcome));
-            self.report(Fact::Gone(dial.peer));
-            self.call_back(dial.peer);
-        }
+        let outcome = DialBackOutcome::of(failure.error, |addr| {
+            self.capabilities.is_connected(now, addr)
+        });
+        self.facts.push_back(Fact::Ended(dial, outcome));
+        self.facts.push_back(Fact::Gone(dial));
     }
 }
 
@@ -362,9 +311,9 @@ impl NetworkBehaviour for DialBack {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        match self.home {
-            Home::Own => Err(ConnectionDenied::new(OnlyDials)),
-            Home::Shared => Ok(()),
+        match self.kind {
+            SwarmKind::Dedicated => Err(ConnectionDenied::new(OnlyDials)),
+            SwarmKind::Node => Ok(()),
         }
     }
 

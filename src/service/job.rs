@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use super::{DialBackOutcome, End, Limit, Misbehaviour, NotDelivered, Served, policy::Chosen};
@@ -59,9 +58,9 @@ enum State {
     /// For the other dial-back of the same peer to be gone.
     Turn,
     /// For the dial to be established.
-    Connection(ConnectionId),
+    Connection,
     /// For the client to acknowledge the nonce on that connection.
-    Nonce(ConnectionId),
+    Nonce,
     /// For the answer to be written.
     Answer,
 }
@@ -126,14 +125,6 @@ impl Job {
         self.started
     }
 
-    /// The dial that the job waits for.
-    const fn dial(&self) -> Option<ConnectionId> {
-        match self.state {
-            State::Connection(dial) | State::Nonce(dial) => Some(dial),
-            _ => None,
-        }
-    }
-
     /// The request was read and decided on.
     pub(crate) fn decided(&mut self, now: Instant, decision: Decision) -> Option<Action> {
         if self.state != State::Request {
@@ -185,13 +176,10 @@ impl Job {
     }
 
     /// The dial went out.
-    pub(crate) fn dialing(&mut self, now: Instant, dial: ConnectionId) {
+    pub(crate) fn dialing(&mut self, now: Instant) {
         self.dialed = Some(now);
         let latest = before(self.answer_by(), NONCE_RESERVE, now);
-        self.enter(
-            State::Connection(dial),
-            (now + self.timing.dial).min(latest),
-        );
+        self.enter(State::Connection, (now + self.timing.dial).min(latest));
     }
 
     /// The dial could not go out, since as many are under way as may be.
@@ -202,15 +190,17 @@ impl Job {
 
     /// The dialed connection is established.
     pub(crate) fn connected(&mut self, now: Instant) {
-        if let State::Connection(dial) = self.state {
-            self.enter(State::Nonce(dial), now + self.timing.nonce);
+        if self.state == State::Connection {
+            self.enter(State::Nonce, now + self.timing.nonce);
         }
     }
 
     /// The dial-back is over.
     pub(crate) fn dial_ended(&mut self, now: Instant, outcome: DialBackOutcome) -> Option<Action> {
-        self.dial()?;
-        Some(self.ended(now, outcome))
+        match self.state {
+            State::Connection | State::Nonce => Some(self.ended(now, outcome)),
+            _ => None,
+        }
     }
 
     /// Time has passed. `None` if the deadline has not, or if it was missed for the first time: then there is a new
@@ -233,13 +223,11 @@ impl Job {
                 None => Action::Reset(End::NotAnswered),
             },
             State::Turn => self.no_dial_left(now, Limit::DialsOfPeer),
-            State::Connection(_) if self.dial_was_fair(now) => {
+            State::Connection if self.dial_was_fair(now) => {
                 self.ended(now, DialBackOutcome::DialTimedOut)
             }
-            State::Connection(_) => self.ended(now, DialBackOutcome::DialGivenUp),
-            State::Nonce(_) => {
-                self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
-            }
+            State::Connection => self.ended(now, DialBackOutcome::DialGivenUp),
+            State::Nonce => self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut)),
             State::Answer => Action::Reset(End::NotAnswered),
         };
         Some(action)

@@ -331,14 +331,14 @@ impl Limiter {
     }
 
     /// Whether the chosen address of an admitted request may be tested: the part that needs the
-    /// request's content. `target` is `None` for a name; `own` says that it is the client's own IP. If not, a dial of the target
+    /// request's content. `target` is `None` for a name; `is_client_ip` says that it is the client's own IP. If not, a dial of the target
     /// is reserved, which [`Limiter::dialed`] or [`Limiter::did_not_pay`] must end.
     pub(crate) fn admit_target(
         &mut self,
         now: Instant,
         ip: Option<IpAddr>,
         target: Option<IpAddr>,
-        own: bool,
+        is_client_ip: bool,
         dial_data: bool,
     ) -> Result<(), Limit> {
         let slot = self.slot(now);
@@ -347,7 +347,7 @@ impl Limiter {
         let dials = self.targets.get(&target).map_or(0, |target| {
             target.dialed.used(slot).saturating_add(target.reserved)
         });
-        if !own && dials >= self.limits.target {
+        if !is_client_ip && dials >= self.limits.target {
             return Err(Limit::Target);
         }
         if dial_data {
@@ -368,7 +368,7 @@ impl Limiter {
             self.dial_data_networks.take(network, slot);
             self.dial_data.take(slot);
         }
-        if !own {
+        if !is_client_ip {
             self.targets.entry(target).or_default().reserved += 1;
         }
         Ok(())

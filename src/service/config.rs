@@ -10,7 +10,7 @@ use super::{
 use crate::address::{IpFamily, Transport};
 use crate::protocol;
 
-/// Configuration of the [`Behaviour`](super::Behaviour).
+/// Configuration of the [`Behaviour`](crate::server::Behaviour).
 ///
 /// The defaults are safe and useful on a public node: nobody needs to change them to leave a server on.
 /// A server costs what its limits allow and no more, whatever clients do:
@@ -36,13 +36,13 @@ use crate::protocol;
 /// [`with_max_requests_per_minute_per_neighbourhood`](Self::with_max_requests_per_minute_per_neighbourhood).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    pub(super) timing: Timing,
-    pub(super) max_delay: Duration,
-    pub(super) limits: Limits,
-    pub(super) rules: Rules,
-    pub(super) max_streams: usize,
-    pub(super) max_message_len: usize,
-    pub(super) dialable: Option<Vec<(IpFamily, Transport)>>,
+    pub(crate) timing: Timing,
+    pub(crate) max_delay: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) rules: Rules,
+    pub(crate) max_streams: usize,
+    pub(crate) max_message_len: usize,
+    pub(crate) dialable: Option<Vec<(IpFamily, Transport)>>,
 }
 
 impl Default for Config {
@@ -277,13 +277,13 @@ impl Config {
 
     /// Dial-backs at once. Default: 32, half of the requests at once, as most of those wait for something else.
     ///
-    /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](super::BoundedClose) for
+    /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](crate::server::BoundedClose) for
     /// targets that keep it. Those that are over but hold theirs take at most a quarter of the places for each neighbourhood.
     /// With 0 every request is rejected. In the node's own swarm a dial that nobody waits
     /// for any more counts until the transport gives it up, since it cannot be called back there. Give the transport a timeout
     /// (the [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
     /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
-    /// [A swarm of its own](super::Behaviour::with_dialer) calls such dials back.
+    /// [A swarm of its own](crate::server::Behaviour::with_dialer) calls such dials back.
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;

@@ -14,7 +14,7 @@ use libp2p_swarm::ConnectionId;
 use super::{DialBackOutcome, Limit, PassedOver};
 use crate::protocol::{DialStatus, ResponseStatus};
 
-/// An event of the [`Behaviour`](super::Behaviour).
+/// An event of the [`Behaviour`](crate::server::Behaviour).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
