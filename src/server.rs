@@ -54,6 +54,7 @@ mod capabilities;
 mod dial_back;
 mod exchange;
 mod handler;
+mod kernel;
 mod own;
 
 pub use crate::service::{
@@ -166,11 +167,12 @@ struct View<'a> {
 
 impl Host for View<'_> {
     fn locality(&self, ip: IpAddr) -> Locality {
-        let dialer = self.dialer.dial_back().own_ips.locality(ip);
-        match self.dialer {
-            Dialer::Node(_) => dialer,
-            Dialer::Apart { own_ips, .. } => dialer.max(own_ips.locality(ip)),
-        }
+        let known = self.dialer.dial_back().own_ips.locality(ip);
+        let known = match self.dialer {
+            Dialer::Node(_) => known,
+            Dialer::Apart { own_ips, .. } => known.max(own_ips.locality(ip)),
+        };
+        known.max(kernel::locality(ip))
     }
 
     /// A dialer without evidence of its own, which is one without listeners in its first minutes, is

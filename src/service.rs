@@ -64,7 +64,7 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 pub use policy::PassedOver;
 
 use dials::Dials;
-pub(crate) use host::lan;
+pub(crate) use host::{lan, on_one_lan};
 use job::{Action, Decision, Job};
 use limits::Limiter;
 use policy::Client;

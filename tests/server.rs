@@ -2,6 +2,9 @@
 
 #[path = "server/limits.rs"]
 mod limits;
+#[cfg(target_os = "linux")]
+#[path = "server/own_host.rs"]
+mod own_host;
 #[path = "server/relayed.rs"]
 mod relayed;
 mod support;

@@ -34,7 +34,6 @@ use crate::{
 
 mod failure;
 mod handler;
-mod route;
 
 pub(super) use handler::{Handler, Step};
 

@@ -113,9 +113,10 @@ impl Config {
     /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
-    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its own
-    /// IPs, and of the /64 of each IPv6 address that it listens on or has confirmed, the LAN, which is dialed only for
-    /// clients that are in it. **How far its IPv4 LAN reaches it cannot know: list it, if it has public IPs.**
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its host's
+    /// IPs, and of its LAN, which is dialed only for clients that are in it: the /24 or /64 of the address that it would dial
+    /// from, and the /64 of each IPv6 address that it listens on or has confirmed. **If its LAN has public IPs and is larger than
+    /// that, list it.**
     ///
     /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
     /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.

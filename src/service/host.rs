@@ -31,8 +31,15 @@ pub trait Host {
     fn can_dial(&self, addr: &Multiaddr) -> bool;
 }
 
-/// The addresses that are on one LAN with this one, as far as it tells: the /64 of an IPv6 (RFC 4291 section 2.5.1). An IPv4
-/// does not tell.
+/// Whether these are on one LAN if one of them is this host's: in one /64 (RFC 4291 section 2.5.1), or in one IPv4 /24, the most
+/// common of those that are routed on their own.
+pub(crate) fn on_one_lan(one: IpAddr, other: IpAddr) -> bool {
+    let lan = |ip| address::neighbourhood(ip, 24, 64);
+    lan(one) == lan(other)
+}
+
+/// The addresses that are on one LAN with an address that the node listens on or has confirmed, as far as it tells: the /64 of
+/// an IPv6. An IPv4 does not tell: it may be that of a NAT, and its neighbours other customers.
 pub(crate) fn lan(ip: IpAddr) -> Neighbourhood {
     address::neighbourhood(ip, 32, 64)
 }

@@ -12,7 +12,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use rand::{Rng, RngExt};
 
-use super::host::{Host, Locality, lan};
+use super::host::{Host, Locality, on_one_lan};
 use crate::address::{self, IpScope, Transport};
 
 mod bad_ports;
@@ -47,10 +47,11 @@ pub enum PassedOver {
     /// It has an HTTP path, and its IP is not the client's. A server that dials WebSockets would send a request for that
     /// path to whatever listens there.
     Path,
-    /// Its IP is this server's own, and the client was not seen to have it too.
+    /// Its IP is this host's own, as the operating system or the swarm says, and the client was not seen to have it too.
     OwnIp,
-    /// Its IP is in the /64 of an IPv6 address that this server listens on or has confirmed, and the client was not seen to
-    /// be there too: a host of the same LAN, which strangers may not reach.
+    /// Its IP is in a network that this host is on, and the client was not seen to be there too: a host of the same LAN, which
+    /// strangers may not reach. That is the /64 or the IPv4 /24 of the address that this host would dial it from, or the /64 of
+    /// an IPv6 address that this server listens on or has confirmed.
     OwnNetwork,
     /// The protocols are not exactly those of a known libp2p transport: something is missing, such as a certificate hash,
     /// or added where it has no meaning.
@@ -94,7 +95,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the client is on one LAN with this IP, as far as can be known.
     fn is_beside(&self, ip: IpAddr) -> bool {
-        self.ip.is_some_and(|its| lan(its) == lan(ip))
+        self.ip.is_some_and(|its| on_one_lan(its, ip))
     }
 }
 

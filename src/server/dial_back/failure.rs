@@ -5,9 +5,9 @@ use std::{error::Error, io};
 use libp2p_core::{Multiaddr, transport::TransportError};
 use libp2p_swarm::DialError;
 
-use super::route::has_route;
 use crate::{
     address,
+    server::kernel::has_route,
     service::{DialBackOutcome, NotDialed},
 };
 
