@@ -36,16 +36,20 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use futures_timer::Delay;
-use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, transport::PortUse};
+use libp2p_core::{
+    ConnectedPoint, Endpoint, Multiaddr,
+    transport::{ListenerId, PortUse},
+};
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Swarm, SwarmEvent,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    behaviour::{ExternalAddrConfirmed, NewListenAddr},
 };
 use web_time::Instant;
 
 use crate::{
-    protocol,
+    address, protocol,
     service::{self, Host, Locality, RequestId, Service, StreamCommand},
 };
 
@@ -56,10 +60,11 @@ mod exchange;
 mod handler;
 mod kernel;
 mod own;
+mod switch;
 
 pub use crate::service::{
-    Config, DialBackOutcome, End, Event, Limit, Load, Misbehaved, Misbehaviour, NotDelivered,
-    NotDialed, PassedOver, Rejected, Served,
+    Config, DialBackOutcome, End, Event, JoinedLate, Limit, Load, Misbehaved, Misbehaviour,
+    NotDelivered, NotDialed, PassedOver, Rejected, Served,
 };
 pub use bounded_close::BoundedClose;
 pub use dial_back::DialBack;
@@ -97,6 +102,10 @@ pub struct Behaviour {
     meters: BTreeMap<RequestId, Meter>,
     /// At most one per stream that a handler has announced.
     commands: VecDeque<(PeerId, ConnectionId, Command)>,
+    /// Whether it was found out that the swarm ran before.
+    joined_late: bool,
+    /// To be told before others.
+    late: Option<JoinedLate>,
     /// Runs until the earliest deadline or before it; none while there is nothing to wait for.
     timer: Option<(Delay, Instant)>,
 }
@@ -125,6 +134,14 @@ impl Dialer {
         match self {
             Self::Node(dial_back) => dial_back,
             Self::Apart { swarm, .. } => swarm.behaviour_mut(),
+        }
+    }
+
+    /// What is known of the node's own addresses.
+    fn node_ips(&self) -> &OwnIps {
+        match self {
+            Self::Node(dial_back) => &dial_back.own_ips,
+            Self::Apart { own_ips, .. } => own_ips,
         }
     }
 
@@ -239,6 +256,79 @@ impl Behaviour {
         }
     }
 
+    /// Serves, or stops to. A server serves from the start.
+    ///
+    /// A server that is off does not offer the protocol any more, on connections that are open neither, and identify tells the
+    /// peers so at once. Requests under way are served to their end. One that comes in all the same, from a peer that has not heard of
+    /// it, is rejected ([`Limit::Off`]). Everything else goes on: what the node can dial and which IPs it has is kept up to
+    /// date, so that a server that is switched on serves at once.
+    pub fn set_serving(&mut self, serving: bool) {
+        self.core.set_serving(serving);
+        self.shared.switch.set(serving);
+    }
+
+    /// Tells what the swarm has that this behaviour joins while it runs, as when an application swaps a
+    /// [`Toggle`](libp2p_swarm::behaviour::toggle::Toggle):
+    ///
+    /// ```
+    /// # use libp2p_autonat_v2::server;
+    /// # fn join<B: libp2p::swarm::NetworkBehaviour>(swarm: &libp2p::Swarm<B>) -> server::Behaviour {
+    /// let mut server = server::Behaviour::default();
+    /// server.catch_up(swarm.listeners(), swarm.external_addresses());
+    /// # server
+    /// # }
+    /// ```
+    ///
+    /// Then it serves and protects as one that was there from the start, on connections that are made from then on. See
+    /// [`JoinedLate`] for one that was not told. A server that is there from the start and [switched
+    /// on](Self::set_serving) when it is wanted needs none of this.
+    pub fn catch_up<'a>(
+        &mut self,
+        listen_addrs: impl IntoIterator<Item = &'a Multiaddr>,
+        external_addrs: impl IntoIterator<Item = &'a Multiaddr>,
+    ) {
+        for addr in listen_addrs {
+            self.on_listen_addr(addr);
+        }
+        for addr in external_addrs {
+            let confirmed = ExternalAddrConfirmed { addr };
+            self.dialer
+                .on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+        }
+    }
+
+    fn on_listen_addr(&mut self, addr: &Multiaddr) {
+        let listener_id = ListenerId::next();
+        let new = NewListenAddr { listener_id, addr };
+        self.dialer.on_swarm_event(FromSwarm::NewListenAddr(new));
+    }
+
+    /// A connection came in at this address of the node. If the swarm has not told of a listener there, it had it before this
+    /// behaviour joined.
+    fn on_inbound(&mut self, local_addr: &Multiaddr) {
+        if address::is_relayed(local_addr)
+            || address::port(local_addr).is_none()
+            || self.dialer.node_ips().listens_at(local_addr)
+        {
+            return;
+        }
+        self.on_listen_addr(local_addr);
+        if !self.joined_late {
+            self.joined_late = true;
+            tracing::warn!(
+                listen_addr = ?address::Printable(local_addr),
+                "the AutoNAT v2 server joined a running swarm: it serves new connections only, and does not know external \
+                 addresses that were confirmed before"
+            );
+            self.late = Some(JoinedLate::new(local_addr.clone()));
+        }
+    }
+
+    /// Whether it serves, see [`set_serving`](Self::set_serving).
+    pub fn is_serving(&self) -> bool {
+        self.shared.switch.is_on()
+    }
+
     /// What the server holds at this moment.
     pub fn load(&self) -> Load {
         let mut load = self.core.load();
@@ -251,16 +341,18 @@ impl Behaviour {
             dialer.dial_back_mut().capabilities = Capabilities::fixed(dialable.iter().copied());
         }
         Self {
-            shared: Arc::new(handler::Shared {
-                limits: protocol::Limits::default()
+            shared: Arc::new(handler::Shared::new(
+                protocol::Limits::default()
                     .with_max_message_len(config.max_message_len)
                     .with_max_addresses(config.rules.max_addresses),
-                max_streams: config.max_streams,
-            }),
+                config.max_streams,
+            )),
             core: Service::new(config, Instant::now()),
             dialer,
             meters: BTreeMap::new(),
             commands: VecDeque::new(),
+            joined_late: false,
+            late: None,
             timer: None,
         }
     }
@@ -350,6 +442,9 @@ impl Behaviour {
 
     /// The next event for the application. What became of a dial-back tells what this node can dial.
     fn next_event(&mut self) -> Option<Event> {
+        if let Some(late) = self.late.take() {
+            return Some(Event::JoinedLate(late));
+        }
         let event = self.core.poll_event()?;
         if let Event::Served(served) = &event
             && let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back)
@@ -434,7 +529,7 @@ impl NetworkBehaviour for Behaviour {
         if let Dialer::Node(dial_back) = &self.dialer
             && let Some(handler) = dial_back.handler_for(id)?
         {
-            return Ok(Handler::dial_back(handler));
+            return Ok(Handler::dial_back(Arc::clone(&self.shared), handler));
         }
         Ok(Handler::server(Arc::clone(&self.shared), addr))
     }
@@ -446,6 +541,11 @@ impl NetworkBehaviour for Behaviour {
             self.read_meters(now);
             self.meters.retain(|id, _| id.connection != connection);
             self.core.on_connection_closed(now, connection);
+        }
+        if let FromSwarm::ConnectionEstablished(established) = event
+            && let ConnectedPoint::Listener { local_addr, .. } = established.endpoint
+        {
+            self.on_inbound(local_addr);
         }
         self.dialer.on_swarm_event(event);
     }

@@ -57,7 +57,7 @@ mod tally;
 
 pub use command::{Command, Dial, DialId, RequestId, StreamCommand};
 pub use config::Config;
-pub use event::{End, Event, Misbehaved, Misbehaviour, Rejected, Served};
+pub use event::{End, Event, JoinedLate, Misbehaved, Misbehaviour, Rejected, Served};
 pub use host::{Host, Locality};
 pub use limits::Limit;
 pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
@@ -102,6 +102,7 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Service {
     config: Config,
+    serving: bool,
     limiter: Limiter,
     /// One per admitted request, bounded by the limit on requests at once.
     requests: BTreeMap<RequestId, Request>,
@@ -137,6 +138,7 @@ impl Service {
             events: VecDeque::new(),
             rejected: Tally::new(),
             misbehaved: Tally::new(),
+            serving: true,
             config,
         }
     }
@@ -144,6 +146,11 @@ impl Service {
     /// What it was made with.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Serves, or rejects whoever asks from now on. Requests under way are served to their end.
+    pub const fn set_serving(&mut self, serving: bool) {
+        self.serving = serving;
     }
 
     /// What it holds at this moment.
@@ -160,7 +167,12 @@ impl Service {
     /// A client opened a stream for a request. `ip` is where it is connected from: none if it is relayed. It is answered by
     /// [`StreamCommand::Serve`] or [`StreamCommand::Reject`]; nothing is to be read before.
     pub fn on_stream(&mut self, now: Instant, id: RequestId, client: PeerId, ip: Option<IpAddr>) {
-        if let Err(limit) = self.limiter.admit(now, client, ip, self.dials.len()) {
+        let admitted = if self.serving {
+            self.limiter.admit(now, client, ip, self.dials.len())
+        } else {
+            Err(Limit::Off)
+        };
+        if let Err(limit) = admitted {
             tracing::debug!(%client, limit = limit.as_str(), "rejected a dial request");
             self.rejected.add(now, limit, 1, client, id.connection);
             self.command(client, id, StreamCommand::Reject);

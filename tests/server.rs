@@ -8,6 +8,8 @@ mod own_host;
 #[path = "server/relayed.rs"]
 mod relayed;
 mod support;
+#[path = "server/switch.rs"]
+mod switch;
 #[path = "server/timing.rs"]
 mod timing;
 #[path = "server/turns.rs"]
@@ -36,8 +38,8 @@ use libp2p_autonat_v2::{
     },
 };
 use support::{
-    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, public, read_to_end, recording_swarm, send,
-    within,
+    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, from_new_port, public, read_to_end,
+    recording_swarm, send, within,
 };
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";

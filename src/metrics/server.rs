@@ -170,6 +170,7 @@ impl Metrics {
                         .inc_by(misbehaved.count);
                 }
             }
+            Event::JoinedLate(_) => {}
         }
     }
 

@@ -111,7 +111,9 @@ impl Capabilities {
     }
 
     fn listener_added(&mut self, addr: &Multiaddr) {
-        self.listeners.push(addr.clone());
+        if !self.listeners.contains(addr) {
+            self.listeners.push(addr.clone());
+        }
         self.listening.extend(evidence_of_listener(addr));
     }
 

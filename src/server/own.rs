@@ -71,6 +71,15 @@ impl OwnIps {
         }
     }
 
+    /// Whether there is a listener that a connection to this local address may have come in on. One on all of the host's
+    /// addresses says so to the transport, and is known by each of them.
+    pub(crate) fn listens_at(&self, local_addr: &Multiaddr) -> bool {
+        let port = address::port(local_addr);
+        self.listening
+            .iter()
+            .any(|(addr, _)| address::port(addr) == port)
+    }
+
     /// Where this IP is, as far as the node's addresses tell.
     pub(crate) fn locality(&self, ip: IpAddr) -> Locality {
         let Place { host, network } = Place::of(ip);

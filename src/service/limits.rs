@@ -53,6 +53,8 @@ pub enum Limit {
     LingeringDials,
     /// Dial-backs to one peer at once: one. Further requests of the peer wait for as long as they can.
     DialsOfPeer,
+    /// None: the server was [switched off](crate::server::Behaviour::set_serving), and the client had not heard of it.
+    Off,
 }
 
 impl Limit {
@@ -74,6 +76,7 @@ impl Limit {
             Self::Dials => "dial-backs at once",
             Self::LingeringDials => "lingering dial-backs of the neighbourhood",
             Self::DialsOfPeer => "dial-backs at once of the peer",
+            Self::Off => "switched off",
         }
     }
 }
