@@ -57,7 +57,7 @@
 //!                                            |
 //!                                            +-> ExternalAddrConfirmed / ExternalAddrExpired, client::Event
 //!
-//! clients -> handlers -> server::Behaviour -> limits (how often) -> policy (what to dial) -> [dial data] -> dial-back
+//! clients -> handlers -> server::Behaviour -> service (pure: limits, policy, the life of a request) -> handlers, dial-backs
 //!                                            |
 //!                                            +-> DialResponse to the client, server::Event
 //! ```

@@ -22,7 +22,7 @@
 //!
 //! # Inside
 //!
-//! The behaviour is plumbing. All that is decided, and all that is counted, is in [`service`](crate::service), which does not
+//! The behaviour is plumbing. All that is decided, and all that is counted, is in [`service`], which does not
 //! know the swarm; the handlers carry bytes.
 
 use std::{

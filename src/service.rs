@@ -292,7 +292,7 @@ impl Service {
 
     /// The connection of this dial is established; the nonce is being delivered.
     pub fn on_dial_established(&mut self, now: Instant, dial: DialId) {
-        let waits = self.dials.established(dial);
+        let waits = self.dials.established(now, dial);
         if let Some(request) = waits.and_then(|id| self.requests.get_mut(&id)) {
             request.job.connected(now);
         }
@@ -312,9 +312,8 @@ impl Service {
 
     /// The socket of this dial is gone: it failed, or its connection is closed.
     pub fn on_dial_gone(&mut self, now: Instant, dial: DialId) {
-        if let Some(peer) = self.dials.gone(dial) {
-            self.next_turn(now, peer);
-        }
+        self.dials.gone(now, dial);
+        self.next_turns(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, if ever.
@@ -324,6 +323,7 @@ impl Service {
             .map(|request| request.job.deadline())
             .chain(self.rejected.next_wakeup())
             .chain(self.misbehaved.next_wakeup())
+            .chain(self.dials.next_drained())
             .min()
     }
 
@@ -336,6 +336,10 @@ impl Service {
             .map(|(id, _)| *id)
             .collect();
         let mut busy = !due.is_empty();
+        if self.dials.drained(now) {
+            busy = true;
+            self.next_turns(now);
+        }
         for id in due {
             if let Some(request) = self.requests.get_mut(&id) {
                 let action = request.job.timed_out(now);
@@ -394,12 +398,15 @@ impl Service {
                 };
                 self.command(peer, id, StreamCommand::AskForData(ask));
             }
-            Action::Dial(_) if self.dials.occupy(peer) => request.job.wait_for_turn(now),
             Action::Dial(chosen) => {
-                if let Err(limit) = self.dials.room(&self.config.limits, chosen.ip) {
+                let limits = &self.config.limits;
+                if let Some(limit) = self.dials.must_wait(limits, peer, &chosen.addr) {
+                    request.job.wait_for_turn(now, limit);
+                    return;
+                }
+                if let Err(limit) = self.dials.room(limits, chosen.ip) {
                     let action = request.job.no_dial_left(now, limit);
                     self.perform(now, id, Some(action));
-                    self.next_turn(now, peer);
                     return;
                 }
                 if mem::take(&mut request.reserved) {
@@ -407,7 +414,7 @@ impl Service {
                 }
                 request.job.dialing(now);
                 self.commands.push_back(Command::Dial(Dial {
-                    id: self.dials.start(peer, chosen.ip, id),
+                    id: self.dials.start(now, peer, &chosen.addr, id),
                     peer,
                     addr: chosen.addr,
                     nonce: request.nonce,
@@ -415,7 +422,7 @@ impl Service {
             }
             Action::Answer(response) => {
                 self.command(peer, id, StreamCommand::Answer(response));
-                self.give_up_dial(now, peer, id);
+                self.give_up_dial(now, id);
             }
             Action::Reset(end) => {
                 self.command(peer, id, StreamCommand::Reset);
@@ -425,21 +432,30 @@ impl Service {
     }
 
     /// Lets go of the dial of this request, if one is under way.
-    fn give_up_dial(&mut self, now: Instant, peer: PeerId, id: RequestId) {
+    fn give_up_dial(&mut self, now: Instant, id: RequestId) {
         if let Some(dial) = self.dials.give_up(id) {
             self.commands.push_back(Command::EndDial(dial));
-            self.next_turn(now, peer);
+            self.next_turns(now);
         }
     }
 
-    /// Dials for the oldest request of this peer that waits for its turn, if it is its turn.
-    fn next_turn(&mut self, now: Instant, peer: PeerId) {
-        let waiting = self.requests.iter().filter_map(|(id, request)| {
-            let action = request.job.take_turn()?;
-            (request.client.peer == peer).then_some((request.job.started(), *id, action))
-        });
-        if let Some((_, id, action)) = waiting.min_by_key(|(started, ..)| *started) {
-            self.perform(now, id, Some(action));
+    /// Dials for the requests that wait for room, the oldest first, as far as there is some.
+    fn next_turns(&mut self, now: Instant) {
+        let limits = self.config.limits;
+        while let Some((id, chosen)) = self
+            .requests
+            .iter()
+            .filter_map(|(id, request)| Some((id, request, request.job.waits_to_dial()?)))
+            .filter(|(_, request, chosen)| {
+                let wait = self
+                    .dials
+                    .must_wait(&limits, request.client.peer, &chosen.addr);
+                wait.is_none()
+            })
+            .min_by_key(|(_, request, _)| request.job.started())
+            .map(|(id, _, chosen)| (*id, chosen.clone()))
+        {
+            self.perform(now, id, Some(Action::Dial(chosen)));
         }
     }
 
@@ -464,7 +480,7 @@ impl Service {
         }
         span::close(&request.span, &served);
         self.event(Event::Served(served));
-        self.give_up_dial(now, peer, id);
+        self.give_up_dial(now, id);
     }
 
     fn command(&mut self, client: PeerId, id: RequestId, command: StreamCommand) {

@@ -20,6 +20,7 @@ use crate::protocol;
 /// | dials | 60 a minute, 32 at once |
 /// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 45 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
+/// | memory for dial-backs over QUIC | 8 of 3 MB |
 /// | memory for rates | about 420 entries of at most 200 bytes |
 /// | streams per connection | 16, without buffers until they are served |
 ///
@@ -66,6 +67,7 @@ impl Default for Config {
                 concurrent: 64,
                 concurrent_of_peer: 2,
                 dials: 32,
+                quic_dials: 8,
                 v4_prefix: 24,
                 v6_prefix: 56,
             },
@@ -288,6 +290,19 @@ impl Config {
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;
+        self
+    }
+
+    /// Dial-backs over QUIC at once. Default: 8.
+    ///
+    /// A dial from a new port is a QUIC endpoint of its own, and quinn gives each a receive buffer of 3 MB, which stays until the
+    /// connection has drained: a tenth of a second to three seconds after it is closed, by an estimate that counts. So the default takes
+    /// 24 MB at the most. A dial that finds all places taken waits for as long as it would still have a fair chance, and is
+    /// rejected then. With 0 nothing is dialed over QUIC. A dialer that [dials from its
+    /// listeners](crate::server::DialBack::with_dials_from_listeners) has no such buffers and can have more.
+    #[must_use]
+    pub const fn with_max_concurrent_quic_dials(mut self, dials: u32) -> Self {
+        self.limits.quic_dials = dials;
         self
     }
 

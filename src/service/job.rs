@@ -55,8 +55,8 @@ enum State {
     DialData,
     /// For nothing but time: the random delay before a dial that dial data paid for.
     Delay,
-    /// For the other dial-back of the same peer to be gone.
-    Turn,
+    /// For room for the dial, which this limit leaves none for.
+    Turn(Limit),
     /// For the dial to be established.
     Connection,
     /// For the client to acknowledge the nonce on that connection.
@@ -162,15 +162,16 @@ impl Job {
         None
     }
 
-    /// The dial has to wait for another one to the same peer, for as long as it would still have a fair chance.
-    pub(crate) fn wait_for_turn(&mut self, now: Instant) {
-        self.enter(State::Turn, before(self.answer_by(), DIAL_RESERVE, now));
+    /// The dial has to wait for another one to be gone, for as long as it would still have a fair chance.
+    pub(crate) fn wait_for_turn(&mut self, now: Instant, limit: Limit) {
+        let latest = before(self.answer_by(), DIAL_RESERVE, now);
+        self.enter(State::Turn(limit), latest);
     }
 
-    /// The dial that this one waited for is gone. Nothing if the job waits for something else.
-    pub(crate) fn take_turn(&self) -> Option<Action> {
+    /// What the job waits to dial, if it waits for room.
+    pub(crate) const fn waits_to_dial(&self) -> Option<&Chosen> {
         match self.state {
-            State::Turn => self.chosen.clone().map(Action::Dial),
+            State::Turn(_) => self.chosen.as_ref(),
             _ => None,
         }
     }
@@ -222,7 +223,7 @@ impl Job {
                 Some(chosen) => Action::Dial(chosen),
                 None => Action::Reset(End::NotAnswered),
             },
-            State::Turn => self.no_dial_left(now, Limit::DialsOfPeer),
+            State::Turn(limit) => self.no_dial_left(now, limit),
             State::Connection if self.dial_was_fair(now) => {
                 self.ended(now, DialBackOutcome::DialTimedOut)
             }

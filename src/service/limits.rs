@@ -53,6 +53,8 @@ pub enum Limit {
     LingeringDials,
     /// Dial-backs to one peer at once: one. Further requests of the peer wait for as long as they can.
     DialsOfPeer,
+    /// Dial-backs over QUIC at once. Further requests wait for as long as they can.
+    QuicDials,
     /// None: the server was [switched off](crate::server::Behaviour::set_serving), and the client had not heard of it.
     Off,
 }
@@ -76,6 +78,7 @@ impl Limit {
             Self::Dials => "dial-backs at once",
             Self::LingeringDials => "lingering dial-backs of the neighbourhood",
             Self::DialsOfPeer => "dial-backs at once of the peer",
+            Self::QuicDials => "dial-backs at once over QUIC",
             Self::Off => "switched off",
         }
     }
@@ -93,6 +96,7 @@ pub(crate) struct Limits {
     pub(crate) concurrent: u32,
     pub(crate) concurrent_of_peer: u32,
     pub(crate) dials: u32,
+    pub(crate) quic_dials: u32,
     /// The bits of an IP that make a neighbourhood.
     pub(crate) v4_prefix: u8,
     pub(crate) v6_prefix: u8,

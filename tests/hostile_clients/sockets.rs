@@ -98,30 +98,31 @@ const DIALS: u32 = 8;
 /// What a neighbourhood may keep open of them.
 const SHARE: usize = 2;
 
-/// Clients on one IP ask to be dialed back at targets that keep the connection. What the server holds after that, and how
-/// many connections are open.
-async fn under_attack(setup: Setup) -> (Server, Vec<Multiaddr>, Load) {
+/// Clients on one IP ask to be dialed back at targets that keep the connection, so many or until one is rejected for it. What
+/// the server holds after that, and where the targets are.
+async fn under_attack(setup: Setup, clients: usize) -> (Server, Vec<Multiaddr>, Load) {
     let config = Config::default()
         .with_max_concurrent_dials(DIALS)
-        .with_dial_back_timeout(Duration::from_secs(1));
+        .with_dial_back_timeout(Duration::from_secs(2));
     let mut server = server(setup, config);
     server.listen("/ip4/127.0.0.1/tcp/0").await;
     let mut targets = Vec::new();
-    for n in 0..2 * SHARE {
+    for _ in 0..clients {
         let keypair = Keypair::generate_ed25519();
         let target = floods_and_never_reads(&keypair, ATTACKER);
         let mut attacker = RawPeer::with_keypair(keypair, &[]);
         let connection = server.connects_to(&mut attacker, ATTACKER).await;
+        let before = server.load().await;
         let mut request = ask(&mut attacker, connection, &[public(&target)], 1).await;
         let answer = answer(&mut request).await;
         let served = server.served().await;
         if answer.status == ResponseStatus::RequestRejected {
-            assert!(n >= SHARE, "{setup:?}");
+            assert_eq!(before.lingering_dials, SHARE, "{setup:?}");
             assert_eq!(served.limit, Some(Limit::LingeringDials), "{setup:?}");
-        } else {
-            let timed_out = DialBackOutcome::NotDelivered(NotDelivered::TimedOut);
-            assert_eq!(served.dial_back, Some(timed_out), "{setup:?}");
+            break;
         }
+        let timed_out = DialBackOutcome::NotDelivered(NotDelivered::TimedOut);
+        assert_eq!(served.dial_back, Some(timed_out), "{setup:?}");
         targets.push(target);
         let load = server.load().await;
         let open = open_connections(&targets);
@@ -139,7 +140,8 @@ async fn a_target_that_floods_and_never_reads_gets_its_neighbourhoods_share_of_t
             dedicated,
             bounded: false,
         };
-        let (mut server, targets, load) = under_attack(setup).await;
+        // On a busy machine some are closed before they have flooded.
+        let (mut server, targets, load) = under_attack(setup, 10).await;
         assert_eq!(
             (load.dials, load.lingering_dials),
             (SHARE, SHARE),
@@ -158,7 +160,7 @@ async fn a_target_that_floods_and_never_reads_is_dropped_where_closing_is_bounde
             dedicated,
             bounded: true,
         };
-        let (mut server, targets, _) = under_attack(setup).await;
+        let (mut server, targets, _) = under_attack(setup, 3).await;
         server.is_idle().await;
         assert_eq!(open_connections(&targets), 0, "{setup:?}");
         server.serves_an_honest_client().await;

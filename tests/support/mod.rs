@@ -188,6 +188,14 @@ where
         }
     }
 
+    /// The next event that was not looked at yet.
+    pub async fn next_event(&mut self) -> SwarmEvent<B::ToSwarm> {
+        match self.passed.pop_front() {
+            Some(event) => event,
+            None => self.events.recv().await.expect("the node runs"),
+        }
+    }
+
     /// Takes all events that are there, without waiting.
     pub fn drain(&mut self) -> Vec<SwarmEvent<B::ToSwarm>> {
         let mut events: Vec<_> = self.passed.drain(..).collect();

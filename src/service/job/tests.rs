@@ -89,11 +89,11 @@ fn a_second_dial_to_a_peer_waits_for_its_turn_and_is_rejected_when_it_would_have
     let waiting = || {
         let mut job = job(now);
         job.decided(now, Decision::Test(chosen(), None));
-        job.wait_for_turn(now);
+        job.wait_for_turn(now, Limit::DialsOfPeer);
         job
     };
-    assert_eq!(waiting().take_turn(), Some(Action::Dial(chosen())));
-    assert_eq!(dialing(now).take_turn(), None);
+    assert_eq!(waiting().waits_to_dial(), Some(&chosen()));
+    assert_eq!(dialing(now).waits_to_dial(), None);
 
     let mut late = waiting();
     assert!(late.deadline() - now <= TIMING.request - DIAL_RESERVE);

@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     concurrent: 10,
     concurrent_of_peer: 2,
     dials: 6,
+    quic_dials: 6,
     v4_prefix: 24,
     v6_prefix: 56,
 };
