@@ -28,7 +28,9 @@ use libp2p_identity::PeerId;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
-pub(crate) use stack::exact_transport;
+#[cfg(test)]
+pub(crate) use stack::is_known;
+pub(crate) use stack::{HTTP_PATH, exact_transport};
 pub use stack::{Transport, same_stack, transport};
 pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};
 

@@ -279,8 +279,7 @@ fn host(addr: &Multiaddr, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
 fn has_path(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| match part {
         Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
-        Protocol::HttpPath(_) => true,
-        _ => false,
+        other => other.tag() == address::HTTP_PATH,
     })
 }
 
