@@ -27,13 +27,13 @@ use libp2p_autonat_v2::{
     server::{self, DialBack},
 };
 
-use crate::process::{PATIENCE, Process, run};
+use crate::process::{PATIENCE, Process, example, run};
 
 /// Stands for all ports in a [`Firewall`].
-pub(crate) const EVERY_PORT: u16 = 0;
+const EVERY_PORT: u16 = 0;
 
 /// The ports that no dial gets through to.
-pub(crate) type Firewall = Arc<Mutex<BTreeSet<u16>>>;
+type Firewall = Arc<Mutex<BTreeSet<u16>>>;
 type Inner = Boxed<(PeerId, StreamMuxerBox)>;
 
 struct Firewalled {
@@ -97,7 +97,7 @@ struct Host {
 }
 
 /// A relay that serves AutoNAT v2 too, and dials through a firewall. Runs until the test ends.
-pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
+async fn host(closed: &Firewall) -> Multiaddr {
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
     let dialer = Keypair::generate_ed25519();
@@ -135,7 +135,7 @@ pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
 fn node(port: u16, hosts: &[&str]) -> Process {
     let listen = format!("/ip4/127.0.0.1/tcp/{port}");
     Process::start(
-        "full_node",
+        example("full_node"),
         hosts,
         &[("ALLOW_PRIVATE", "1"), ("LISTEN", &listen)],
     )
@@ -191,7 +191,7 @@ async fn a_reservation_that_fails_is_told() {
 #[tokio::test]
 async fn a_bad_argument_is_named() {
     for arg in ["--help", "/ip4/8.8.8.8/tcp"] {
-        let run = run("full_node", &[arg]).await;
+        let run = run(example("full_node"), &[arg]).await;
         assert_eq!(run.code, 1, "{run:?}");
         assert!(run.stderr.contains(arg), "{run:?}");
     }

@@ -1,0 +1,6 @@
+//! The examples, run as their readers run them: as processes, read line by line.
+
+#[path = "examples/full_node.rs"]
+mod full_node;
+#[path = "examples/process.rs"]
+mod process;
