@@ -30,10 +30,10 @@ use libp2p_autonat_v2::{
 use crate::process::{PATIENCE, Process, example, run};
 
 /// Stands for all ports in a [`Firewall`].
-const EVERY_PORT: u16 = 0;
+pub(crate) const EVERY_PORT: u16 = 0;
 
 /// The ports that no dial gets through to.
-type Firewall = Arc<Mutex<BTreeSet<u16>>>;
+pub(crate) type Firewall = Arc<Mutex<BTreeSet<u16>>>;
 type Inner = Boxed<(PeerId, StreamMuxerBox)>;
 
 struct Firewalled {
@@ -97,7 +97,7 @@ struct Host {
 }
 
 /// A relay that serves AutoNAT v2 too, and dials through a firewall. Runs until the test ends.
-async fn host(closed: &Firewall) -> Multiaddr {
+pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
     let dialer = Keypair::generate_ed25519();
