@@ -4,5 +4,7 @@
 mod client;
 #[path = "examples/full_node.rs"]
 mod full_node;
+#[path = "examples/host.rs"]
+mod host;
 #[path = "examples/process.rs"]
 mod process;

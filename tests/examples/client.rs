@@ -1,7 +1,7 @@
 //! The smallest client: it tells a reachable address from one behind a wall.
 
 use crate::{
-    full_node::{EVERY_PORT, Firewall, host},
+    host::{EVERY_PORT, Firewall, host},
     process::{Process, example},
 };
 
