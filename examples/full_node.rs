@@ -1,7 +1,7 @@
 //! A node that adapts to its reachability: it serves the DHT while it is public, and keeps a slot on a relay while it is
 //! private, so that others reach it by hole punching or through the relay.
 //!
-//! `cargo run --example full_node -- /ip4/203.0.113.7/tcp/4001/p2p/12D3KooW...` joins at these peers and reserves on one
+//! `cargo run --example full_node -- /ip4/198.51.100.7/tcp/4001/p2p/12D3KooW...` joins at these peers and reserves on one
 //! that lets it. `LISTEN` is a multiaddr (by default a random TCP port); `ALLOW_PRIVATE=1` is for a network of one's own.
 
 use futures::StreamExt;
@@ -37,12 +37,14 @@ impl Node {
         let private = env::var("ALLOW_PRIVATE").is_ok_and(|value| value == "1");
         let client = client::Config::default().with_private_addresses(private);
         let server = server::Config::default().with_private_addresses(private);
-        let identify = identify::Config::new("/full-node/1.0.0".to_owned(), key.public());
+        // Announces what is confirmed, and not what is merely listened on.
+        let identify = identify::Config::new("/full-node/1.0.0".to_owned(), key.public())
+            .with_hide_listen_addrs(true);
         let mut kad = kad::Behaviour::new(me, MemoryStore::new(me));
         // A relay confirms the address through it, and kad would take that for being public: our verdict does.
         kad.set_mode(Some(Mode::Client));
         Self {
-            identify: identify::Behaviour::new(identify.with_push_listen_addr_updates(true)),
+            identify: identify::Behaviour::new(identify),
             kad,
             ping: ping::Behaviour::default(),
             relay,
@@ -85,6 +87,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn on_event(swarm: &mut Swarm<Node>, relay: &mut RelaySlot, event: SwarmEvent<NodeEvent>) {
+    if let SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } = event
+    {
+        // Identify does not tell the peers by itself.
+        let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
+        swarm.behaviour_mut().identify.push(peers);
+    }
     let node = swarm.behaviour_mut();
     match event {
         SwarmEvent::NewListenAddr { address, .. } => println!("listening on {address}"),

@@ -275,6 +275,15 @@ fn print_table(client: &Swarm<Client>, expected: &BTreeMap<Multiaddr, Expectatio
             report.dial_data
         );
     }
+    for report in client.behaviour().autonat.addresses() {
+        if !expected.contains_key(&report.address) {
+            println!(
+                "\n{} is the client's own guess: the IP that the servers see, with the port of its listener on another IP. \
+                 It would be tested next.",
+                report.address
+            );
+        }
+    }
 }
 
 /// Never 100: nothing is that sure.

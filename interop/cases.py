@@ -362,7 +362,8 @@ def says(code, *words):
         said = report(run)
         if said is None or run.client.process.wait(5) != code or said["exit_code"] != code:
             return False
-        text = " ".join([said["explanation"], *said["advice"]])
+        errors = [server["error"] or "" for server in said["servers"]]
+        text = " ".join([said["explanation"], *said["advice"], *errors])
         return all(word in text for word in words)
 
     return check

@@ -29,8 +29,10 @@ pub(crate) use neighbourhood::host_of;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
+#[cfg(test)]
+pub(crate) use stack::is_known;
 pub use stack::{Transport, same_stack, transport};
-pub(crate) use stack::{exact_transport, has_ornaments, is_observable};
+pub(crate) use stack::{HTTP_PATH, exact_transport, has_ornaments, is_observable};
 pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};
 
 /// The version of the Internet Protocol that an address is reached over.

@@ -41,7 +41,10 @@
 //!     .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
 //!     .with_quic()
 //!     .with_behaviour(|key| Behaviour {
-//!         identify: identify::Behaviour::new(identify::Config::new("/my-node/1.0.0".into(), key.public())),
+//!         // Announces what is confirmed, and not what is merely listened on.
+//!         identify: identify::Behaviour::new(
+//!             identify::Config::new("/my-node/1.0.0".into(), key.public()).with_hide_listen_addrs(true),
+//!         ),
 //!         autonat_client: client::Behaviour::new(key.public().to_peer_id(), client::Config::default()),
 //!         autonat_server: server::Behaviour::new(server::Config::default()),
 //!     })?
@@ -50,6 +53,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Without `with_hide_listen_addrs(true)` identify announces listen addresses too, and peers keep dialing those that are known
+//! to be dead. Peers on the same LAN then find each other by mDNS. Identify does not tell connected peers by itself when a
+//! confirmed address comes or goes: call `identify::Behaviour::push` on `SwarmEvent::ExternalAddrConfirmed` and
+//! `ExternalAddrExpired`.
 //!
 //! # How the data flows
 //! ```text

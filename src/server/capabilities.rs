@@ -535,7 +535,7 @@ mod tests {
                 "10.0.0.1",
                 &simplest.to_string()["/ip4/20.1.0.1".len()..],
             ));
-            for text in ornamented {
+            for text in ornamented.iter().filter(|text| address::is_known(text)) {
                 let ornamented = at("20.1.0.1", text);
                 assert_eq!(
                     address::transport(&ornamented),

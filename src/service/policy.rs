@@ -278,8 +278,7 @@ fn one_ip(addr: &Multiaddr, rules: &Rules) -> Result<Option<IpAddr>, PassedOver>
 fn has_path(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| match part {
         Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
-        Protocol::HttpPath(_) => true,
-        _ => false,
+        other => other.tag() == address::HTTP_PATH,
     })
 }
 

@@ -165,8 +165,8 @@ const STACKS: &[&[&str]] = &[
 fn addresses_of_one_stack_fit_each_other_and_no_others() {
     for (i, left) in STACKS.iter().enumerate() {
         for (j, right) in STACKS.iter().enumerate() {
-            for a in *left {
-                for b in *right {
+            for a in left.iter().filter(|a| is_known(a)) {
+                for b in right.iter().filter(|b| is_known(b)) {
                     assert_eq!(same_stack(&parse(a), &parse(b)), i == j, "{a} {b}");
                 }
             }

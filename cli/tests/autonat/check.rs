@@ -1,31 +1,24 @@
-//! What `check` answers, and how it ends.
+//! What `autonat check` answers, and how it ends.
 
 use std::net::TcpListener;
 
-use libp2p::{PeerId, identify, swarm::NetworkBehaviour};
+use libp2p::PeerId;
 use serde_json::Value;
 
-#[cfg(unix)]
-use crate::process::Process;
 use crate::{
-    full_node::{EVERY_PORT, Firewall, host},
-    process::{Run, Scratch, run, run_unread, server},
+    command::{self, AUTONAT, server, start},
+    hosts,
+    process::{Run, Scratch, run_unread},
 };
 
 const LOCAL: [&str; 5] = ["--allow-private", "--bind", "127.0.0.1", "--port", "0"];
 
 async fn check(more: &[&str]) -> Run {
-    run("check", &[&LOCAL, more].concat()).await
+    command::check(&[&LOCAL, more].concat()).await
 }
 
 fn json(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
-}
-
-/// A port that nobody listens on: one that was free a moment ago.
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }
 
 #[tokio::test]
@@ -34,7 +27,7 @@ async fn each_mistake_on_the_command_line_is_explained() {
     let server = "/ip4/203.0.113.7/tcp/4001";
     let relayed = format!("/ip4/8.8.8.8/tcp/1/p2p/{peer}/p2p-circuit");
     let at_8 = |rest: &str| format!("/ip4/8.8.8.8/{rest}");
-    let mistakes: [(&[&str], &str); 45] = [
+    let mistakes: [(&[&str], &str); 46] = [
         (&[], "<SERVER>..."),
         (&["8.8.8.8:4001"], "Did you mean /ip4/8.8.8.8/tcp/4001"),
         (
@@ -46,7 +39,10 @@ async fn each_mistake_on_the_command_line_is_explained() {
             &["example.org:4001"],
             "Did you mean /dns4/example.org/tcp/4001",
         ),
-        (&["https://example.org"], "a URL"),
+        (
+            &["https://example.org/a"],
+            "a URL, not a multiaddr. Did you mean /dns4/example.org/tcp/4001?",
+        ),
         (&["ip4/8.8.8.8/tcp/1"], "Did you mean /ip4/8.8.8.8/tcp/1?"),
         (&["nonsense"], "One looks like"),
         (&[&peer], "a peer ID"),
@@ -112,7 +108,11 @@ async fn each_mistake_on_the_command_line_is_explained() {
         (&["/ip4/8.8.8.8/tcp/1/ws"], "TCP or a QUIC address"),
         (&["/ip4/8.8.8.8/tcp/0"], "port 0"),
         (&["/ip4/0.0.0.0/tcp/1"], "an address to listen on"),
-        (&["/dnsaddr/example.org"], "dig +short TXT"),
+        (&["/dnsaddr/example.org/tcp/1"], "nothing but /p2p/PEER"),
+        (
+            &["--external", "/dnsaddr/example.org", "/ip4/8.8.8.8/tcp/1"],
+            "Give one of them",
+        ),
         (&[&relayed], "a relay"),
         (&["/ip4/127.0.0.1/tcp/1"], "add --allow-private"),
         (&[server, "--port", "70000"], "0..=65535"),
@@ -121,7 +121,7 @@ async fn each_mistake_on_the_command_line_is_explained() {
         (&[server, "--jsn"], "--json"),
     ];
     for (args, words) in mistakes {
-        let run = run("check", args).await;
+        let run = command::check(args).await;
         assert_eq!(run.code, 2, "{args:?}: {run:?}");
         assert!(
             run.stderr.contains(words),
@@ -134,7 +134,7 @@ async fn each_mistake_on_the_command_line_is_explained() {
 
 #[tokio::test]
 async fn the_help_documents_every_exit_code() {
-    let run = run("check", &["--help"]).await;
+    let run = command::check(&["--help"]).await;
     assert_eq!(run.code, 0);
     for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  "] {
         assert!(
@@ -164,7 +164,7 @@ async fn a_reachable_machine_ends_with_0() {
 async fn the_json_says_all_that_the_table_says() {
     let scratch = Scratch::new("check-json");
     let (_server, tcp, _) = server(&scratch, &[]).await;
-    let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let closed = format!("/ip4/127.0.0.1/tcp/{}", hosts::free_port());
     let run = check(&["--json", "--quiet", "--external", &closed, &tcp]).await;
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
 
@@ -217,7 +217,7 @@ async fn it_does_not_wait_for_ports_that_are_never_tested() {
     let (_server, tcp, quic) = server(&scratch, &[]).await;
     for (port, addr) in [("--quic", &tcp), ("--tcp", &quic)] {
         let args = ["--allow-private", "--bind", "127.0.0.1", port, "0", addr];
-        let run = run("check", &[&args[..], &["--json"]].concat()).await;
+        let run = command::check(&[&args[..], &["--json"]].concat()).await;
         assert_eq!(run.code, 0, "{run:?}");
         assert_eq!(json(&run)["timed_out"], false, "{run:?}");
         assert!(!run.stderr.contains("waiting"), "{run:?}");
@@ -260,7 +260,7 @@ async fn an_ip_of_this_machine_that_is_not_listened_on_is_no_nat() {
     let scratch = Scratch::new("check-bind");
     let (_server, tcp, _) = server(&scratch, &[]).await;
     let args = ["--allow-private", "--bind", "127.0.0.5", "--tcp", "0", &tcp];
-    let run = run("check", &[&args[..], &["--json"]].concat()).await;
+    let run = command::check(&[&args[..], &["--json"]].concat()).await;
     let json = json(&run);
     assert_eq!(json["nat"]["present"], false, "{run:?}");
     let advice = json["advice"].to_string();
@@ -274,7 +274,7 @@ async fn an_ip_of_this_machine_that_is_not_listened_on_is_no_nat() {
 async fn addresses_that_no_server_can_dial_are_passed_over_or_told_in_one_item() {
     let scratch = Scratch::new("check-all");
     let (_server, tcp, _) = server(&scratch, &[]).await;
-    let run = run("check", &["--allow-private", "--port", "0", "--json", &tcp]).await;
+    let run = command::check(&["--allow-private", "--port", "0", "--json", &tcp]).await;
     assert_eq!(run.code, 0, "{run:?}");
     let json = json(&run);
     for address in json["addresses"].as_array().expect("a list") {
@@ -312,7 +312,7 @@ async fn an_interruption_is_told_from_the_end_of_the_time() {
         ("--bind=127.0.0.1", "UNDECIDED. It was interrupted"),
         ("--json", "\"interrupted\":true"),
     ] {
-        let mut check = Process::start("check", &[&LOCAL, &[more, &tcp][..]].concat(), &[]);
+        let mut check = start("check", &[&LOCAL, &[more, &tcp][..]].concat());
         check.line("is busy and turned the request down").await;
         check.signal("INT").await;
         let rest = check.line(words).await;
@@ -325,21 +325,15 @@ async fn an_interruption_is_told_from_the_end_of_the_time() {
 async fn nobody_has_to_read_what_it_says() {
     let scratch = Scratch::new("check-unread");
     let (_server, tcp, _) = server(&scratch, &[]).await;
-    let code = run_unread("check", &[&LOCAL, &[&tcp[..]][..]].concat()).await;
+    let code = run_unread(AUTONAT, &[&["check"], &LOCAL[..], &[&tcp]].concat()).await;
     assert_eq!(code, Some(0), "the exit code says it, too");
 }
 
 #[tokio::test]
 async fn an_unreachable_machine_ends_with_1() {
-    let closed = Firewall::default();
-    closed.lock().expect("not poisoned").insert(EVERY_PORT);
-    let (one, other) = (host(&closed).await, host(&closed).await);
+    let (one, other) = (hosts::walled_off().await, hosts::walled_off().await);
     let args = ["--allow-private", "--bind", "127.0.0.1", "--tcp", "0"];
-    let run = run(
-        "check",
-        &[&args[..], &[&one.to_string(), &other.to_string()]].concat(),
-    )
-    .await;
+    let run = command::check(&[&args[..], &[&one.to_string(), &other.to_string()]].concat()).await;
     assert_eq!(run.code, 1, "{run:?}");
     assert!(
         run.stdout
@@ -375,7 +369,7 @@ async fn nothing_to_test_ends_with_3_and_says_what_to_add() {
     let scratch = Scratch::new("check-nothing");
     let (_server, tcp, _) = server(&scratch, &[]).await;
     let named = tcp.replace("/ip4/127.0.0.1", "/dns4/localhost");
-    let run = run("check", &["--bind", "127.0.0.1", "--port", "0", &named]).await;
+    let run = command::check(&["--bind", "127.0.0.1", "--port", "0", &named]).await;
     assert_eq!(run.code, 3, "{run:?}");
     assert!(run.stdout.contains("--allow-private"), "{run:?}");
     assert!(run.stdout.contains("--external"), "{run:?}");
@@ -383,7 +377,7 @@ async fn nothing_to_test_ends_with_3_and_says_what_to_add() {
 
 #[tokio::test]
 async fn no_server_ends_with_4_and_says_why() {
-    let dead = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let dead = format!("/ip4/127.0.0.1/tcp/{}", hosts::free_port());
     let run = check(&[&dead, "/dns4/no-such-name.invalid/tcp/1"]).await;
     assert_eq!(run.code, 4, "{run:?}");
     assert!(run.stdout.contains("nobody listens there"), "{run:?}");
@@ -406,45 +400,8 @@ async fn another_peer_than_the_named_one_is_no_server() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_serve_is_no_server() {
-    #[derive(NetworkBehaviour)]
-    struct Deaf {
-        identify: identify::Behaviour,
-    }
-    let mut swarm = libp2p::SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            libp2p::tcp::Config::default(),
-            libp2p::noise::Config::new,
-            libp2p::yamux::Config::default,
-        )
-        .expect("TCP can be set up")
-        .with_behaviour(|key| Deaf {
-            identify: identify::Behaviour::new(identify::Config::new(
-                "/deaf/1".to_owned(),
-                key.public(),
-            )),
-        })
-        .expect("the behaviour can be set up")
-        .build();
-    swarm
-        .listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("an address"))
-        .expect("it listens");
-    let addr = loop {
-        use futures::StreamExt;
-        if let libp2p::swarm::SwarmEvent::NewListenAddr { address, .. } =
-            swarm.select_next_some().await
-        {
-            break address.to_string();
-        }
-    };
-    let runner = tokio::spawn(async move {
-        use futures::StreamExt;
-        loop {
-            swarm.select_next_some().await;
-        }
-    });
-    let run = check(&[&addr]).await;
-    runner.abort();
+    let addr = hosts::deaf().await;
+    let run = check(&[&addr.to_string()]).await;
     assert_eq!(run.code, 4, "{run:?}");
     assert!(run.stdout.contains("does not speak AutoNAT v2"), "{run:?}");
 }
@@ -461,12 +418,12 @@ async fn a_port_in_use_ends_with_5() {
         &port,
         "/ip4/127.0.0.1/tcp/1",
     ];
-    let plain = run("check", &args).await;
+    let plain = command::check(&args).await;
     assert_eq!(plain.code, 5, "{plain:?}");
     assert!(plain.stderr.contains("another program"), "{plain:?}");
     assert!(plain.stderr.contains("--port"), "{plain:?}");
 
-    let run = run("check", &[&args[..], &["--json"]].concat()).await;
+    let run = command::check(&[&args[..], &["--json"]].concat()).await;
     assert_eq!(json(&run)["result"], "error", "{run:?}");
     assert_eq!(json(&run)["exit_code"], 5, "{run:?}");
 }
@@ -481,7 +438,87 @@ async fn an_ip_of_another_machine_ends_with_5() {
         "0",
         "/ip4/127.0.0.1/tcp/1",
     ];
-    let run = run("check", &args).await;
+    let run = command::check(&args).await;
     assert_eq!(run.code, 5, "{run:?}");
     assert!(run.stderr.contains("does not have that IP"), "{run:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_could_not_be_asked_is_told_beside_those_that_were() {
+    let scratch = Scratch::new("check-one-dead");
+    let (_server, tcp, _) = server(&scratch, &[]).await;
+    let dead = format!("/ip4/127.0.0.1/tcp/{}", hosts::free_port());
+    let run = check(&[&dead, &tcp]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let (_, unasked) = run
+        .stdout
+        .split_once("Not asked:")
+        .expect("it has that part");
+    let told = format!("Server 1 ({dead}): nobody listens there");
+    assert!(
+        unasked
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .contains(&told),
+        "{run:?}"
+    );
+    assert!(!unasked.contains("Server 2"), "{run:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interruption_before_any_answer_ends_with_3() {
+    // It takes connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = mute.local_addr().expect("it is bound").port();
+    let server = format!("/ip4/127.0.0.1/tcp/{port}");
+    for (signal, more, words) in [
+        (
+            "INT",
+            "--bind=127.0.0.1",
+            "UNDECIDED. It was interrupted before a server could be asked",
+        ),
+        ("TERM", "--json", "\"result\":\"undecided\""),
+    ] {
+        let mut check = start("check", &[&LOCAL, &[more, &server][..]].concat());
+        check.line("server 1: asking").await;
+        check.signal(signal).await;
+        check.line(words).await;
+        assert_eq!(check.ended().await.code(), Some(3));
+    }
+}
+
+#[tokio::test]
+async fn servers_with_keys_of_every_kind_are_asked() {
+    for key in hosts::keys() {
+        let kind = key.key_type();
+        for addr in hosts::with_key(key).await {
+            let run = check(&["--json", &addr.to_string()]).await;
+            assert_eq!(run.code, 0, "{kind:?} at {addr}: {run:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_sends_does_not_reach_the_terminal_raw() {
+    let addr = hosts::that_sees_everyone_at(hosts::NASTY).await.to_string();
+    let is_plain = |c: char| matches!(c, ' '..='~' | '\n');
+    for more in [&["--timeout", "5"][..], &["--timeout", "5", "--json"]] {
+        let run = check(&[more, &[&addr]].concat()).await;
+        assert!(
+            run.stderr.contains("sees this machine as /dns4/\\u{1b}"),
+            "{run:?}"
+        );
+        for text in [&run.stdout, &run.stderr] {
+            assert!(text.chars().all(is_plain), "{run:?}");
+        }
+        if more.contains(&"--json") {
+            assert_eq!(
+                json(&run)["servers"][0]["observed"],
+                hosts::NASTY,
+                "it is exact: {run:?}"
+            );
+        }
+    }
 }

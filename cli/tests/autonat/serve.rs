@@ -1,16 +1,12 @@
-//! The server's key, its end, its limits and its metrics.
+//! The server's key, its end, its limits, how it dials, and its metrics.
 
 use std::{path::Path, time::Duration};
 
-use args::Args;
-use clap::Parser;
-use libp2p_autonat_v2::server::Config;
-
-use crate::process::{Process, Scratch, run, server};
-
-#[path = "../../examples/server/args.rs"]
-#[expect(dead_code, reason = "the tests read its configuration only")]
-mod args;
+use crate::{
+    command::{check, serve, server, start},
+    hosts,
+    process::Scratch,
+};
 
 fn peer(addr: &str) -> String {
     let (_, peer) = addr.split_once("/p2p/").expect("it names its peer");
@@ -48,11 +44,7 @@ async fn only_the_owner_may_read_the_key() {
     assert_eq!(mode & 0o777, 0o600);
 
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("it is ours");
-    let open = run(
-        "server",
-        &["--key", &key, "--listen", "/ip4/127.0.0.1/tcp/0"],
-    )
-    .await;
+    let open = serve(&["--key", &key, "--listen", "/ip4/127.0.0.1/tcp/0"]).await;
     assert_eq!(open.code, 1, "{open:?}");
     assert!(open.stderr.contains("chmod 600"), "{open:?}");
 }
@@ -68,11 +60,7 @@ async fn a_file_that_is_no_key_is_left_alone() {
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&key, mode).expect("it is ours");
     }
-    let run = run(
-        "server",
-        &["--key", &key, "--listen", "/ip4/127.0.0.1/tcp/0"],
-    )
-    .await;
+    let run = serve(&["--key", &key, "--listen", "/ip4/127.0.0.1/tcp/0"]).await;
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("does not hold a libp2p key"), "{run:?}");
     assert_eq!(
@@ -89,10 +77,9 @@ async fn what_it_cannot_listen_on_is_told_and_leaves_no_key_behind() {
     for args in [
         &["--listen", "/ip4/203.0.113.1/tcp/0"][..],
         &[&here[..], &["--dial-from", "203.0.113.1"]].concat(),
-        #[cfg(feature = "metrics")]
         &[&here[..], &["--metrics", "203.0.113.1:0"]].concat(),
     ] {
-        let run = run("server", &[&["--key", &key], args].concat()).await;
+        let run = serve(&[&["--key", &key], args].concat()).await;
         assert_eq!(run.code, 1, "{args:?}: {run:?}");
         let (what, why) = run.stderr.rsplit_once(": ").expect("it says why");
         assert!(what.contains("203.0.113.1"), "{args:?}: {run:?}");
@@ -109,106 +96,11 @@ async fn it_serves_on_when_nobody_reads_what_it_prints() {
     server.unread();
     let args = ["--allow-private", "--bind", "127.0.0.1", "--tcp", "0", &tcp];
     for _ in 0..2 {
-        let client = run("check", &args).await;
+        let client = check(&args).await;
         assert_eq!(client.code, 0, "{client:?}");
     }
     server.signal("TERM").await;
     assert!(server.ended().await.success());
-}
-
-/// Each option against the setter that it stands for. The configuration tells its values to `Debug` only.
-#[test]
-fn each_option_sets_what_it_says() {
-    let ms = Duration::from_millis;
-    let networks = [
-        ([192, 0, 2, 0].into(), 24),
-        ("2001:db8::".parse().expect("an IP"), 32),
-    ];
-    let config = Config::default;
-    let options: [(&[&str], Config); 24] = [
-        (&[], config()),
-        (&["--allow-private"], config().with_private_addresses(true)),
-        (&["--allow-names"], config().with_names(true)),
-        (
-            &[
-                "--refuse-network=192.0.2.0/24",
-                "--refuse-network=2001:db8::/32",
-            ],
-            config().with_refused_networks(networks),
-        ),
-        (&["--max-addresses=7"], config().with_max_addresses(7)),
-        (&["--requests=7"], config().with_max_requests_per_minute(7)),
-        (
-            &["--requests-per-peer=7"],
-            config().with_max_requests_per_minute_per_peer(7),
-        ),
-        (
-            &["--requests-per-neighbourhood=7"],
-            config().with_max_requests_per_minute_per_neighbourhood(7),
-        ),
-        (&["--v4-prefix=17"], config().with_neighbourhood(17, 56)),
-        (&["--v6-prefix=47"], config().with_neighbourhood(24, 47)),
-        (
-            &["--dial-data=7"],
-            config().with_max_dial_data_requests_per_minute(7),
-        ),
-        (
-            &["--dial-data-per-neighbourhood=5"],
-            config().with_max_dial_data_requests_per_minute_per_neighbourhood(5),
-        ),
-        (
-            &["--dials-per-target=7"],
-            config().with_max_dials_per_minute_per_target(7),
-        ),
-        (
-            &["--concurrent-requests=7"],
-            config().with_max_concurrent_requests(7),
-        ),
-        (
-            &["--concurrent-requests-per-peer=7"],
-            config().with_max_concurrent_requests_per_peer(7),
-        ),
-        (
-            &["--concurrent-dials=7"],
-            config().with_max_concurrent_dials(7),
-        ),
-        (
-            &["--streams-per-connection=7"],
-            config().with_max_streams_per_connection(7),
-        ),
-        (&["--message-len=7777"], config().with_max_message_len(7777)),
-        (
-            &["--request-timeout=7777"],
-            config().with_request_timeout(ms(7777)),
-        ),
-        (
-            &["--read-timeout=1777"],
-            config().with_read_timeout(ms(1777)),
-        ),
-        (
-            &["--dial-data-timeout=1777"],
-            config().with_dial_data_timeout(ms(1777)),
-        ),
-        (
-            &["--dial-data-delay=1777"],
-            config().with_max_delay_after_dial_data(ms(1777)),
-        ),
-        (
-            &["--dial-timeout=1777"],
-            config().with_dial_timeout(ms(1777)),
-        ),
-        (
-            &["--dial-back-timeout=1777"],
-            config().with_dial_back_timeout(ms(1777)),
-        ),
-    ];
-    let default = format!("{:?}", config());
-    for (given, wanted) in options {
-        let args = Args::parse_from([&["server"], given].concat());
-        let wanted = format!("{wanted:?}");
-        assert_eq!(format!("{:?}", args.config()), wanted, "{given:?}");
-        assert_eq!(wanted == default, given.is_empty(), "{given:?}");
-    }
 }
 
 #[tokio::test]
@@ -222,7 +114,7 @@ async fn mistakes_on_the_servers_command_line_are_explained() {
         (["--v4-prefix", "33"], "0..=32"),
         (["--requests", "many"], "invalid digit"),
     ] {
-        let run = run("server", &[&["--key", &key][..], &args].concat()).await;
+        let run = serve(&[&["--key", &key][..], &args].concat()).await;
         assert_eq!(run.code, 2, "{args:?}: {run:?}");
         assert!(run.stderr.contains(words), "{args:?}: {run:?}");
     }
@@ -242,24 +134,10 @@ async fn a_limit_that_was_given_holds() {
         "30",
         &tcp,
     ];
-    let _client = Process::start("check", &args, &[]);
+    let _client = start("check", &args);
     server.line("rejected, over the limit").await;
 }
 
-#[cfg(not(feature = "metrics"))]
-#[tokio::test]
-async fn without_the_feature_it_says_how_to_get_metrics() {
-    let scratch = Scratch::new("server-no-metrics");
-    let run = run(
-        "server",
-        &["--key", &scratch.file("key"), "--metrics", "127.0.0.1:0"],
-    )
-    .await;
-    assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stderr.contains("--features metrics"), "{run:?}");
-}
-
-#[cfg(feature = "metrics")]
 #[tokio::test]
 async fn the_metrics_count_what_was_served() {
     use tokio::{
@@ -292,12 +170,12 @@ async fn the_metrics_count_what_was_served() {
         "--metrics",
         "127.0.0.1:0",
     ];
-    let mut server = Process::start("server", &args, &[]);
+    let mut server = start("serve", &args);
     let url = server.line("metrics on http://").await;
     let (host, _) = url.split_once('/').expect("it has a path");
     let tcp = server.line("listening on ").await;
     let args = ["--allow-private", "--bind", "127.0.0.1", "--tcp", "0", &tcp];
-    let client = run("check", &args).await;
+    let client = check(&args).await;
     assert_eq!(client.code, 0, "{client:?}");
 
     let text = get(host, "/metrics").await;
@@ -315,4 +193,42 @@ async fn the_metrics_count_what_was_served() {
         "{text}"
     );
     assert!(get(host, "/").await.starts_with("HTTP/1.1 404"));
+}
+
+/// Only there all of 127.0.0.0/8 is this machine's.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn it_dials_from_the_ip_that_was_given() {
+    let scratch = Scratch::new("serve-dial-from");
+    let (_server, _, quic) = server(&scratch, &["--dial-from", "127.0.0.9"]).await;
+    let dialers = hosts::dialers_of_a_client_of(&quic.parse().expect("an address")).await;
+    assert_eq!(
+        dialers,
+        ["127.0.0.9".parse::<std::net::IpAddr>().expect("an IP")]
+    );
+}
+
+#[tokio::test]
+async fn clients_with_keys_of_every_kind_are_served() {
+    let scratch = Scratch::new("serve-keys");
+    let (_server, tcp, quic) = server(&scratch, &[]).await;
+    for key in hosts::keys() {
+        for addr in [&tcp, &quic] {
+            hosts::is_served(key.clone(), &addr.parse().expect("an address")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_line_has_its_time() {
+    let scratch = Scratch::new("serve-time");
+    let (mut server, _, _) = server(&scratch, &[]).await;
+    server.signal("TERM").await;
+    assert!(server.ended().await.success());
+    let log = server.log();
+    for line in log.lines() {
+        let (time, _) = line.split_once(' ').expect("something follows");
+        let digits = time.replace(|c: char| c.is_ascii_digit(), "0");
+        assert_eq!(digits, "0000-00-00T00:00:00Z", "{log}");
+    }
 }

@@ -1,43 +1,44 @@
 //! A public AutoNAT v2 server: persistent identity, all limits as options, metrics over HTTP, clean shutdown.
-//!
-//! `cargo run --features metrics --example server -- --help` says how it is used.
 
 mod args;
-#[cfg(feature = "metrics")]
+pub(crate) mod config_file;
 mod http;
 mod identity;
 
 use std::{
-    error::Error,
     fmt, io,
-    io::Write as _,
-    net::{IpAddr, TcpListener, UdpSocket},
+    net::{TcpListener, UdpSocket},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use args::Args;
-use clap::Parser;
+pub(crate) use args::Args;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, connection_limits,
+    Multiaddr, PeerId, Swarm, connection_limits,
     core::transport::ListenerId,
     identify,
     identity::Keypair,
     multiaddr::Protocol,
-    noise, ping,
+    ping,
     swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
 };
-#[cfg(feature = "metrics")]
-use libp2p_autonat_v2::metrics::{Metrics, Recorder, Registry};
 use libp2p_autonat_v2::{
     address::{self, PortProtocol},
+    metrics::{Metrics, Recorder, Registry},
     server::{self, DialBack, Event},
+};
+
+use crate::{
+    signals::Signals,
+    terminal::{self, ASIDE},
+    transport::{self, why},
 };
 
 /// How long requests under way may take after the first signal to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a dial-back's connection may stay idle: as long as in a swarm of `SwarmBuilder`.
+const DIALER_IDLE: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -47,57 +48,36 @@ struct Behaviour {
     autonat: server::Behaviour,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_writer(io::stderr)
-        .init();
-    match run(&args).await {
+pub(crate) fn main(args: &Args) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("can't start: {error}"));
+    match runtime.and_then(|runtime| runtime.block_on(run(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(format_args!("error: {error}"));
+            terminal::complain(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+async fn run(args: &Args) -> Result<(), String> {
     // Before anything is said: who reads it may send a signal at once.
-    let mut signals = Signals::new()?;
-    #[cfg(not(feature = "metrics"))]
-    if args.metrics.is_some() {
-        return Err(
-            "--metrics needs the feature: cargo run --features metrics --example server".into(),
-        );
-    }
+    let mut signals = Signals::new().map_err(|error| format!("can't wait for signals: {error}"))?;
     let known = identity::load(&args.key)?;
     let key = known.clone().unwrap_or_else(Keypair::generate_ed25519);
-    let mut swarm = swarm(args, key.clone())?;
+    let mut swarm = swarm(args, &key)?;
     let listeners = listen(&mut swarm, args)?;
     for addr in &args.external {
         swarm.add_external_address(addr.clone());
     }
-    let mut served = Served::default();
-
-    #[cfg(feature = "metrics")]
-    let (registry, metrics) = {
-        let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry);
-        (registry, metrics)
-    };
-    #[cfg(feature = "metrics")]
-    let mut metrics_at = None;
-    #[cfg(feature = "metrics")]
-    let mut scrapes = match args.metrics {
-        None => None,
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let (metrics_at, mut scrapes) = match args.metrics {
+        None => (None, None),
         Some(addr) => {
-            let (addr, scrapes) = http::serve(addr)
-                .await
-                .map_err(|error| format!("can't serve metrics on {addr}: {error}"))?;
-            metrics_at = Some(addr);
-            Some(scrapes)
+            let served = http::serve(addr).await;
+            let (addr, scrapes) =
+                served.map_err(|error| format!("can't serve metrics on {addr}: {error}"))?;
+            (Some(addr), Some(scrapes))
         }
     };
     // Last of what may fail: a mistake on the command line leaves no file behind.
@@ -106,45 +86,36 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         say(format_args!("made a new key: {}", args.key.display()));
     }
     say(format_args!("peer {}", swarm.local_peer_id()));
-    #[cfg(feature = "metrics")]
     if let Some(addr) = metrics_at {
         say(format_args!("metrics on http://{addr}/metrics"));
     }
 
+    let mut served = Served::default();
     let mut stopping: Option<Instant> = None;
     loop {
         let load = swarm.behaviour().autonat.load();
         if stopping.is_some_and(|since| load.requests == 0 || since.elapsed() >= FAREWELL) {
             break;
         }
-        #[cfg(feature = "metrics")]
         let scrape = async {
             match &mut scrapes {
                 Some(scrapes) => scrapes.recv().await,
                 None => None,
             }
         };
-        #[cfg(not(feature = "metrics"))]
-        let scrape = std::future::ready(None::<std::convert::Infallible>);
         tokio::select! {
             event = swarm.select_next_some() => {
-                #[cfg(feature = "metrics")]
                 if let SwarmEvent::Behaviour(BehaviourEvent::Autonat(event)) = &event {
                     metrics.record(event);
                 }
                 on_event(event, *swarm.local_peer_id(), args.quiet, &mut served);
             }
             Some(scrape) = scrape => {
-                #[cfg(feature = "metrics")]
-                {
-                    metrics.record(&swarm.behaviour().autonat);
-                    let mut text = String::new();
-                    if prometheus_client::encoding::text::encode(&mut text, &registry).is_ok() {
-                        let _ = scrape.send(text);
-                    }
+                metrics.record(&swarm.behaviour().autonat);
+                let mut text = String::new();
+                if prometheus_client::encoding::text::encode(&mut text, &registry).is_ok() {
+                    let _ = scrape.send(text);
                 }
-                #[cfg(not(feature = "metrics"))]
-                match scrape {}
             }
             name = signals.next() => {
                 if stopping.replace(Instant::now()).is_some() {
@@ -162,25 +133,12 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints a line. Whoever listens no more, as `head` does, is no reason to stop serving.
+/// Prints a line with the time, escaped: clients choose much of what is in it. Whoever listens no more, as `head` does, is
+/// no reason to stop serving.
 fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
-fn complain(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// What the error says; its own `Display` leaves out what is in it.
-fn why(error: &TransportError<io::Error>) -> String {
-    let text = match error {
-        TransportError::Other(error) => error.to_string(),
-        other => other.to_string(),
-    };
-    match text.is_empty() {
-        true => format!("{error:?}"),
-        false => text,
-    }
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    let line = terminal::escape(&line.to_string());
+    terminal::print(&format!("{ASIDE}{now}{ASIDE:#} {line}\n"));
 }
 
 /// What was done so far.
@@ -207,7 +165,7 @@ fn on_event(event: SwarmEvent<BehaviourEvent>, me: PeerId, quiet: bool, served: 
             return say(format_args!("listening on {address}/p2p/{me}"));
         }
         SwarmEvent::ListenerError { error, .. } => {
-            return complain(format_args!("a listener failed: {error}"));
+            return terminal::complain(&format!("a listener failed: {error}"));
         }
         SwarmEvent::Behaviour(BehaviourEvent::Autonat(Event::Served(request))) => {
             served.requests += 1;
@@ -249,48 +207,30 @@ fn on_event(event: SwarmEvent<BehaviourEvent>, me: PeerId, quiet: bool, served: 
     }
 }
 
-fn swarm(args: &Args, key: Keypair) -> Result<Swarm<Behaviour>, Box<dyn Error>> {
+fn swarm(args: &Args, key: &Keypair) -> Result<Swarm<Behaviour>, String> {
     let autonat = match args.own_dialer || !args.dial_from.is_empty() {
-        true => server::Behaviour::with_dialer(args.config(), dialer(&args.dial_from)?),
+        true => server::Behaviour::with_dialer(args.config(), dialer(args)?),
         false => server::Behaviour::new(args.config()),
     };
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_established(Some(args.max_connections));
-    Ok(SwarmBuilder::with_existing_identity(key)
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )?
-        .with_quic()
-        .with_behaviour(|key| Behaviour {
-            limits: connection_limits::Behaviour::new(limits),
-            identify: identify::Behaviour::new(identify::Config::new(
-                "/libp2p-autonat-v2-server/1.0.0".to_owned(),
-                key.public(),
-            )),
-            ping: ping::Behaviour::default(),
-            autonat,
-        })?
-        .with_swarm_config(|config| {
-            config.with_idle_connection_timeout(Duration::from_secs(args.idle_timeout))
-        })
-        .build())
+    let agent = identify::Config::new("/libp2p-autonat-v2-server/1.0.0".to_owned(), key.public());
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        identify: identify::Behaviour::new(agent),
+        ping: ping::Behaviour::default(),
+        autonat,
+    };
+    let idle = Duration::from_secs(args.idle_timeout);
+    transport::swarm(key, behaviour, args.policy.names(), idle)
 }
 
-/// A swarm for dial-backs alone, that sends QUIC from `ips`.
-fn dialer(ips: &[IpAddr]) -> Result<Swarm<DialBack>, Box<dyn Error>> {
-    let mut swarm = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )?
-        .with_quic()
-        .with_behaviour(|_| DialBack::default())?
-        .build();
+/// A swarm for dial-backs alone, that sends QUIC from the IPs that were given.
+fn dialer(args: &Args) -> Result<Swarm<DialBack>, String> {
+    let ips = &args.dial_from;
+    let behaviour = DialBack::default().with_dials_from_listeners(!ips.is_empty());
+    let key = Keypair::generate_ed25519();
+    let mut swarm = transport::swarm(&key, behaviour, args.policy.names(), DIALER_IDLE)?;
     for ip in ips {
         let addr = Multiaddr::from(*ip)
             .with(Protocol::Udp(0))
@@ -328,42 +268,4 @@ fn is_taken(addr: &Multiaddr) -> bool {
         PortProtocol::Udp => UdpSocket::bind((at.ip, at.port)).map(drop),
     });
     matches!(bound, Some(Err(error)) if error.kind() == io::ErrorKind::AddrInUse)
-}
-
-/// SIGINT, and SIGTERM where there is one.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) -> &'static str {
-        let _ = tokio::signal::ctrl_c().await;
-        "interrupted"
-    }
 }

@@ -1,6 +1,10 @@
-//! A child process whose output is awaited line by line, and which does not outlive the test.
+//! A child process whose output is awaited line by line, and which does not outlive the test. For the examples and for the
+//! command-line tool.
+
+#![allow(dead_code, reason = "each of them uses a part of it")]
 
 use std::{
+    ffi::OsStr,
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -36,7 +40,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     binary
 }
 
-/// A running example. Killed when it is dropped.
+/// A running program. Killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
@@ -46,8 +50,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(example(name))
+    pub(crate) fn start(program: impl AsRef<OsStr>, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .args(args)
             .envs(env.iter().copied())
             .env_remove("RUST_LOG")
@@ -56,7 +60,7 @@ impl Process {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the example starts");
+            .expect("it starts");
         let (sender, lines) = mpsc::unbounded_channel();
         let log = Arc::default();
         let stdout = child.stdout.take().expect("it is piped");
@@ -114,7 +118,7 @@ impl Process {
         assert!(sent.success(), "the signal was sent");
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().expect("not poisoned").join("\n")
     }
 }
@@ -142,9 +146,9 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-/// Runs an example to its end.
-pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
-    let output = Command::new(example(name))
+/// Runs a program to its end.
+pub(crate) async fn run(program: impl AsRef<OsStr>, args: &[&str]) -> Run {
+    let output = Command::new(program)
         .args(args)
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
@@ -152,8 +156,8 @@ pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
         .output();
     let output = tokio::time::timeout(PATIENCE, output)
         .await
-        .unwrap_or_else(|_| panic!("{name} {args:?} did not end in time"))
-        .expect("the example starts");
+        .unwrap_or_else(|_| panic!("{args:?} did not end in time"))
+        .expect("it starts");
     Run {
         code: output.status.code().expect("it was not killed"),
         stdout: String::from_utf8(output.stdout).expect("it prints text"),
@@ -161,9 +165,9 @@ pub(crate) async fn run(name: &str, args: &[&str]) -> Run {
     }
 }
 
-/// Runs an example whose output nobody reads, to its end.
-pub(crate) async fn run_unread(name: &str, args: &[&str]) -> Option<i32> {
-    let mut child = Command::new(example(name))
+/// Runs a program whose output nobody reads, to its end.
+pub(crate) async fn run_unread(program: impl AsRef<OsStr>, args: &[&str]) -> Option<i32> {
+    let mut child = Command::new(program)
         .args(args)
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
@@ -171,10 +175,10 @@ pub(crate) async fn run_unread(name: &str, args: &[&str]) -> Option<i32> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("the example starts");
+        .expect("it starts");
     drop((child.stdout.take(), child.stderr.take()));
     let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
-    let status = ended.unwrap_or_else(|_| panic!("{name} {args:?} did not end in time"));
+    let status = ended.unwrap_or_else(|_| panic!("{args:?} did not end in time"));
     status.expect("it can be waited for").code()
 }
 
@@ -196,21 +200,5 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The server on loopback, and the addresses that it listens on over TCP and QUIC.
-pub(crate) async fn server(scratch: &Scratch, more: &[&str]) -> (Process, String, String) {
-    let key = scratch.file("key");
-    let mut args = vec!["--key", &key, "--allow-private"];
-    args.extend(["--listen", "/ip4/127.0.0.1/tcp/0"]);
-    args.extend(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
-    args.extend(more);
-    let mut server = Process::start("server", &args, &[]);
-    let one = server.line("listening on ").await;
-    let other = server.line("listening on ").await;
-    match one.contains("/tcp/") {
-        true => (server, one, other),
-        false => (server, other, one),
     }
 }

@@ -6,20 +6,25 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args as ClapArgs, Parser};
+use clap::Args as ClapArgs;
 use libp2p::Multiaddr;
 use libp2p_autonat_v2::server::Config;
 
-/// A public AutoNAT v2 server: dials addresses for clients and tells them whether it got through.
+use crate::transport::Names;
+
+/// Serve AutoNAT v2: dial addresses for clients and tell them whether it got through
 ///
 /// The defaults are safe on the open Internet. It prints its addresses, a line for each request, and what it did when it
 /// stops. SIGINT or SIGTERM lets the requests under way end and then exits with 0; a second one exits at once.
-#[derive(Debug, Parser)]
+#[derive(Debug, ClapArgs)]
 #[command(
-    name = "server",
-    after_help = "Exit codes: 0 stopped by a signal, 1 failed, 2 a mistake on the command line."
+    after_help = "Exit codes: 0 stopped by a signal, 1 failed, 2 a mistake on the command line or in the file."
 )]
 pub(crate) struct Args {
+    /// Read options from this TOML file, under their names: `requests-per-peer = 20`. Those given here go before
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// File with the server's key; created, readable by its owner only, if it does not exist
     #[arg(long, value_name = "FILE", default_value = "autonat-server.key")]
     pub(crate) key: PathBuf,
@@ -40,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP")]
     pub(crate) dial_from: Vec<IpAddr>,
 
-    /// Serve metrics in OpenMetrics form over HTTP at this address, under /metrics; needs the feature `metrics`
+    /// Serve metrics in OpenMetrics form over HTTP at this address, under /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
 
@@ -145,6 +150,15 @@ pub(crate) struct Limits {
     /// Milliseconds for delivering the nonce [default: 3000]
     #[arg(long, value_name = "MS")]
     dial_back_timeout: Option<u64>,
+}
+
+impl Policy {
+    pub(crate) fn names(&self) -> Names {
+        match self.allow_names {
+            true => Names::Dialed,
+            false => Names::Refused,
+        }
+    }
 }
 
 impl Args {
@@ -257,4 +271,112 @@ fn network(text: &str) -> Result<(IpAddr, u8), String> {
     let bits: u8 = bits.parse().map_err(|_| mistake())?;
     let longest = if ip.is_ipv4() { 32 } else { 128 };
     (bits <= longest).then_some((ip, bits)).ok_or_else(mistake)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Given {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Each option against the setter that it stands for. The configuration tells its values to `Debug` only.
+    #[test]
+    fn each_option_sets_what_it_says() {
+        let ms = Duration::from_millis;
+        let networks = [
+            ([192, 0, 2, 0].into(), 24),
+            ("2001:db8::".parse().expect("an IP"), 32),
+        ];
+        let config = Config::default;
+        let options: [(&[&str], Config); 24] = [
+            (&[], config()),
+            (&["--allow-private"], config().with_private_addresses(true)),
+            (&["--allow-names"], config().with_names(true)),
+            (
+                &[
+                    "--refuse-network=192.0.2.0/24",
+                    "--refuse-network=2001:db8::/32",
+                ],
+                config().with_refused_networks(networks),
+            ),
+            (&["--max-addresses=7"], config().with_max_addresses(7)),
+            (&["--requests=7"], config().with_max_requests_per_minute(7)),
+            (
+                &["--requests-per-peer=7"],
+                config().with_max_requests_per_minute_per_peer(7),
+            ),
+            (
+                &["--requests-per-neighbourhood=7"],
+                config().with_max_requests_per_minute_per_neighbourhood(7),
+            ),
+            (&["--v4-prefix=17"], config().with_neighbourhood(17, 56)),
+            (&["--v6-prefix=47"], config().with_neighbourhood(24, 47)),
+            (
+                &["--dial-data=7"],
+                config().with_max_dial_data_requests_per_minute(7),
+            ),
+            (
+                &["--dial-data-per-neighbourhood=5"],
+                config().with_max_dial_data_requests_per_minute_per_neighbourhood(5),
+            ),
+            (
+                &["--dials-per-target=7"],
+                config().with_max_dials_per_minute_per_target(7),
+            ),
+            (
+                &["--concurrent-requests=7"],
+                config().with_max_concurrent_requests(7),
+            ),
+            (
+                &["--concurrent-requests-per-peer=7"],
+                config().with_max_concurrent_requests_per_peer(7),
+            ),
+            (
+                &["--concurrent-dials=7"],
+                config().with_max_concurrent_dials(7),
+            ),
+            (
+                &["--streams-per-connection=7"],
+                config().with_max_streams_per_connection(7),
+            ),
+            (&["--message-len=7777"], config().with_max_message_len(7777)),
+            (
+                &["--request-timeout=7777"],
+                config().with_request_timeout(ms(7777)),
+            ),
+            (
+                &["--read-timeout=1777"],
+                config().with_read_timeout(ms(1777)),
+            ),
+            (
+                &["--dial-data-timeout=1777"],
+                config().with_dial_data_timeout(ms(1777)),
+            ),
+            (
+                &["--dial-data-delay=1777"],
+                config().with_max_delay_after_dial_data(ms(1777)),
+            ),
+            (
+                &["--dial-timeout=1777"],
+                config().with_dial_timeout(ms(1777)),
+            ),
+            (
+                &["--dial-back-timeout=1777"],
+                config().with_dial_back_timeout(ms(1777)),
+            ),
+        ];
+        let default = format!("{:?}", config());
+        for (given, wanted) in options {
+            let args = Given::parse_from([&["serve"], given].concat()).args;
+            let wanted = format!("{wanted:?}");
+            assert_eq!(format!("{:?}", args.config()), wanted, "{given:?}");
+            assert_eq!(wanted == default, given.is_empty(), "{given:?}");
+        }
+    }
 }
