@@ -174,13 +174,13 @@ enum Operation {
     },
     Response {
         request: u8,
-        index: u32,
+        index: u8,
         status: Status,
     },
     AsksForData {
         request: u8,
-        index: u32,
-        bytes: u64,
+        index: u8,
+        bytes: Bytes,
     },
     Ends {
         request: u8,
@@ -237,6 +237,29 @@ impl Status {
             addr_idx,
             dial_status,
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Bytes {
+    Usual(u16),
+    Any(u64),
+}
+
+impl Bytes {
+    fn count(self) -> u64 {
+        match self {
+            Self::Usual(count) => u64::from(count) * 2,
+            Self::Any(count) => count,
+        }
+    }
+}
+
+/// A small index, or the largest.
+fn any(index: u8) -> u32 {
+    match index {
+        u8::MAX => u32::MAX,
+        small => (small % 12).into(),
     }
 }
 
@@ -569,7 +592,7 @@ impl World {
             } => {
                 if let Some(request) = self.request(request) {
                     self.core
-                        .on_response(now, request.id, status.response(index));
+                        .on_response(now, request.id, status.response(any(index)));
                 }
             }
             Operation::AsksForData {
@@ -578,7 +601,7 @@ impl World {
                 bytes,
             } => {
                 if let Some(request) = self.request(request) {
-                    self.asks(now, &request, index, bytes);
+                    self.asks(now, &request, any(index), bytes.count());
                 }
             }
             Operation::Ends { request, how } => {

@@ -208,10 +208,20 @@ impl World {
         let known = ways.clone();
         let net = Net::new(move |addr| {
             let known = known.lock().expect("no panic");
-            match ip(addr).and_then(|ip| known.get(&ip).copied()) {
+            let ip = ip(addr).expect("only IPs are dialed");
+            let at_home = |number: &u8| {
+                [Ip::Client(*number), Ip::ClientV6(*number)]
+                    .iter()
+                    .any(|home| home.ip() == ip)
+            };
+            match known.get(&ip) {
                 Some(Way::ToClient(number)) => Fate::Connects(peer(number % CLIENTS)),
                 Some(Way::Silent) => Fate::Silent,
-                Some(Way::Refused) | None => Fate::Refused,
+                Some(Way::Refused) => Fate::Refused,
+                // Whoever has the IP, if anybody does.
+                None => (0..CLIENTS)
+                    .find(at_home)
+                    .map_or(Fate::Refused, |number| Fate::Connects(peer(number))),
             }
         });
         let config = server::Config::default()
@@ -363,6 +373,8 @@ impl World {
 
     /// Takes a nonce and answers it.
     fn answer(&mut self, bytes: &[u8]) {
+        self.dial_backs
+            .retain(|(connection, _)| !connection.is_closed());
         let Some((connection, stream)) = self.dial_backs.first_mut() else {
             return;
         };
