@@ -41,16 +41,16 @@ struct Input {
 
 #[derive(Debug, Arbitrary)]
 struct Limits {
-    per_minute: u8,
-    of_peer: u8,
-    of_neighbourhood: u8,
-    with_data: u8,
-    of_target: u8,
-    at_once: u8,
-    at_once_of_peer: u8,
-    dials: u8,
-    streams: u8,
-    addresses: u8,
+    per_minute: Option<u8>,
+    of_peer: Option<u8>,
+    of_neighbourhood: Option<u8>,
+    with_data: Option<u8>,
+    of_target: Option<u8>,
+    at_once: Option<u8>,
+    at_once_of_peer: Option<u8>,
+    dials: Option<u8>,
+    streams: Option<u8>,
+    addresses: Option<u8>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -63,6 +63,7 @@ enum Move {
         connection: u8,
         addresses: Vec<Address>,
         nonce: u64,
+        pays: bool,
     },
     Sends {
         connection: u8,
@@ -76,9 +77,6 @@ enum Move {
     Pays {
         stream: u8,
         len: u16,
-    },
-    PaysAll {
-        stream: u8,
     },
     StopsWriting(u8),
     HangsUp(u8),
@@ -186,6 +184,17 @@ struct Request {
     answered: bool,
 }
 
+/// The option, or its default. Zero is taken for one.
+fn or(option: Option<u8>, default: usize) -> usize {
+    option.map_or(default, |limit| usize::from(limit).max(1))
+}
+
+/// One of them, whatever the number.
+fn one_of<T>(list: &mut Vec<T>, number: u8) -> Option<&mut T> {
+    let at = usize::from(number).checked_rem(list.len())?;
+    list.get_mut(at)
+}
+
 struct World {
     swarm: Swarm<server::Behaviour>,
     net: Net,
@@ -225,16 +234,16 @@ impl World {
             }
         });
         let config = server::Config::default()
-            .with_max_requests_per_minute(limits.per_minute.into())
-            .with_max_requests_per_minute_per_peer(limits.of_peer.into())
-            .with_max_requests_per_minute_per_neighbourhood(limits.of_neighbourhood.into())
-            .with_max_dial_data_requests_per_minute(limits.with_data.into())
-            .with_max_dials_per_minute_per_target(limits.of_target.into())
-            .with_max_concurrent_requests(limits.at_once.into())
-            .with_max_concurrent_requests_per_peer(limits.at_once_of_peer.into())
-            .with_max_concurrent_dials(limits.dials.into())
-            .with_max_streams_per_connection(limits.streams.into())
-            .with_max_addresses(limits.addresses.into())
+            .with_max_requests_per_minute(or(limits.per_minute, 60) as _)
+            .with_max_requests_per_minute_per_peer(or(limits.of_peer, 12) as _)
+            .with_max_requests_per_minute_per_neighbourhood(or(limits.of_neighbourhood, 15) as _)
+            .with_max_dial_data_requests_per_minute(or(limits.with_data, 12) as _)
+            .with_max_dials_per_minute_per_target(or(limits.of_target, 12) as _)
+            .with_max_concurrent_requests(or(limits.at_once, 64) as _)
+            .with_max_concurrent_requests_per_peer(or(limits.at_once_of_peer, 2) as _)
+            .with_max_concurrent_dials(or(limits.dials, 32) as _)
+            .with_max_streams_per_connection(or(limits.streams, 16) as _)
+            .with_max_addresses(or(limits.addresses, 50) as _)
             .with_max_delay_after_dial_data(Duration::ZERO);
         let mut swarm = Swarm::new(
             net.transport(),
@@ -277,6 +286,7 @@ impl World {
                 connection,
                 addresses,
                 nonce,
+                pays,
             } => {
                 let addresses: Vec<_> = addresses.into_iter().take(80).map(Address::addr).collect();
                 let request = DialRequest::new(addresses.iter().cloned(), nonce);
@@ -287,6 +297,9 @@ impl World {
                     let (client, ip) = (request.client, request.ip);
                     self.asked
                         .extend(addresses.into_iter().map(|addr| (client, ip, addr)));
+                    drive(&mut self.swarm, |_| {});
+                    self.look();
+                    self.pay_what_is_due(pays);
                 }
             }
             Move::Sends { connection, bytes } => {
@@ -296,7 +309,7 @@ impl World {
                 }
             }
             Move::Adds { stream, bytes } => {
-                if let Some(request) = self.requests.get_mut(usize::from(stream)) {
+                if let Some(request) = one_of(&mut self.requests, stream) {
                     request.stream.put(&bytes);
                     // It may be dial data, or a request where none was sent.
                     self.paid += MAX_DIAL_DATA;
@@ -304,25 +317,24 @@ impl World {
                     self.unread |= request.addresses.is_none();
                 }
             }
-            Move::Pays { stream, len } => self.pay(stream, len.into()),
-            Move::PaysAll { stream } => {
-                for _ in 0..MAX_DIAL_DATA / 4096 + 1 {
-                    self.pay(stream, 4096);
+            Move::Pays { stream, len } => {
+                if let Some(at) = usize::from(stream).checked_rem(self.requests.len()) {
+                    self.pay(at, len.into());
                 }
             }
             Move::StopsWriting(stream) => {
-                if let Some(request) = self.requests.get_mut(usize::from(stream)) {
+                if let Some(request) = one_of(&mut self.requests, stream) {
                     request.stream.end();
                 }
             }
             Move::HangsUp(stream) => {
-                if usize::from(stream) < self.requests.len() {
-                    self.requests.remove(stream.into());
+                if let Some(at) = usize::from(stream).checked_rem(self.requests.len()) {
+                    self.requests.remove(at);
                 }
             }
             Move::Leaves(connection) => {
-                if usize::from(connection) < self.connections.len() {
-                    self.connections.remove(connection.into());
+                if let Some(at) = usize::from(connection).checked_rem(self.connections.len()) {
+                    self.connections.remove(at);
                 }
             }
             Move::Network(ip, way) => {
@@ -346,7 +358,7 @@ impl World {
     }
 
     fn open(&mut self, connection: u8) -> Option<&mut Request> {
-        let (client, ip, connection) = self.connections.get(usize::from(connection))?;
+        let (client, ip, connection) = one_of(&mut self.connections, connection)?;
         self.requests.push(Request {
             stream: connection.open(&DIAL_REQUEST_PROTOCOL),
             client: *client,
@@ -361,13 +373,22 @@ impl World {
         self.requests.last_mut()
     }
 
-    fn pay(&mut self, stream: u8, len: usize) {
+    fn pay(&mut self, stream: usize, len: usize) {
         let message = Message::DialDataResponse { len };
         let bytes = frame(MessageCodec::default(), message);
-        if let Some(request) = self.requests.get_mut(usize::from(stream)) {
+        if let Some(request) = self.requests.get_mut(stream) {
             request.stream.put(&bytes);
             request.paid += len as u64;
             self.paid += len as u64;
+        }
+    }
+
+    /// For the newest request.
+    fn pay_what_is_due(&mut self, pays: bool) {
+        while let Some(newest) = self.requests.last().filter(|_| pays)
+            && newest.paid < newest.due
+        {
+            self.pay(self.requests.len() - 1, 4096);
         }
     }
 
@@ -402,14 +423,8 @@ impl World {
             request.look(unread, &self.dials);
         }
         let load = self.swarm.behaviour().load();
-        assert!(
-            load.requests <= usize::from(self.limits.at_once).max(1),
-            "{load:?}"
-        );
-        assert!(
-            load.dials <= usize::from(self.limits.dials).max(1),
-            "{load:?}"
-        );
+        assert!(load.requests <= or(self.limits.at_once, 64), "{load:?}");
+        assert!(load.dials <= or(self.limits.dials, 32), "{load:?}");
     }
 
     /// The policy by the letter, for a server that listens over TCP alone.
@@ -441,10 +456,7 @@ impl World {
     /// All of it happens within a minute.
     fn check_rates(&self) {
         let dials = self.dials.len();
-        assert!(
-            dials <= usize::from(self.limits.per_minute).max(1),
-            "{dials} dials"
-        );
+        assert!(dials <= or(self.limits.per_minute, 60), "{dials} dials");
         if self.unread {
             return;
         }
@@ -468,7 +480,7 @@ impl World {
         );
         for (target, count) in of_target {
             assert!(
-                count <= usize::from(self.limits.of_target).max(1),
+                count <= or(self.limits.of_target, 12),
                 "{count} of {target}"
             );
         }

@@ -4,21 +4,41 @@
 pub mod net;
 pub mod pipe;
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 use futures::StreamExt;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_swarm::{NetworkBehaviour, Swarm, SwarmEvent};
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Polls the swarm until it has nothing to do.
 pub fn drive<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     mut on_event: impl FnMut(SwarmEvent<B::ToSwarm>),
 ) {
-    let mut cx = Context::from_waker(Waker::noop());
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(woken.clone());
+    let mut cx = Context::from_waker(&waker);
     for _ in 0..100_000 {
+        woken.0.store(false, Ordering::Relaxed);
         match swarm.poll_next_unpin(&mut cx) {
             Poll::Ready(Some(event)) => on_event(event),
+            // It may be pending only to let others have their turn.
+            Poll::Pending if woken.0.load(Ordering::Relaxed) => {}
             Poll::Ready(None) | Poll::Pending => return,
         }
     }
