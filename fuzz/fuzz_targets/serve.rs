@@ -190,7 +190,7 @@ fn or(option: Option<u8>, default: usize) -> usize {
 }
 
 /// One of them, whatever the number.
-fn one_of<T>(list: &mut Vec<T>, number: u8) -> Option<&mut T> {
+fn one_of<T>(list: &mut [T], number: u8) -> Option<&mut T> {
     let at = usize::from(number).checked_rem(list.len())?;
     list.get_mut(at)
 }
