@@ -3,409 +3,34 @@
 
 #![no_main]
 
+#[path = "core/input.rs"]
+mod input;
+
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use arbitrary::Arbitrary;
+use input::{
+    Address, Habit, Input, Ip, Limits, ME, Meanwhile, Operation, PEERS, Pin, Setup, Status, Step,
+    Wait, any,
+};
 use libfuzzer_sys::fuzz_target;
 use libp2p_autonat_v2::{
     address,
-    protocol::{DialResponse, DialStatus, ResponseStatus},
-    reachability::{
-        Config, ConnectionInfo, Event, Output, ProbeEnd, ProbeRequest, Reachability, Summary,
-        Vantage, Verdict, Violation,
-    },
+    reachability::{ConnectionInfo, Event, Output, ProbeEnd, ProbeRequest, Reachability, Verdict},
 };
 use libp2p_autonat_v2_fuzz::net::peer;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
-const ME: u8 = 255;
-const PEERS: u8 = 16;
 const CONNECTIONS: u8 = 32;
 /// More is slow and reaches nothing else.
 const MAX_STEPS: usize = 300;
 /// Requests that may still be answered.
 const MAX_REQUESTS: usize = 64;
-
-#[derive(Debug, Arbitrary)]
-struct Input {
-    setup: Setup,
-    steps: Vec<Step>,
-}
-
-/// All options, from one extreme to the other.
-#[derive(Debug, Arbitrary)]
-struct Setup {
-    private: bool,
-    addresses: Size,
-    servers: Size,
-    contacts: Size,
-    parallel: Size,
-    in_flight: Size,
-    addresses_per_request: Size,
-    requests_per_minute: Size,
-    contact_lifetime: Span,
-    gather_delay: Span,
-    recheck: (Span, Span),
-    timeouts: (Span, Span),
-    outcome_lifetime: Span,
-    dial_data: (u32, u64),
-    independent: bool,
-    expire_foreign: bool,
-    connection_limit: Option<u8>,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Size {
-    Default,
-    Small(u8),
-    Largest,
-}
-
-impl Size {
-    fn or(self, default: usize) -> usize {
-        match self {
-            Self::Default => default,
-            Self::Small(size) => size.into(),
-            Self::Largest => usize::MAX,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Span {
-    Zero,
-    Millis(u16),
-    Seconds(u16),
-    /// Up to a day.
-    Minutes(u16),
-    Longest,
-}
-
-impl Span {
-    fn length(self) -> Duration {
-        match self {
-            Self::Zero => Duration::ZERO,
-            Self::Millis(count) => Duration::from_millis(count.into()),
-            Self::Seconds(count) => Duration::from_secs(count.into()),
-            Self::Minutes(count) => Duration::from_secs(60 * u64::from(count % (24 * 60 + 1))),
-            Self::Longest => Duration::MAX,
-        }
-    }
-
-    /// At most a day.
-    fn step(self) -> Duration {
-        self.length().min(Duration::from_secs(24 * 60 * 60))
-    }
-}
-
-#[derive(Debug, Arbitrary)]
-struct Step {
-    wait: Wait,
-    operation: Operation,
-    /// What the application does while outputs wait: after so many of them.
-    meanwhile: Option<(u8, Meanwhile)>,
-}
-
-#[derive(Debug, Arbitrary)]
-enum Wait {
-    Not,
-    /// Without looking at the clock of the core.
-    For(Span),
-    /// With each of its timeouts on time.
-    RunFor(Span),
-    /// The caller's clock goes back.
-    Back(Span),
-}
-
-/// What an application does with the swarm's external addresses.
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Meanwhile {
-    Adds(Address),
-    Removes(Address),
-    /// The one that was just confirmed, or is about to be.
-    RemovesLast,
-    AddsLast,
-}
-
-#[derive(Debug, Arbitrary)]
-enum Operation {
-    Nothing,
-    Listens(Address),
-    ListensNoMore(Address),
-    Candidate(Address),
-    Observed(u8, Address),
-    External(Meanwhile),
-    Connects {
-        id: u8,
-        peer: u8,
-        remote: Address,
-        local: Option<Address>,
-        serves: bool,
-    },
-    Server {
-        id: u8,
-        peer: u8,
-        network: u8,
-        habit: Habit,
-    },
-    Disconnects(u8),
-    Moves(u8, Address),
-    Contact(Ip),
-    Supports(u8, bool),
-    /// The nonce of a request, or another, on a connection that is there.
-    Nonce {
-        request: u8,
-        id: u8,
-        right: bool,
-    },
-    /// As it should be: a new connection, a nonce, and the answer.
-    DialsBack {
-        request: u8,
-        id: u8,
-        network: u8,
-        index: u8,
-    },
-    Response {
-        request: u8,
-        index: u8,
-        status: Status,
-    },
-    AsksForData {
-        request: u8,
-        index: u8,
-        bytes: Bytes,
-    },
-    Ends {
-        request: u8,
-        how: End,
-    },
-    AddsCandidate(Address),
-    Checks(Address),
-    Pins(Option<Pin>),
-    TimesOut,
-    Looks(Address),
-    Habit {
-        peer: u8,
-        habit: Habit,
-    },
-}
-
-/// What a server does with each request at once.
-#[derive(Debug, Clone, Copy, Default, Arbitrary)]
-enum Habit {
-    #[default]
-    Silent,
-    Says(Status),
-    DialsBack {
-        network: u8,
-    },
-    HangsUp,
-    Asks(u32),
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Status {
-    Ok,
-    DialError,
-    DialBackError,
-    OkUnused,
-    Refused,
-    Rejected,
-    InternalError,
-}
-
-impl Status {
-    fn response(self, addr_idx: u32) -> DialResponse {
-        let (status, dial_status) = match self {
-            Self::Ok => (ResponseStatus::Ok, DialStatus::Ok),
-            Self::DialError => (ResponseStatus::Ok, DialStatus::DialError),
-            Self::DialBackError => (ResponseStatus::Ok, DialStatus::DialBackError),
-            Self::OkUnused => (ResponseStatus::Ok, DialStatus::Unused),
-            Self::Refused => (ResponseStatus::DialRefused, DialStatus::Unused),
-            Self::Rejected => (ResponseStatus::RequestRejected, DialStatus::Unused),
-            Self::InternalError => (ResponseStatus::InternalError, DialStatus::Unused),
-        };
-        DialResponse {
-            status,
-            addr_idx,
-            dial_status,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Bytes {
-    Usual(u16),
-    Any(u64),
-}
-
-impl Bytes {
-    fn count(self) -> u64 {
-        match self {
-            Self::Usual(count) => u64::from(count) * 2,
-            Self::Any(count) => count,
-        }
-    }
-}
-
-/// A small index, or the largest.
-fn any(index: u8) -> u32 {
-    match index {
-        u8::MAX => u32::MAX,
-        small => (small % 12).into(),
-    }
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum End {
-    Completed,
-    Reset,
-    ConnectionClosed,
-    Timeout,
-    Unsupported,
-    DialDataRefused,
-    Violation,
-}
-
-impl End {
-    fn end(self) -> ProbeEnd {
-        match self {
-            Self::Completed => ProbeEnd::Completed,
-            Self::Reset => ProbeEnd::Reset,
-            Self::ConnectionClosed => ProbeEnd::ConnectionClosed,
-            Self::Timeout => ProbeEnd::Timeout,
-            Self::Unsupported => ProbeEnd::Unsupported,
-            Self::DialDataRefused => ProbeEnd::DialDataRefused,
-            Self::Violation => ProbeEnd::ProtocolViolation(Violation::Undecodable),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Pin {
-    Unknown,
-    Public,
-    Private,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Ip {
-    /// One network for each number.
-    Public(u8),
-    PublicV6(u8),
-    /// The node's own.
-    Own,
-    Private(u8),
-    V4([u8; 4]),
-    V6([u8; 16]),
-}
-
-impl Ip {
-    fn ip(self) -> IpAddr {
-        match self {
-            Self::Public(number) => Ipv4Addr::new(20, number, 1, 1).into(),
-            Self::PublicV6(number) => Ipv6Addr::new(0x2a01, number.into(), 0, 0, 0, 0, 0, 1).into(),
-            Self::Own => Ipv4Addr::new(81, 2, 69, 160).into(),
-            Self::Private(number) => Ipv4Addr::new(192, 168, 1, number).into(),
-            Self::V4(octets) => octets.into(),
-            Self::V6(octets) => octets.into(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-struct Address {
-    host: Host,
-    stack: Stack,
-    suffix: Suffix,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Host {
-    Ip(Ip),
-    Dns,
-    None,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Stack {
-    /// On few ports, so that sockets are shared.
-    Tcp(u8),
-    Quic(u8),
-    Ws(u8),
-    Wss(u8),
-    WebTransport(u8),
-    WebRtc(u8),
-    Path(u8),
-    AnyTcp(u16),
-    Udp(u8),
-    None,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Suffix {
-    None,
-    Me,
-    Other(u8),
-    Relayed(u8),
-}
-
-impl Address {
-    fn of(ip: Ip) -> Self {
-        Self {
-            host: Host::Ip(ip),
-            stack: Stack::Tcp(1),
-            suffix: Suffix::None,
-        }
-    }
-
-    fn addr(self) -> Multiaddr {
-        let mut addr = match self.host {
-            Host::Ip(ip) => Multiaddr::from(ip.ip()),
-            Host::Dns => Multiaddr::empty().with(Protocol::Dns4("node.example".into())),
-            Host::None => Multiaddr::empty(),
-        };
-        let port = |number: u8| 4000 + u16::from(number % 4);
-        let more: &[Protocol<'_>] = match self.stack {
-            Stack::Tcp(number) => &[Protocol::Tcp(port(number))],
-            Stack::Quic(number) => &[Protocol::Udp(port(number)), Protocol::QuicV1],
-            Stack::Ws(number) => &[Protocol::Tcp(port(number)), Protocol::Ws("/".into())],
-            Stack::Wss(number) => &[
-                Protocol::Tcp(port(number)),
-                Protocol::Tls,
-                Protocol::Ws("/".into()),
-            ],
-            Stack::WebTransport(number) => &[
-                Protocol::Udp(port(number)),
-                Protocol::QuicV1,
-                Protocol::WebTransport,
-            ],
-            Stack::WebRtc(number) => &[Protocol::Udp(port(number)), Protocol::WebRTCDirect],
-            Stack::Path(number) => &[Protocol::Tcp(port(number)), Protocol::Ws("/a/b".into())],
-            Stack::AnyTcp(port) => &[Protocol::Tcp(port)],
-            Stack::Udp(number) => &[Protocol::Udp(port(number))],
-            Stack::None => &[],
-        };
-        for protocol in more {
-            addr.push(protocol.clone());
-        }
-        match self.suffix {
-            Suffix::None => addr,
-            Suffix::Me => addr.with(Protocol::P2p(peer(ME))),
-            Suffix::Other(number) => addr.with(Protocol::P2p(peer(number % PEERS))),
-            Suffix::Relayed(number) => addr
-                .with(Protocol::P2p(peer(number % PEERS)))
-                .with(Protocol::P2pCircuit),
-        }
-    }
-}
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -432,50 +57,12 @@ struct World {
     limits: Limits,
 }
 
-#[derive(Debug)]
-struct Limits {
-    addresses: usize,
-    servers: usize,
-    contacts: usize,
-    in_flight: usize,
-    dial_data: u64,
-    private: bool,
-    expire_foreign: bool,
-}
-
 impl World {
     fn new(setup: &Setup) -> Self {
-        let [addresses, servers, contacts, in_flight] = [
-            setup.addresses.or(50),
-            setup.servers.or(1_000),
-            setup.contacts.or(16_384),
-            setup.in_flight.or(16),
-        ];
-        let (per_answer, per_hour) = setup.dial_data;
-        let mut config = Config::default()
-            .with_private_addresses(setup.private)
-            .with_max_addresses(addresses)
-            .with_max_servers(servers)
-            .with_max_contacted_ips(contacts)
-            .with_max_parallel(setup.parallel.or(3))
-            .with_max_in_flight(in_flight)
-            .with_addresses_per_request(setup.addresses_per_request.or(10))
-            .with_requests_per_minute(setup.requests_per_minute.or(6))
-            .with_contact_lifetime(setup.contact_lifetime.length())
-            .with_gather_delay(setup.gather_delay.length())
-            .with_recheck(setup.recheck.0.length(), setup.recheck.1.length())
-            .with_request_timeouts(setup.timeouts.0.length(), setup.timeouts.1.length())
-            .with_outcome_lifetime(setup.outcome_lifetime.length())
-            .with_dial_data_budget(per_answer.into(), per_hour)
-            .with_expire_foreign(setup.expire_foreign)
-            .with_connection_limit(setup.connection_limit.map(u32::from));
-        if setup.independent {
-            config = config.with_required_vantage(Vantage::Independent);
-        }
         // Far enough from the start of time to go back.
         let now = *START + Duration::from_secs(1 << 20);
         Self {
-            core: Reachability::new(peer(ME), config, 4711, now),
+            core: Reachability::new(peer(ME), setup.config(), 4711, now),
             now,
             external: BTreeMap::new(),
             last: None,
@@ -484,15 +71,7 @@ impl World {
             habits: BTreeMap::new(),
             fresh: VecDeque::new(),
             next_connection: CONNECTIONS.into(),
-            limits: Limits {
-                addresses: addresses.max(1),
-                servers: servers.max(1),
-                contacts: contacts.max(1),
-                in_flight: in_flight.max(1),
-                dial_data: u64::from(per_answer).min(100_000),
-                private: setup.private,
-                expire_foreign: setup.expire_foreign,
-            },
+            limits: setup.limits(),
         }
     }
 
@@ -616,11 +195,7 @@ impl World {
                 let _ = self.core.check_now(now, &address.addr());
             }
             Operation::Pins(pin) => {
-                let pin = pin.map(|pin| match pin {
-                    Pin::Unknown => Summary::Unknown,
-                    Pin::Public => Summary::Public,
-                    Pin::Private => Summary::Private,
-                });
+                let pin = pin.map(Pin::summary);
                 self.core.pin_summary(now, pin);
                 assert!(pin.is_none_or(|pin| self.core.summary() == pin));
             }
