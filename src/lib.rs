@@ -92,12 +92,13 @@ pub mod service;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/migration.md")]
+#[doc = include_str!("../docs/server.md")]
 pub struct Guides;
 
 /// Compiles the blocks of the guide that needs the metrics.
 #[cfg(all(doctest, feature = "metrics"))]
-#[doc = include_str!("../docs/server.md")]
-pub struct OperatingGuide;
+#[doc = include_str!("../docs/monitoring.md")]
+pub struct MonitoringGuide;
 
 #[cfg(test)]
 mod tests {

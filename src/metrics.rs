@@ -7,6 +7,9 @@
 //! It must never take a label value from a remote: all of them are fixed words, or small numbers with a bound. No
 //! address and no peer ID is a label.
 //!
+//! Counters and histograms are there at 0 before their first event, so that Prometheus' `increase()` sees it. Two exceptions:
+//! the series of go's counters `…requests_completed_total` for addresses other than TCP and QUIC on an IP.
+//!
 //! ```
 //! use libp2p::metrics::{Recorder, Registry};
 //! use libp2p::{Swarm, swarm::{NetworkBehaviour, SwarmEvent}};
@@ -82,59 +85,90 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 mod client;
 mod server;
+mod values;
 
 pub use libp2p_metrics::Recorder;
 pub use prometheus_client::registry::Registry;
 
-/// The metrics of both roles. Those of a role that is not recorded have no samples, or stay at 0 if they have no labels.
+/// The metrics of both roles, or of one.
 ///
 /// Clones share their numbers.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    client: client::Metrics,
-    server: server::Metrics,
+    client: Option<client::Metrics>,
+    server: Option<server::Metrics>,
 }
 
 impl Metrics {
-    /// Registers all metrics as `libp2p_autonatv2_…`. Call it once for a registry; a second call gives every metric twice,
-    /// which scrapers reject.
+    /// Registers the metrics of both roles as `libp2p_autonatv2_…`. Call one of these functions once for a registry; a second call
+    /// gives metrics twice, which scrapers reject.
     ///
     /// `registry` is the one that `libp2p_metrics::Metrics::new` takes: without a prefix of its own.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
-        let registry = registry
-            .sub_registry_with_prefix("libp2p")
-            .sub_registry_with_prefix("autonatv2");
+        let registry = prefixed(registry);
         Self {
-            client: client::Metrics::new(registry),
-            server: server::Metrics::new(registry),
+            client: Some(client::Metrics::new(registry)),
+            server: Some(server::Metrics::new(registry)),
+        }
+    }
+
+    /// As [`Self::new`], for a node without a server: what is recorded of a server counts nowhere.
+    #[must_use]
+    pub fn of_client(registry: &mut Registry) -> Self {
+        Self {
+            client: Some(client::Metrics::new(prefixed(registry))),
+            server: None,
+        }
+    }
+
+    /// As [`Self::new`], for a node without a client: what is recorded of a client counts nowhere.
+    #[must_use]
+    pub fn of_server(registry: &mut Registry) -> Self {
+        Self {
+            client: None,
+            server: Some(server::Metrics::new(prefixed(registry))),
         }
     }
 }
 
+fn prefixed(registry: &mut Registry) -> &mut Registry {
+    registry
+        .sub_registry_with_prefix("libp2p")
+        .sub_registry_with_prefix("autonatv2")
+}
+
 impl Recorder<crate::client::Event> for Metrics {
     fn record(&self, event: &crate::client::Event) {
-        self.client.on_event(event);
+        if let Some(client) = &self.client {
+            client.on_event(event);
+        }
     }
 }
 
 /// Sets the gauges of the client.
 impl Recorder<crate::client::Behaviour> for Metrics {
     fn record(&self, behaviour: &crate::client::Behaviour) {
-        self.client.on_state(behaviour);
+        if let Some(client) = &self.client {
+            client.on_state(behaviour);
+        }
     }
 }
 
 impl Recorder<crate::server::Event> for Metrics {
     fn record(&self, event: &crate::server::Event) {
-        self.server.on_event(event);
+        if let Some(server) = &self.server {
+            server.on_event(event);
+        }
     }
 }
 
 /// Sets the gauges of the server.
 impl Recorder<crate::server::Behaviour> for Metrics {
     fn record(&self, behaviour: &crate::server::Behaviour) {
-        self.server.on_state(behaviour);
+        if let Some(server) = &self.server {
+            server.on_state(behaviour);
+        }
     }
 }
 

@@ -12,7 +12,11 @@ use prometheus_client::{
 };
 use std::sync::atomic::AtomicU64;
 
-use super::{ip_or_dns_version, number, of_an_exchange, transport, word};
+use super::{
+    ip_or_dns_version, number, of_an_exchange, transport,
+    values::{self, ADDRESSES, SUMMARIES, VERDICTS},
+    word,
+};
 use crate::client::{
     Behaviour, Event, ProbeOutcome, RequestCompleted, Sizes, Summary, Vantage, Verdict,
 };
@@ -178,7 +182,28 @@ impl Metrics {
             "Sizes of the bounded collections",
             this.state_entries.clone(),
         );
+        this.create();
         this
+    }
+
+    /// Creates the counters and the histograms at 0.
+    fn create(&self) {
+        let outcomes = ["success", "failure"].map(|outcome| OutcomeLabels { outcome });
+        values::create(&self.requests, outcomes);
+        values::create(&self.requests_completed, completed_labels());
+        let outcomes = values::probe_outcomes().map(|outcome| OutcomeLabels { outcome });
+        values::create(&self.probes, outcomes);
+        let reachabilities = SUMMARIES.map(|summary| ReachabilityLabels {
+            reachability: summary.as_str(),
+        });
+        values::create(&self.probe_duration, reachabilities);
+        let verdicts = VERDICTS.map(|verdict| VerdictLabels {
+            verdict: verdict.as_str(),
+        });
+        values::create(&self.verdict_changes, verdicts.clone());
+        let unknown = Verdict::Unknown.as_str();
+        let firsts = verdicts.into_iter().filter(|it| it.verdict != unknown);
+        values::create(&self.time_to_first_verdict, firsts);
     }
 
     pub(super) fn on_event(&self, event: &Event) {
@@ -248,12 +273,13 @@ impl Metrics {
     }
 
     pub(super) fn on_state(&self, behaviour: &Behaviour) {
+        let vantages = values::vantages();
         let mut counts = [[0_usize; 3]; 4];
         let mut lowest = [None::<f64>; 4];
         let mut confirmed = 0;
         for report in behaviour.addresses() {
             let verdict = VERDICTS.iter().position(|it| *it == report.verdict);
-            let vantage = VANTAGES.iter().position(|it| *it == report.vantage);
+            let vantage = vantages.iter().position(|it| *it == report.vantage);
             confirmed += usize::from(report.announced);
             if let (Some(verdict), Some(vantage)) = (verdict, vantage) {
                 counts[verdict][vantage] += 1;
@@ -263,7 +289,7 @@ impl Metrics {
         }
         for ((verdict, counts), lowest) in VERDICTS.into_iter().zip(counts).zip(lowest) {
             let verdict = verdict.as_str();
-            for (vantage, count) in VANTAGES.into_iter().zip(counts) {
+            for (vantage, count) in vantages.into_iter().zip(counts) {
                 let vantage = vantage.map_or("none", Vantage::as_str);
                 self.addresses
                     .get_or_create(&AddressLabels { verdict, vantage })
@@ -280,7 +306,7 @@ impl Metrics {
             }
         }
         self.confirmed_addresses.set(number(confirmed));
-        for summary in [Summary::Unknown, Summary::Public, Summary::Private] {
+        for summary in SUMMARIES {
             let reachability = summary.as_str();
             self.summary
                 .get_or_create(&ReachabilityLabels { reachability })
@@ -315,11 +341,25 @@ impl Metrics {
     }
 }
 
-const VERDICTS: [Verdict; 4] = [
-    Verdict::Unknown,
-    Verdict::Reachable,
-    Verdict::Filtered,
-    Verdict::Unreachable,
-];
-
-const VANTAGES: [Option<Vantage>; 3] = [None, Some(Vantage::Contacted), Some(Vantage::Independent)];
+/// All labels of requests that succeed, for the usual addresses.
+fn completed_labels() -> impl Iterator<Item = CompletedLabels> {
+    (1..=MAX_ADDRESSES).flat_map(|addr_count| {
+        let dialed = ADDRESSES.into_iter().flat_map(move |(version, transport)| {
+            [Summary::Public, Summary::Private].map(|summary| CompletedLabels {
+                ip_or_dns_version: version,
+                transport,
+                addr_count,
+                dial_refused: word(false),
+                reachability: summary.as_str(),
+            })
+        });
+        let refused = CompletedLabels {
+            ip_or_dns_version: "unknown",
+            transport: "unknown",
+            addr_count,
+            dial_refused: word(true),
+            reachability: Summary::Unknown.as_str(),
+        };
+        dialed.chain([refused])
+    })
+}

@@ -6,7 +6,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{ip_or_dns_version, number, of_an_exchange, transport, word};
+use super::{
+    ip_or_dns_version, number, of_an_exchange, transport,
+    values::{self, ADDRESSES},
+    word,
+};
 use crate::{
     protocol::{DialStatus, ResponseStatus},
     server::{Behaviour, End, Event, Limit, Load, Misbehaviour, Served},
@@ -138,7 +142,21 @@ impl Metrics {
             "Commands and events that wait for the swarm",
             this.queued.clone(),
         );
+        this.create();
         this
+    }
+
+    /// Creates the counters at 0.
+    fn create(&self) {
+        values::create(&self.requests_completed, all_completed_labels());
+        let limits = values::limits().chain([DENIED]);
+        values::create(&self.rejections, limits.map(|limit| LimitLabels { limit }));
+        let reasons = values::reasons().map(|reason| ReasonLabels { reason });
+        values::create(&self.passed_over, reasons);
+        let outcomes = values::dial_back_outcomes().map(|outcome| OutcomeLabels { outcome });
+        values::create(&self.dial_backs, outcomes);
+        let causes = values::causes().map(|cause| CauseLabels { cause });
+        values::create(&self.misbehaviours, causes);
     }
 
     pub(super) fn on_event(&self, event: &Event) {
@@ -161,12 +179,8 @@ impl Metrics {
                     .inc_by(misbehaved.count);
                 // Of the others, each is the end of a served request too.
                 if misbehaved.cause == Misbehaviour::TooManyStreams {
-                    let labels = CompletedLabels {
-                        server_error: "resource limit exceeded",
-                        ..UNTOLD
-                    };
                     self.requests_completed
-                        .get_or_create(&labels)
+                        .get_or_create(&TOO_MANY_STREAMS)
                         .inc_by(misbehaved.count);
                 }
             }
@@ -185,7 +199,7 @@ impl Metrics {
             .get_or_create(&completed_labels(served))
             .inc();
         if served.status == Some(ResponseStatus::RequestRejected) {
-            self.reject(served.limit.map_or("denied", Limit::as_str), 1);
+            self.reject(served.limit.map_or(DENIED, Limit::as_str), 1);
         }
         for (_, reason) in &served.passed_over {
             let reason = reason.as_str();
@@ -228,6 +242,68 @@ const UNTOLD: CompletedLabels = CompletedLabels {
     ip_or_dns_version: "",
     transport: "",
 };
+
+/// The limit that counts where one of the node's own behaviours denied the dial.
+const DENIED: &str = "denied";
+
+/// The labels of a stream beyond those of one connection.
+const TOO_MANY_STREAMS: CompletedLabels = CompletedLabels {
+    server_error: "resource limit exceeded",
+    ..UNTOLD
+};
+
+/// All labels of requests, for the usual addresses.
+fn all_completed_labels() -> Vec<CompletedLabels> {
+    let ended = |server_error| CompletedLabels {
+        server_error,
+        ..UNTOLD
+    };
+    // Nothing was read in the last of them.
+    let mut all = vec![TOO_MANY_STREAMS, ended("bad request"), ended("other")];
+    for (ip_or_dns_version, transport) in ADDRESSES {
+        all.push(CompletedLabels {
+            dial_data_required: word(true),
+            ip_or_dns_version,
+            transport,
+            ..ended("dial data refused")
+        });
+    }
+    // Whether the answer could be written or not.
+    for (server_error, with_data) in [
+        ("nil", false),
+        ("nil", true),
+        ("other", false),
+        ("other", true),
+    ] {
+        let answered = |response_status: ResponseStatus, dial_status: DialStatus| CompletedLabels {
+            response_status: response_status.as_str(),
+            dial_status: dial_status.as_str(),
+            dial_data_required: word(with_data),
+            ..ended(server_error)
+        };
+        all.push(answered(ResponseStatus::DialRefused, DialStatus::Unused));
+        all.push(answered(
+            ResponseStatus::RequestRejected,
+            DialStatus::Unused,
+        ));
+        for (ip_or_dns_version, transport) in ADDRESSES {
+            all.extend(
+                [
+                    answered(ResponseStatus::InternalError, DialStatus::Unused),
+                    answered(ResponseStatus::Ok, DialStatus::DialError),
+                    answered(ResponseStatus::Ok, DialStatus::DialBackError),
+                    answered(ResponseStatus::Ok, DialStatus::Ok),
+                ]
+                .map(|labels| CompletedLabels {
+                    ip_or_dns_version,
+                    transport,
+                    ..labels
+                }),
+            );
+        }
+    }
+    all
+}
 
 fn completed_labels(served: &Served) -> CompletedLabels {
     // These are looked at only where dial data is due, before it is asked for.
@@ -291,6 +367,10 @@ mod tests {
         served.tested = Some((0, address));
         change(&mut served);
         let labels = completed_labels(&served);
+        assert!(
+            all_completed_labels().contains(&labels),
+            "born at 1: {labels:?}"
+        );
         vec![
             labels.server_error,
             labels.response_status,
