@@ -75,6 +75,7 @@ pub(super) fn probe_outcomes() -> impl Iterator<Item = &'static str> {
         LateDialError,
         DialBackError,
         NonceMissing,
+        DeniedHere,
         Refused,
         Rejected,
         InternalError,
@@ -98,6 +99,10 @@ pub(super) fn limits() -> impl Iterator<Item = &'static str> {
         Concurrent,
         ConcurrentOfPeer,
         Dials,
+        LingeringDials,
+        DialsOfPeer,
+        QuicDials,
+        Off,
     );
     limits.into_iter().map(Limit::as_str)
 }
@@ -170,6 +175,7 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
         SmallDialData,
         PaddedDialData,
         Unasked,
+        NoNonce,
     );
     causes.into_iter().map(Misbehaviour::as_str)
 }
