@@ -31,8 +31,8 @@ pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
 #[cfg(test)]
 pub(crate) use stack::is_known;
-pub use stack::{Transport, same_stack, transport};
 pub(crate) use stack::{HTTP_PATH, exact_transport, has_ornaments, is_observable};
+pub use stack::{Transport, same_stack, transport};
 pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};
 
 /// The version of the Internet Protocol that an address is reached over.
