@@ -6,8 +6,12 @@ mod support;
 
 #[path = "examples/host.rs"]
 mod host;
+#[path = "ports/proofs.rs"]
+mod proofs;
 #[path = "ports/retests.rs"]
 mod retests;
+#[path = "ports/run_time_server.rs"]
+mod run_time_server;
 #[path = "ports/stage.rs"]
 mod stage;
 #[path = "ports/summary.rs"]

@@ -15,6 +15,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
     tcp, yamux,
 };
+use libp2p_autonat_v2::server::BoundedClose;
 
 /// How long a connection may take to come about: as long as `SwarmBuilder` gives it.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -46,7 +47,7 @@ fn transport(key: &Keypair, names: Names) -> Result<Boxed<(PeerId, StreamMuxerBo
     let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex(BoundedClose::new(yamux::Config::default()))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic::Config::new(key))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));

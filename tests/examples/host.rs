@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    net::Ipv4Addr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -21,6 +22,7 @@ use libp2p::{
     },
     identify,
     identity::Keypair,
+    multiaddr::Protocol,
     noise, relay,
     swarm::{Config, NetworkBehaviour, SwarmEvent},
     tcp, yamux,
@@ -102,6 +104,11 @@ struct Host {
 
 /// A relay that serves AutoNAT v2 too, and dials through a firewall. Runs until the test ends.
 pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
+    host_at([127, 0, 0, 1], closed).await
+}
+
+/// As [`host`], on an IP of its own.
+pub(crate) async fn host_at(ip: [u8; 4], closed: &Firewall) -> Multiaddr {
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
     let dialer = Keypair::generate_ed25519();
@@ -119,7 +126,7 @@ pub(crate) async fn host(closed: &Firewall) -> Multiaddr {
         autonat: server::Behaviour::with_dialer(allowed, dialer),
     };
     let mut swarm = Swarm::new(tcp(&key), behaviour, me, config());
-    let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+    let any = Multiaddr::from(Ipv4Addr::from(ip)).with(Protocol::Tcp(0));
     swarm.listen_on(any).expect("it listens");
     let addr = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {

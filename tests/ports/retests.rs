@@ -31,11 +31,7 @@ struct Node {
 impl Node {
     fn on_interfaces_changed(&mut self) {
         self.state = State::Testing;
-        let autonat = &mut self.swarm.behaviour_mut().autonat;
-        let addresses: Vec<_> = autonat.addresses().map(|report| report.address).collect();
-        for address in addresses {
-            let _ = autonat.check_now(&address);
-        }
+        self.swarm.behaviour_mut().autonat.network_changed();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the applications run: beside three servers, with a wall around them that a test can close and open.
+//! Where the applications run: beside three servers in three networks, with a wall around them that a test can close and open.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify, identity::Keypair, swarm::Netwo
 use libp2p_autonat_v2::client;
 
 use crate::{
-    host::{EVERY_PORT, Firewall, host},
+    host::{EVERY_PORT, Firewall, host_at},
     support::{swarm, within},
 };
 
 /// Longer than a node that looks again every second may take to change its mind, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) struct Stage {
     wall: Firewall,
@@ -21,7 +21,16 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new() -> Self {
         let wall = Firewall::default();
-        let servers = vec![host(&wall).await, host(&wall).await, host(&wall).await];
+        let mut servers = Vec::new();
+        for network in 0..3 {
+            // Only Linux has all of 127.0.0.0/8.
+            let network = if cfg!(target_os = "linux") {
+                network
+            } else {
+                0
+            };
+            servers.push(host_at([127, network, 0, 1], &wall).await);
+        }
         Self { wall, servers }
     }
 
@@ -35,9 +44,24 @@ impl Stage {
         self.wall.lock().expect("not poisoned").clear();
     }
 
+    pub(crate) fn servers(&self) -> &[Multiaddr] {
+        &self.servers
+    }
+
     /// A node that listens and knows the servers.
     pub(crate) fn enters<B: NetworkBehaviour>(
         &self,
+        behaviour: impl FnOnce(&Keypair) -> B,
+    ) -> Swarm<B> {
+        let mut swarm = Self::enters_alone(behaviour);
+        for server in &self.servers {
+            swarm.dial(server.clone()).expect("the dial starts");
+        }
+        swarm
+    }
+
+    /// A node that listens and knows nobody.
+    pub(crate) fn enters_alone<B: NetworkBehaviour>(
         behaviour: impl FnOnce(&Keypair) -> B,
     ) -> Swarm<B> {
         let key = Keypair::generate_ed25519();
@@ -45,9 +69,6 @@ impl Stage {
         let mut swarm = swarm(key, behaviour);
         let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
         swarm.listen_on(any).expect("it listens");
-        for server in &self.servers {
-            swarm.dial(server.clone()).expect("the dial starts");
-        }
         swarm
     }
 }
