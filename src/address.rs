@@ -12,6 +12,7 @@
 //! address. Every function takes it for that IPv4 address.
 
 mod neighbourhood;
+mod port_protocol;
 mod printable;
 mod scope;
 mod stack;
@@ -27,13 +28,14 @@ use libp2p_identity::PeerId;
 
 pub(crate) use neighbourhood::host_of;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
+pub use port_protocol::PortProtocol;
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
 #[cfg(test)]
 pub(crate) use stack::is_known;
 pub(crate) use stack::{HTTP_PATH, exact_transport, has_ornaments, is_observable};
 pub use stack::{Transport, same_stack, transport};
-pub use waist::{PortProtocol, ThinWaist, is_dialable, port, socket_group, thin_waist};
+pub use waist::{ThinWaist, is_dialable, port, socket_group, thin_waist};
 
 /// The version of the Internet Protocol that an address is reached over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

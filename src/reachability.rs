@@ -55,7 +55,7 @@ use libp2p_swarm::ConnectionId;
 use rand::{SeedableRng, rngs::StdRng};
 use web_time::Instant;
 
-use crate::address::{self, Transport};
+use crate::address;
 
 mod announcements;
 use announcements::{Announcements, Echo};
@@ -120,6 +120,8 @@ use servers::{Link, Servers, network};
 
 #[cfg(test)]
 mod tests;
+
+mod tracking;
 
 mod verdict;
 pub use verdict::Verdict;
@@ -264,28 +266,6 @@ impl Reachability {
         }
         self.withdraw_unfounded(&addr, now);
         self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
-    }
-
-    /// Withdraws the addresses of which the last listener is gone: nobody can get through to them any longer.
-    fn withdraw_unfounded(&mut self, gone: &Multiaddr, now: Instant) {
-        let class = Class::of(gone);
-        for id in self.candidates.ids() {
-            let Some(candidate) = self.candidates.get(id) else {
-                continue;
-            };
-            let was_behind = listens_for(gone, &candidate.addr);
-            let has_listener = self.listeners.has_port_of(&candidate.addr);
-            let accepted = self.listeners.accepts(candidate.class);
-            let lost = was_behind && !has_listener
-                || Some(candidate.class) == class && !accepted && candidate.is_only_observed();
-            if lost {
-                let unfounded = |sources: &mut Sources| {
-                    sources.guessed = false;
-                    sources.observed = false;
-                };
-                self.withdraw(id, unfounded, now);
-            }
-        }
     }
 
     /// A peer sees this node at `addr`, or somebody guesses so: the swarm's `NewExternalAddrCandidate`.
@@ -570,210 +550,6 @@ impl Reachability {
     fn advance(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
         self.now
-    }
-
-    /// Without our own `/p2p`; `None` if it is another peer's.
-    fn canonical(&self, addr: &Multiaddr) -> Option<Multiaddr> {
-        let addr = address::without_peer_id(addr, &self.local_peer);
-        let foreign = !address::is_relayed(&addr) && address::peer_id(&addr).is_some();
-        (!foreign).then_some(addr)
-    }
-
-    fn is_from_outside(&self, ip: IpAddr) -> bool {
-        self.config.allow_private || address::ip_scope(ip).is_global()
-    }
-
-    fn is_testable(&self, addr: &Multiaddr) -> Result<(), CandidateError> {
-        if address::is_relayed(addr) {
-            return Err(CandidateError::Relayed);
-        }
-        if addr.len() > MAX_ADDRESS_LEN {
-            return Err(CandidateError::TooLong);
-        }
-        let class = Class::of(addr).ok_or(CandidateError::NotDialable)?;
-        if class.transport == Transport::Other || address::has_ornaments(addr) {
-            return Err(CandidateError::NotDialable);
-        }
-        if address::is_name(addr) {
-            return Ok(());
-        }
-        let waist = address::thin_waist(addr).ok_or(CandidateError::NotDialable)?;
-        if waist.port == 0 || waist.ip.is_unspecified() {
-            return Err(CandidateError::NotDialable);
-        }
-        if !self.config.allow_private && !address::is_public(addr) {
-            return Err(CandidateError::NotPublic);
-        }
-        Ok(())
-    }
-
-    /// The same, and says in the log why an address is left out.
-    fn testable(&self, source: &str, addr: &Multiaddr) -> Result<(), CandidateError> {
-        self.is_testable(addr).inspect_err(|error| {
-            let addr = address::Printable(addr);
-            tracing::debug!(?addr, source, %error, "not a candidate");
-        })
-    }
-
-    /// Whether an address that peers speak of is to be tracked. A name is not: whoever holds it decides where it leads.
-    fn testable_by_word(&self, addr: &Multiaddr) -> bool {
-        self.testable("observed", addr).is_ok()
-            && !address::is_name(addr)
-            && address::is_observable(addr)
-    }
-
-    fn track(
-        &mut self,
-        addr: Multiaddr,
-        source: impl FnOnce(&mut Sources),
-        now: Instant,
-    ) -> Option<AddressId> {
-        let network = address::ip(&addr).map(network);
-        let is_withheld = self.withheld.contains_key(&addr);
-        let shown = addr.clone();
-        let Some(Inserted { id, is_new, gone }) =
-            self.candidates.insert(addr, network, source, now)
-        else {
-            let addr = address::Printable(&shown);
-            tracing::debug!(?addr, "not tracked: others have more to speak for them");
-            return None;
-        };
-        if let Some((id, gone)) = gone {
-            self.drop_state(id, &gone);
-        }
-        if is_new {
-            if let Some(candidate) = self.candidates.get_mut(id) {
-                candidate.is_withheld = is_withheld;
-            }
-            self.judged.insert(id, now);
-            self.wake
-                .by(now + self.config.gather_delay, "a new address");
-        }
-        self.inherit(id, now);
-        Some(id)
-    }
-
-    /// Takes sources away, and with the last one the address.
-    fn withdraw(&mut self, id: AddressId, source: impl FnOnce(&mut Sources), now: Instant) {
-        let Some(gone) = self.candidates.withdraw(id, source) else {
-            if self
-                .candidates
-                .get(id)
-                .is_some_and(Candidate::is_only_observed)
-            {
-                self.disinherit(id, now);
-            }
-            return;
-        };
-        self.drop_state(id, &gone);
-        if let Some(waist) = gone.waist.filter(|_| gone.is_plain()) {
-            self.release_siblings(waist, now);
-        }
-        self.update_summary();
-        self.wake.by(now, "an address is gone");
-    }
-
-    /// Forgets all that other parts hold about an address that is no longer tracked.
-    fn drop_state(&mut self, id: AddressId, gone: &Candidate) {
-        self.judged.remove(id);
-        if let Some(form) = self.announcements.forget(id, &gone.addr) {
-            self.outputs.push_back(Output::Expire(form));
-        }
-    }
-
-    /// Has an address checked at once by the next server that is free.
-    fn demand(&mut self, id: AddressId, now: Instant) {
-        if let Some(judged) = self.judged.get_mut(id) {
-            judged.schedule.demand(now);
-        }
-        self.wake.by(now, "a check is asked for");
-    }
-
-    /// A change concerns some addresses: has them checked at once, and often from here on.
-    fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
-        for (id, candidate) in self.candidates.iter() {
-            if concerns(candidate)
-                && let Some(judged) = self.judged.get_mut(id)
-            {
-                judged.schedule.start_over(now);
-            }
-        }
-        self.wake
-            .by(now + self.config.gather_delay, "something changed");
-    }
-
-    /// Somebody sees this node at `addr`; `None` where the swarm does not say who.
-    fn note_report(&mut self, addr: Multiaddr, observer: Option<Observer>, now: Instant) {
-        let dialed = self.connections.dialed();
-        if let Some(seen) = self.observations.note(&addr, observer, dialed) {
-            self.guess(seen.external, now);
-            if seen.is_another_ip && self.restarts.take(now) {
-                self.observations.forget_ports();
-                self.recheck_where(now, |_| true);
-            }
-        }
-        if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
-            && let Some(candidate) = self.candidates.get_mut(id)
-        {
-            let before = candidate.reports.count();
-            candidate.reports.note(observer, dialed);
-            if before < 2 && candidate.reports.count() >= 2 {
-                let at = now + self.config.gather_delay;
-                self.wake.by(at, "a second host sees an address");
-            }
-        }
-    }
-
-    /// An external IP with each of our listen ports, over the transport that it was seen over or another one.
-    fn guess(&mut self, external: ExternalIp, now: Instant) {
-        let guesses: Vec<Multiaddr> = self
-            .listeners
-            .kinds()
-            .filter_map(|listen| external.of_listener(listen))
-            .filter(|guess| self.is_testable(guess).is_ok())
-            .collect();
-        for guess in guesses {
-            let other_transport = address::transport(&guess) != Some(external.transport);
-            let known = self
-                .candidates
-                .find(&guess)
-                .and_then(|id| self.candidates.get(id));
-            if other_transport
-                && known.is_some_and(|known| known.sources.guessed && !known.other_transport)
-            {
-                // Peers have spoken of it, and do so no longer.
-                continue;
-            }
-            let mut is_new = false;
-            let source = |sources: &mut Sources| {
-                is_new = !std::mem::replace(&mut sources.guessed, true);
-            };
-            let tracked = self.track(guess, source, now);
-            let Some((id, candidate)) =
-                tracked.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
-            else {
-                continue;
-            };
-            if other_transport {
-                candidate.reports = candidate.reports.max(external.reports);
-                candidate.other_transport |= is_new;
-                continue;
-            }
-            let was_unobserved = candidate.is_unobserved_guess();
-            if std::mem::take(&mut candidate.other_transport) {
-                candidate.reports = external.reports;
-            }
-            candidate.reports = candidate.reports.max(external.reports);
-            if was_unobserved {
-                // There may be a mapping now that there was not when it was asked about.
-                self.servers.lift_refusals_of(id);
-                if let Some(judged) = self.judged.get_mut(id) {
-                    judged.schedule.start_over(now);
-                }
-                self.wake
-                    .by(now + self.config.gather_delay, "a peer sees an address");
-            }
-        }
     }
 
     /// A connection from a host that was never contacted is evidence for the address that it came in on.

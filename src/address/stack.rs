@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use libp2p_core::multiaddr::{Multiaddr, Protocol};
 
-use super::{IpFamily, waist::PortProtocol};
+use super::{IpFamily, PortProtocol};
 
 #[cfg(test)]
 mod tests;

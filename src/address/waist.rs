@@ -5,20 +5,7 @@ use std::{fmt, net::IpAddr};
 
 use libp2p_core::multiaddr::{Multiaddr, Protocol};
 
-use super::{IpScope, ip, ip_scope, is_dns, is_relayed, leads_on, stack};
-
-/// The protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "no other protocol with ports crosses NATs"
-)]
-pub enum PortProtocol {
-    /// TCP
-    Tcp,
-    /// UDP
-    Udp,
-}
+use super::{IpScope, PortProtocol, ip, ip_scope, is_dns, is_relayed, leads_on, stack};
 
 /// An IP and a port of TCP or UDP, without anything above.
 ///
