@@ -6,6 +6,8 @@ mod attacks;
 mod candidates;
 #[path = "reachability/guesses.rs"]
 mod guesses;
+#[path = "reachability/hosts.rs"]
+mod hosts;
 #[path = "reachability/nonces.rs"]
 mod nonces;
 #[path = "reachability/properties.rs"]
