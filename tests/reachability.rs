@@ -8,6 +8,8 @@ mod candidates;
 mod guesses;
 #[path = "reachability/hosts.rs"]
 mod hosts;
+#[path = "reachability/neighbours.rs"]
+mod neighbours;
 #[path = "reachability/nonces.rs"]
 mod nonces;
 #[path = "reachability/properties.rs"]
