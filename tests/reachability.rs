@@ -12,6 +12,8 @@ mod hosts;
 mod neighbours;
 #[path = "reachability/nonces.rs"]
 mod nonces;
+#[path = "reachability/obstacles.rs"]
+mod obstacles;
 #[path = "reachability/properties.rs"]
 mod properties;
 #[path = "reachability/schedule.rs"]
