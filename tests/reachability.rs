@@ -1,5 +1,7 @@
 //! What the core of the client claims, in virtual time against scripted servers.
 
+#[path = "reachability/applications.rs"]
+mod applications;
 #[path = "reachability/attacks.rs"]
 mod attacks;
 #[path = "reachability/candidates.rs"]
