@@ -6,6 +6,8 @@ mod applications;
 mod attacks;
 #[path = "reachability/candidates.rs"]
 mod candidates;
+#[path = "reachability/crowds.rs"]
+mod crowds;
 #[path = "reachability/guesses.rs"]
 mod guesses;
 #[path = "reachability/hosts.rs"]
