@@ -7,6 +7,8 @@ mod support;
 mod addresses;
 #[path = "client/forwarded.rs"]
 mod forwarded;
+#[path = "client/limits.rs"]
+mod limits;
 #[path = "client/neighbours.rs"]
 mod neighbours;
 #[path = "client/scene.rs"]

@@ -1,13 +1,23 @@
 //! What the core of the client claims, in virtual time against scripted servers.
 
+#[path = "reachability/applications.rs"]
+mod applications;
 #[path = "reachability/attacks.rs"]
 mod attacks;
 #[path = "reachability/candidates.rs"]
 mod candidates;
+#[path = "reachability/crowds.rs"]
+mod crowds;
 #[path = "reachability/guesses.rs"]
 mod guesses;
+#[path = "reachability/hosts.rs"]
+mod hosts;
+#[path = "reachability/neighbours.rs"]
+mod neighbours;
 #[path = "reachability/nonces.rs"]
 mod nonces;
+#[path = "reachability/obstacles.rs"]
+mod obstacles;
 #[path = "reachability/properties.rs"]
 mod properties;
 #[path = "reachability/schedule.rs"]

@@ -345,6 +345,23 @@ impl Reachability {
         self.servers.note_refusal(server, what, now);
     }
 
+    /// All servers have refused it before, and one more does: the others need not be asked again before the next check.
+    fn settle_refused(&mut self, address: AddressId, now: Instant) {
+        let (Some(candidate), Some(judged)) =
+            (self.candidates.get(address), self.judged.get_mut(address))
+        else {
+            return;
+        };
+        if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
+            judged
+                .schedule
+                .settle(candidate.first_seen, now, &self.config);
+            if let Some(at) = judged.schedule.recheck_at() {
+                self.wake.by(at, "a recheck");
+            }
+        }
+    }
+
     fn apply(&mut self, id: ProbeId, index: usize, answer: Answer, now: Instant) {
         let Some(probe) = self.probes.get(id) else {
             return;
@@ -378,6 +395,7 @@ impl Reachability {
             Answer::Refused => {
                 self.servers.note_refused_answer(&server, link);
                 self.note_refusal(&server, address, class, now);
+                self.settle_refused(address, now);
                 self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
             Answer::LateFailure => {

@@ -278,7 +278,7 @@ impl Servers {
             .take(SAMPLE)
     }
 
-    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server.
+    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server, or was silent on the links that it had.
     pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
         let named = !link.is_relayed && link.ip.is_none();
         if let Some(memory) = self.memory_mut(&peer) {
@@ -291,8 +291,9 @@ impl Servers {
                     .links
                     .partition_point(|l| l.connection < link.connection);
                 server.links.insert(at, link);
-                server.memory.note_new_link();
+                let was_silent = server.memory.note_new_link();
                 self.regroup(&peer);
+                return was_silent;
             }
             return false;
         }

@@ -75,7 +75,9 @@ pub(crate) enum Answer {
     Index(usize),
     /// Answers truly for the first address of this transport, the only one that it has, and refuses if there is none.
     Only(Transport),
-    /// Does so if the first address is of this transport, and answers truly for it otherwise.
+    /// Answers truly for the first address that is an IP and a port and no more, and refuses if there is none.
+    Numeric,
+    /// Answers so if the first address is of this transport, and truly for it otherwise.
     Over(Transport, Box<Self>),
     /// Answers truly for the last address, unless it is this one: then it takes ten seconds and resets the stream.
     LastOrReset(Multiaddr),
@@ -126,6 +128,10 @@ pub(crate) struct World {
     pub(crate) open: BTreeSet<Multiaddr>,
     /// The swarm's external addresses.
     pub(crate) external: BTreeSet<Multiaddr>,
+    /// What the application takes back on the very event that tells that it is reachable, as long as it is in here.
+    pub(crate) taken_back: BTreeSet<Multiaddr>,
+    /// How often the core has confirmed an address.
+    pub(crate) confirmations: usize,
     pub(crate) events: Vec<(Duration, Event)>,
     /// Requests that left: when, to which server.
     pub(crate) requests: Vec<(Duration, usize, ProbeRequest)>,
@@ -158,6 +164,8 @@ impl World {
             script: VecDeque::new(),
             open: BTreeSet::new(),
             external: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
+            confirmations: 0,
             events: Vec::new(),
             requests: Vec::new(),
             paid: 0,
@@ -340,6 +348,7 @@ impl World {
             match output {
                 Output::Probe(request) => self.serve(request),
                 Output::Confirm(addr) => {
+                    self.confirmations += 1;
                     self.external.insert(addr.clone());
                     self.core.on_external_confirmed(self.now, &addr);
                 }
@@ -347,9 +356,26 @@ impl World {
                     self.external.remove(&addr);
                     self.core.on_external_expired(self.now, &addr);
                 }
-                Output::Event(event) => self.events.push((self.now - self.start, event)),
+                Output::Event(event) => {
+                    self.take_back(&event);
+                    self.events.push((self.now - self.start, event));
+                }
                 _ => {}
             }
+        }
+    }
+
+    fn take_back(&mut self, event: &Event) {
+        if let Event::VerdictChanged {
+            address,
+            new: Verdict::Reachable,
+            ..
+        } = event
+            && self.taken_back.contains(address)
+        {
+            let was_confirmed = self.external.remove(address);
+            assert!(was_confirmed, "an application hears of what it can act on");
+            self.core.on_external_expired(self.now, address);
         }
     }
 
@@ -422,6 +448,14 @@ impl World {
             Answer::Only(transport) => {
                 let mut addrs = request.addrs.iter();
                 match addrs.position(|addr| address::transport(addr) == Some(transport)) {
+                    Some(index) => self.one(n, &request, index, Answer::Truth),
+                    None => self.one(n, &request, 0, Answer::Refuse),
+                }
+                self.after(latency, move |w| w.end(n, id, ProbeEnd::Completed));
+            }
+            Answer::Numeric => {
+                let plain = |addr: &Multiaddr| !address::is_name(addr) && addr.iter().count() == 2;
+                match request.addrs.iter().position(plain) {
                     Some(index) => self.one(n, &request, index, Answer::Truth),
                     None => self.one(n, &request, 0, Answer::Refuse),
                 }

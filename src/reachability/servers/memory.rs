@@ -195,9 +195,9 @@ impl Memory {
         self.setbacks_in_a_row = 0;
     }
 
-    /// There is another way to it, and that may be why it did not answer.
-    pub(super) fn note_new_link(&mut self) {
-        self.silent_until = None;
+    /// There is another way to it, and that may be why it did not answer. `true` if it was left alone for that.
+    pub(super) fn note_new_link(&mut self) -> bool {
+        self.silent_until.take().is_some()
     }
 
     pub(super) fn lift_refusal_of(&mut self, id: AddressId) {

@@ -1,0 +1,188 @@
+//! What applications and other behaviours do with the swarm's external addresses: mappings that come late, addresses that
+//! are taken back, other spellings, every observed address added.
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p_autonat_v2::reachability::{Config, Verdict};
+
+use crate::world::{Answer, World, addr, hours, minutes, secs, server_ip};
+
+fn tcp() -> Multiaddr {
+    addr("/ip4/81.2.69.160/tcp/4001")
+}
+
+/// A node behind a NAT with eight servers, which peers see at `tcp()`.
+fn behind_nat(open: bool) -> World {
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    if open {
+        world.open.insert(tcp());
+    }
+    for _ in 0..8 {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    world
+}
+
+/// As the swarm tells of what the application does.
+fn confirm(world: &mut World, addr: &Multiaddr) {
+    world.external.insert(addr.clone());
+    world.core.on_external_confirmed(world.now, addr);
+}
+
+fn expire(world: &mut World, addr: &Multiaddr) {
+    world.external.remove(addr);
+    world.core.on_external_expired(world.now, addr);
+    world.drain();
+}
+
+/// UPnP maps the port hours after this node has found that it is not reachable.
+#[test]
+fn a_mapping_that_comes_late_is_checked_at_once() {
+    let mut world = behind_nat(false);
+    world.run(hours(6));
+    assert_eq!(world.verdicts(&tcp()), [Verdict::Unreachable]);
+    world.open.insert(tcp());
+    confirm(&mut world, &tcp());
+    let asked = world.requests.len();
+    world.run(secs(1));
+    assert!(world.requests.len() > asked);
+    // Two servers must say so again before a verdict is another.
+    world.run(secs(30));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// It comes with the renewal of a lease every half an hour, too, and that is no news.
+#[test]
+fn a_mapping_that_is_confirmed_again_is_not_checked_again() {
+    let mut world = behind_nat(true);
+    confirm(&mut world, &tcp());
+    world.run(hours(6));
+    let before = world.requests.len();
+    for _ in 0..60 {
+        confirm(&mut world, &tcp());
+        world.run(secs(10));
+    }
+    let requests = world.requests.len() - before;
+    assert!(requests <= 1, "{requests} requests in ten minutes");
+}
+
+/// A list of addresses that the application does not announce, applied to the very event that tells of one.
+#[test]
+fn an_address_that_is_taken_back_on_the_event_that_tells_of_it_stays_away() {
+    let mut world = behind_nat(true);
+    world.taken_back.insert(tcp());
+    for _ in 0..360 {
+        world.core.on_candidate(world.now, &tcp());
+        world.run(minutes(1));
+        assert!(world.external.is_empty());
+    }
+    assert_eq!(world.confirmations, 1);
+    // Until the application brings it again.
+    world.taken_back.clear();
+    confirm(&mut world, &tcp());
+    world.run(minutes(1));
+    assert!(world.external.contains(&tcp()));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+}
+
+/// Peers tell of it all the time.
+#[test]
+fn an_address_that_the_application_takes_back_each_time_is_confirmed_once() {
+    let mut world = behind_nat(true);
+    for _ in 0..600 {
+        world.core.on_candidate(world.now, &tcp());
+        world.run(secs(1));
+        if world.external.contains(&tcp()) {
+            expire(&mut world, &tcp());
+        }
+    }
+    assert_eq!(world.confirmations, 1);
+}
+
+/// An operator writes the own peer ID behind an address.
+#[test]
+fn the_swarm_and_the_core_agree_about_an_address_that_is_written_with_the_own_peer_id() {
+    let named = |world: &World| tcp().with(Protocol::P2p(world.me));
+    // Confirmed so, and proven.
+    let mut world = behind_nat(true);
+    let with_id = named(&world);
+    confirm(&mut world, &with_id);
+    world.run(minutes(10));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    assert_eq!(
+        world.external,
+        [with_id.clone()].into(),
+        "one of the two is enough"
+    );
+    expire(&mut world, &with_id);
+    world.run(hours(2));
+    assert!(world.external.is_empty(), "{:?}", world.external);
+
+    // Proven first, then confirmed so.
+    let mut world = behind_nat(true);
+    let with_id = named(&world);
+    world.run(minutes(10));
+    confirm(&mut world, &with_id);
+    world.run(minutes(10));
+    expire(&mut world, &with_id);
+    world.run(hours(2));
+    assert!(world.external.is_empty(), "{:?}", world.external);
+
+    // Proven, then expired so.
+    let mut world = behind_nat(true);
+    let with_id = named(&world);
+    world.run(minutes(10));
+    assert_eq!(world.external, [tcp()].into());
+    expire(&mut world, &with_id);
+    world.run(hours(2));
+    assert!(world.external.is_empty(), "{:?}", world.external);
+}
+
+#[test]
+fn what_was_confirmed_with_the_own_peer_id_is_expired_in_that_form() {
+    let config = Config::default().with_expire_foreign(true);
+    let mut world = World::with(config);
+    let with_id = tcp().with(Protocol::P2p(world.me));
+    confirm(&mut world, &with_id);
+    for _ in 0..4 {
+        world.server(Answer::Truth);
+    }
+    world.run(minutes(10));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    assert!(world.external.is_empty(), "{:?}", world.external);
+}
+
+/// It takes each candidate of the swarm for an external address, whatever port a peer saw.
+#[test]
+fn an_application_that_confirms_every_observed_address_leaves_room_for_the_real_one() {
+    for added in [false, true] {
+        let mut world = behind_nat(false);
+        for n in 0..200u16 {
+            let seen = addr(&format!("/ip4/81.2.69.160/tcp/{}", 40_000 + n));
+            let connection = world.acquaintance(server_ip(100 + usize::from(n)));
+            world.core.on_candidate(world.now, &seen);
+            world.core.on_observed(world.now, connection, &seen);
+            if added {
+                // Where the table is full it is told so, and goes on.
+                let _ = world.core.add_candidate(world.now, &seen);
+            } else {
+                confirm(&mut world, &seen);
+            }
+            world.run(minutes(1));
+            world.core.on_connection_closed(world.now, connection);
+        }
+        let real = addr("/ip4/81.2.69.161/tcp/4001");
+        world.open.insert(real.clone());
+        for n in 0..3 {
+            let connection = world.acquaintance(server_ip(400 + n));
+            world.core.on_observed(world.now, connection, &real);
+        }
+        let asked = world.at();
+        let found = world.run_until(hours(1), |w| w.verdict(&real) == Verdict::Reachable);
+        let took = found.expect("tracked and proven") - asked;
+        assert!(took < minutes(1), "{took:?}, added: {added}");
+    }
+}
