@@ -179,7 +179,8 @@ async fn our_requests(path: (&str, &str), clients: usize, work: bool) -> Duratio
         .with_max_dial_data_requests_per_minute_per_neighbourhood(100_000)
         .with_max_dials_per_minute_per_target(100_000)
         .with_max_concurrent_requests(1_000)
-        .with_max_concurrent_dials(1_000);
+        .with_max_concurrent_dials(1_000)
+        .with_max_concurrent_quic_dials(1_000);
     let server = Node::new(|_| OurServer {
         peer: Bare::default(),
         autonat: server::Behaviour::new(config),

@@ -3,8 +3,8 @@
 import json
 import threading
 
-from cases import PEERS, addr, server_addrs, websocket
-from messages import meaning
+from cases import addr, server_addrs, websocket
+from messages import meaning, read_frames
 from net import Lab
 from peers import Peer
 
@@ -87,7 +87,7 @@ def run_exchange(peer, lab, commands, name, role, server_options, client_options
         peers.append(client)
         tap = server if tap_serves else client
         wait(lambda: tap.any("done"))
-        frames = [vector(event, role) for event in tap.all("frame")]
+        frames = [vector(event, role) for event in read_frames(tap)]
         print(f"{peer}, {'server' if role == 'client' else 'client'}, {name}: {len(frames)} messages", flush=True)
         return {
             "name": name,
@@ -99,9 +99,9 @@ def run_exchange(peer, lab, commands, name, role, server_options, client_options
             process.stop()
 
 
-def capture(directory, lab, commands, versions):
+def capture(directory, peers, lab, commands, versions):
     directory.mkdir(parents=True, exist_ok=True)
-    for peer in PEERS:
+    for peer in peers:
         captured = {
             "about": "Messages between this peer and a tap that speaks the protocol by hand, by `interop/run --capture`. "
             "`from`: who sent it. `zeros`: so many zero bytes follow. Of dial data, the first two messages and the last.",

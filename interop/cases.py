@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from messages import meaning
+import nim
+from messages import meaning, read_frames
 from net import Lab
 
 PEERS = ["rust-libp2p", "go-libp2p", "js-libp2p"]
@@ -146,6 +147,10 @@ FAILURE = "E_DIAL_ERROR"
 THEY_ANSWERED = "their server answered"
 NOTHING_PAID = "nothing paid"
 VERDICT_CLOSED = "verdict on the closed port"
+PROOF = ("the nonce came", "dial-back at the address", "verdict")
+TEN_IN_A_ROW = "ten probes in a row on one connection"
+# Peers that tell whom they connect to. go says so of its server in another way, and nim need not.
+TELL_CONNECTIONS = ("rust-libp2p", "js-libp2p")
 
 
 def known(peer, transport, name, a):
@@ -165,6 +170,15 @@ def known(peer, transport, name, a):
                 lambda run: results("dial-error", a)(run) and paid(30_000, 100_000, a)(run),
                 (REFUSAL,),
             )
+    if nim.is_old(peer):
+        if name in ("closed port", "blackholed port"):
+            return Fault("E_DIAL_REFUSED for a dial that failed", results("refused", a), (FAILURE, VERDICT_CLOSED))
+        if name == TEN_IN_A_ROW and transport == "quic":
+            return Fault(
+                "dials over QUIC once",
+                lambda run: run.result(outcome="reachable") and run.result(outcome="refused"),
+                PROOF,
+            )
     return None
 
 
@@ -173,14 +187,14 @@ def delivered_by(peer, *addrs, data=None):
     if peer == "go-libp2p":
         fields = {"status": "OK", "dial_status": "OK", **({} if data is None else {"data_requested": data})}
         yield THEY_ANSWERED, lambda run: all(run.served(tested=a, **fields) for a in addrs)
-    else:
+    if peer in TELL_CONNECTIONS:
         yield "their server dialed", dialed_out(*addrs)
     if peer == "rust-libp2p":
         yield THEY_ANSWERED, lambda run: all(run.served(asked=[a], tested=a, result="Ok(())") for a in addrs)
 
 
 def failed_by(peer, a):
-    """What their server itself shows of a dial that failed. js shows nothing."""
+    """What their server itself shows of a dial that failed. js and nim show nothing."""
     if peer == "go-libp2p":
         yield THEY_ANSWERED, served(tested=a, status="OK", dial_status="E_DIAL_ERROR", data_requested=False)
     if peer == "rust-libp2p":
@@ -206,7 +220,7 @@ def second_of_two(peer, first, second):
     elif peer == "rust-libp2p":
         served_both = served(asked=[first, second], tested=second, result="Ok(())")
         yield "their server was asked about both, and answered about the second", served_both
-    if peer != "go-libp2p":
+    if peer in TELL_CONNECTIONS:
         yield "their server dialed", dialed_out(second)
 
 
@@ -227,10 +241,9 @@ def our_client(peer, transport):
 
     def proven(*addrs, **more):
         """What a success is, on both sides."""
+        checks = (results("reachable", *addrs), came_in(*addrs), verdicts("reachable", *addrs))
         return [
-            ("the nonce came", results("reachable", *addrs)),
-            ("dial-back at the address", came_in(*addrs)),
-            ("verdict", verdicts("reachable", *addrs)),
+            *zip(PROOF, checks),
             *delivered_by(peer, *addrs, **more),
         ]
 
@@ -301,7 +314,7 @@ def our_client(peer, transport):
     )
     yield case("IPv6", listen=[six], ipv6=True, expected=proven(six))
     yield case(
-        "ten probes in a row on one connection",
+        TEN_IN_A_ROW,
         listen=ten,
         expected=[
             *proven(*ten),
@@ -466,7 +479,7 @@ def answers(run):
 
 
 def frames(run, direction, stream):
-    found = run.client.all("frame", direction=direction, stream=stream)
+    found = read_frames(run.client, direction=direction, stream=stream)
     return [meaning(stream, direction, "client", bytes.fromhex(e["hex"])) for e in found]
 
 
@@ -702,9 +715,9 @@ def their_client(peer, transport):
             deadline=2 * SUCCESS,
             expected_seconds=8,
         )
-    elif go:
+    elif not rust:
         yield case(
-            "ten probes in a row on one connection",
+            TEN_IN_A_ROW,
             listen=ten,
             test=ten,
             expected=[
@@ -744,17 +757,15 @@ def their_client(peer, transport):
         )
 
 
-def all_cases():
-    for peer in PEERS:
+def all_cases(more_peers=()):
+    peers = [*PEERS, *more_peers]
+    for peer in peers:
         for transport in TRANSPORTS:
             yield from our_client(peer, transport)
     yield from check_tool("go-libp2p")
-    for peer in ["ours", *PEERS]:
+    for peer in ["ours", *peers]:
         for transport in TRANSPORTS:
             yield from by_hand(peer, transport)
-    for peer in PEERS:
+    for peer in peers:
         for transport in TRANSPORTS:
             yield from their_client(peer, transport)
-
-
-CASES = list(all_cases())

@@ -52,6 +52,11 @@ def multiaddr(data):
     return text
 
 
+def read_frames(tap, **fields):
+    """The messages that a tap told of, without those of a request that was not read: it made another one."""
+    return tap.all("frame", after="unread", **fields)
+
+
 def meaning(stream, direction, role, frame):
     """The words of `tests/wire-vectors.json`."""
     length, at = varint(frame, 0)

@@ -42,15 +42,17 @@ class Peer:
             self.events.append(event)
             self.changed.notify_all()
 
-    def all(self, event, **fields):
-        """The events with these fields. A tuple means: any of these values."""
+    def all(self, event, after=None, **fields):
+        """The events with these fields, behind the last one that is called `after`. A tuple means: any of these values."""
 
         def fits(value, wanted):
             return value in wanted if isinstance(wanted, tuple) else value == wanted
 
+        events = list(self.events)
+        start = max((i for i, e in enumerate(events) if e.get("event") == after), default=0)
         return [
             e
-            for e in self.events
+            for e in events[start:]
             if e.get("event") == event and all(fits(e.get(name), wanted) for name, wanted in fields.items())
         ]
 

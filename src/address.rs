@@ -25,6 +25,7 @@ use std::net::IpAddr;
 use libp2p_core::multiaddr::{Multiaddr, Protocol};
 use libp2p_identity::PeerId;
 
+pub(crate) use neighbourhood::host_of;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};

@@ -39,12 +39,14 @@ use crate::{
 mod exchange;
 mod handler;
 mod log;
+mod requests;
 
 pub use crate::reachability::{
     AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, ProbeEnd, ProbeId,
     ProbeOutcome, Probed, RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict, Violation,
 };
 use handler::{Command, Do, Handler, Report, Said};
+use requests::{Next, Requests};
 
 /// The core is called again after this time at the soonest, should it ask for less again and again.
 const MIN_WAIT: Duration = Duration::from_millis(1);
@@ -73,9 +75,8 @@ pub struct Behaviour {
     core: Reachability,
     /// Connections that are established, and whose.
     connections: HashMap<ConnectionId, PeerId>,
-    /// Where the probes are that have not ended. Bounded by [`Config::with_max_in_flight`].
-    probes: HashMap<ProbeId, ConnectionId>,
-    /// Answers to nonces and to demands for dial data, one for each report of a handler.
+    requests: Requests,
+    /// Answers to nonces and to demands for dial data, and second requests: one for each report of a handler.
     answers: VecDeque<(PeerId, ConnectionId, Command)>,
     timer: Option<(Delay, Instant)>,
     waker: Option<Waker>,
@@ -88,7 +89,7 @@ impl Behaviour {
         Self {
             core: Reachability::from_seed(local_peer_id, config, rand::random(), Instant::now()),
             connections: HashMap::new(),
-            probes: HashMap::new(),
+            requests: Requests::default(),
             answers: VecDeque::new(),
             timer: None,
             waker: None,
@@ -183,21 +184,14 @@ impl Behaviour {
     fn closed(&mut self, connection: ConnectionId) {
         let now = Instant::now();
         self.connections.remove(&connection);
-        let mut ended: Vec<ProbeId> = self
-            .probes
-            .iter()
-            .filter(|(_, on)| **on == connection)
-            .map(|(probe, _)| *probe)
-            .collect();
-        ended.sort_unstable();
-        for probe in ended {
+        for probe in self.requests.on(connection) {
             self.ended(probe, ProbeEnd::ConnectionClosed);
         }
         self.core.on_connection_closed(now, connection);
     }
 
     fn ended(&mut self, probe: ProbeId, end: ProbeEnd) {
-        if self.probes.remove(&probe).is_some() {
+        if let Some(end) = self.requests.on_end(probe, end) {
             self.core.on_probe_end(Instant::now(), probe, end);
         }
     }
@@ -212,15 +206,16 @@ impl Behaviour {
             Output::Confirm(addr) => Some(ToSwarm::ExternalAddrConfirmed(addr)),
             Output::Expire(addr) => Some(ToSwarm::ExternalAddrExpired(addr)),
             Output::Probe(request) => {
-                self.probes.insert(request.id, request.connection);
-                if !self.connections.contains_key(&request.connection) {
-                    self.ended(request.id, ProbeEnd::ConnectionClosed);
+                let (peer_id, connection) = (request.server, request.connection);
+                let order = self.requests.start(Instant::now(), request);
+                if !self.connections.contains_key(&connection) {
+                    self.ended(order.probe, ProbeEnd::ConnectionClosed);
                     return None;
                 }
                 Some(ToSwarm::NotifyHandler {
-                    peer_id: request.server,
-                    handler: NotifyHandler::One(request.connection),
-                    event: Command(Do::Probe(request)),
+                    peer_id,
+                    handler: NotifyHandler::One(connection),
+                    event: Command(Do::Ask(order)),
                 })
             }
         }
@@ -311,7 +306,10 @@ impl NetworkBehaviour for Behaviour {
         let now = Instant::now();
         match said {
             Said::Serves(serves) => self.core.on_support(now, connection, serves),
-            Said::Response { probe, response } => self.core.on_response(now, probe, response),
+            Said::Response { probe, response } => {
+                self.requests.on_response(probe, response);
+                self.core.on_response(now, probe, response);
+            }
             Said::Asks {
                 probe,
                 index,
@@ -322,8 +320,17 @@ impl NetworkBehaviour for Behaviour {
                 self.answers.push_back((peer, connection, answer));
             }
             Said::Ended { probe, end } => self.ended(probe, end),
+            Said::Unread { probe } => match self.requests.on_unread(now, probe) {
+                Some(Next::AskAgain(server, on, order)) => {
+                    self.answers
+                        .push_back((server, on, Command(Do::Ask(order))));
+                }
+                Some(Next::Over(end)) => self.core.on_probe_end(now, probe, end),
+                None => {}
+            },
             Said::Nonce { stream, nonce } => {
-                let accept = self.core.on_nonce(now, connection, nonce);
+                self.requests.on_nonce(nonce.number, nonce.encoding);
+                let accept = self.core.on_nonce(now, connection, nonce.number);
                 tracing::debug!(%peer, %connection, accept, "a nonce came in");
                 let answer = Command(Do::Answer { stream, accept });
                 self.answers.push_back((peer, connection, answer));

@@ -57,14 +57,14 @@
 //!                                            |
 //!                                            +-> ExternalAddrConfirmed / ExternalAddrExpired, client::Event
 //!
-//! clients -> handlers -> server::Behaviour -> limits (how often) -> policy (what to dial) -> [dial data] -> dial-back
+//! clients -> handlers -> server::Behaviour -> service (pure: limits, policy, the life of a request) -> handlers, dial-backs
 //!                                            |
 //!                                            +-> DialResponse to the client, server::Event
 //! ```
 //!
 //! # Modules
 //! * [`client`] and [`server`]: the behaviours, with their options and events.
-//! * [`reachability`]: the core of the client, without I/O and without a clock.
+//! * [`reachability`] and [`service`]: the cores of the client and the server, without I/O and without a clock.
 //! * [`protocol`]: the messages and their codecs.
 //! * [`address`]: what a multiaddr is: public or not, of which transport and family.
 //! * `metrics`, with the feature of that name: Prometheus metrics of both roles, under go-libp2p's names.
@@ -78,6 +78,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod reachability;
 pub mod server;
+pub mod service;
 
 /// Compiles the blocks of the README and the guides.
 #[cfg(doctest)]

@@ -13,16 +13,23 @@
 //! Where the specification leaves room, the decoders follow protobuf: fields come in any order,
 //! the last of a repeated scalar wins, unknown fields are skipped. Of several variants in one
 //! [`Message`] the last one wins whole; nothing is merged. Protobuf groups are refused.
+//!
+//! Two things are beside the specification, for nim-libp2p. A nonce is read as fixed64, as it should
+//! be, and as a varint, which it was there until 2.0.0; [`NonceEncoding`] says which, and the other
+//! one is never written beside it. And zeros are written out where nim-libp2p needs them: the index
+//! and the dial status of a [`DialResponse`] that is `OK`, the index of a [`DialDataRequest`], the
+//! status of a [`DialBackResponse`]. proto3 leaves them out, and reads them all the same.
 
 use libp2p_swarm::StreamProtocol;
 
+pub(crate) use self::message::Nonce;
 pub use self::{
     codec::{DialBackClientCodec, DialBackServerCodec, Limits, MessageCodec},
     dial_data::{DialData, DialDataChunk, DialDataWriter, write_dial_data},
     error::{DecodeError, EncodeError, Malformed},
     message::{
         DialBack, DialBackResponse, DialBackStatus, DialDataRequest, DialRequest, DialResponse,
-        DialStatus, Message, ResponseStatus,
+        DialStatus, Message, NonceEncoding, ResponseStatus,
     },
 };
 

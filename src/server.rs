@@ -22,8 +22,8 @@
 //!
 //! # Inside
 //!
-//! The behaviour is plumbing. What to dial is decided in `policy`, how often in `limits`, what follows
-//! what and until when in `job`, none of which knows the swarm; the handlers carry bytes.
+//! The behaviour is plumbing. All that is decided, and all that is counted, is in [`service`], which does not
+//! know the swarm; the handlers carry bytes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -32,63 +32,51 @@ use std::{
     net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{FutureExt, StreamExt};
 use futures_timer::Delay;
-use libp2p_core::{Endpoint, Multiaddr, transport::PortUse};
+use libp2p_core::{
+    ConnectedPoint, Endpoint, Multiaddr,
+    transport::{ListenerId, PortUse},
+};
 use libp2p_identity::PeerId;
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Swarm, SwarmEvent,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    behaviour::{ExternalAddrConfirmed, NewListenAddr},
 };
-use rand::RngExt;
 use web_time::Instant;
 
 use crate::{
-    address,
-    protocol::{self, DialDataRequest, DialRequest},
+    address, protocol,
+    service::{self, Host, Locality, RequestId, Service, StreamCommand},
 };
 
+mod bounded_close;
 mod capabilities;
-mod config;
 mod dial_back;
-mod event;
 mod exchange;
 mod handler;
-mod job;
-mod limits;
+mod kernel;
 mod own;
-mod policy;
-mod span;
-mod tally;
+mod switch;
 
-pub use config::Config;
-pub use dial_back::{DialBack, DialBackOutcome, NotDelivered, NotDialed};
-pub use event::{End, Event, Misbehaved, Misbehaviour, Rejected, Served};
-pub use limits::Limit;
-pub use policy::PassedOver;
+pub use crate::service::{
+    Config, DialBackOutcome, End, Event, JoinedLate, Limit, Load, Misbehaved, Misbehaviour,
+    NotDelivered, NotDialed, PassedOver, Rejected, Served,
+};
+pub use bounded_close::BoundedClose;
+pub use dial_back::DialBack;
 
 use capabilities::Capabilities;
 use dial_back::{DialBackEvent, Fact};
 use exchange::Meter;
-use handler::{Command, Handler, Order, Report, Said, StreamId};
-use job::{Action, Decision, Job};
-use limits::Limiter;
-use own::{Own, OwnIps};
-use policy::Client;
-use tally::Tally;
-
-/// Events that wait for the swarm to take them. More than requests are admitted in a minute by default;
-/// if the swarm does not take any for so long, further ones are lost, with a line in the log.
-const MAX_EVENTS: usize = 128;
+use handler::{Command, Handler, Order, Report, Said};
+use own::OwnIps;
 
 /// Events of a dialer's swarm that are handled in one go, before other behaviours get their turn.
 const MAX_DIALER_EVENTS: usize = 64;
-
-/// Who pays less than one in so many bytes of dial data has not paid.
-const UNPAID: u64 = 8;
 
 /// Serves dial requests.
 ///
@@ -107,36 +95,19 @@ const UNPAID: u64 = 8;
 /// # ;
 /// ```
 pub struct Behaviour {
-    config: Config,
+    core: Service,
     shared: Arc<handler::Shared>,
-    limiter: Limiter,
-    /// One per admitted request, bounded by the limit on requests at once.
-    requests: BTreeMap<Key, Request>,
-    /// Which request a dial-back is for. One per request at most.
-    dials: BTreeMap<ConnectionId, Key>,
     dialer: Dialer,
+    /// What has come in of dial data on the streams that pay. At most one per request.
+    meters: BTreeMap<RequestId, Meter>,
     /// At most one per stream that a handler has announced.
     commands: VecDeque<(PeerId, ConnectionId, Command)>,
-    /// At most [`MAX_EVENTS`].
-    events: VecDeque<Event>,
-    rejected: Tally<Limit>,
-    misbehaved: Tally<Misbehaviour>,
+    /// Whether it was found out that the swarm ran before.
+    joined_late: bool,
+    /// To be told before others.
+    late: Option<JoinedLate>,
     /// Runs until the earliest deadline or before it; none while there is nothing to wait for.
     timer: Option<(Delay, Instant)>,
-}
-
-/// A stream of the node.
-type Key = (ConnectionId, StreamId);
-
-struct Request {
-    job: Job,
-    client: Client,
-    nonce: u64,
-    /// The dial-back, until it is over.
-    dial: Option<ConnectionId>,
-    /// When it was told to pay dial data, if it was, and what has come in.
-    paying: Option<(Instant, Meter)>,
-    span: tracing::Span,
 }
 
 /// Where dial-backs are made.
@@ -166,59 +137,78 @@ impl Dialer {
         }
     }
 
-    fn own(&self, ip: IpAddr) -> Option<Own> {
-        let node = match self {
-            Self::Node(_) => None,
-            Self::Apart { own_ips, .. } => own_ips.find(ip),
+    /// What is known of the node's own addresses.
+    fn node_ips(&self) -> &OwnIps {
+        match self {
+            Self::Node(dial_back) => &dial_back.own_ips,
+            Self::Apart { own_ips, .. } => own_ips,
+        }
+    }
+
+    fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
+        if let Self::Apart { node, .. } = self {
+            node.dialed(now, addr, outcome);
+        }
+        let dialer = &mut self.dial_back_mut().capabilities;
+        dialer.dialed(now, addr, outcome);
+    }
+
+    /// What comes in comes in to the node. A dialer of its own lets nothing in, and would take the silence of its targets for
+    /// its own.
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match self {
+            Self::Node(dial_back) => dial_back.on_swarm_event(event),
+            Self::Apart {
+                swarm,
+                node,
+                own_ips,
+            } => {
+                own_ips.on_swarm_event(&event);
+                node.on_swarm_event(&event);
+                if let FromSwarm::ConnectionEstablished(established) = event
+                    && let ConnectedPoint::Listener { send_back_addr, .. } = established.endpoint
+                {
+                    let dialer = &mut swarm.behaviour_mut().capabilities;
+                    dialer.heard_from(Instant::now(), send_back_addr);
+                }
+            }
+        }
+    }
+}
+
+/// What the dialer can tell at a moment.
+struct View<'a> {
+    now: Instant,
+    dialer: &'a Dialer,
+}
+
+impl Host for View<'_> {
+    fn locality(&self, ip: IpAddr) -> Locality {
+        let known = self.dialer.dial_back().own_ips.locality(ip);
+        let known = match self.dialer {
+            Dialer::Node(_) => known,
+            Dialer::Apart { own_ips, .. } => known.max(own_ips.locality(ip)),
         };
-        node.max(self.dial_back().own_ips.find(ip))
+        known.max(kernel::locality(ip))
     }
 
     /// A dialer without evidence of its own, which is one without listeners in its first minutes, is
     /// taken to be able to dial what the node can: they run on the same host.
-    fn can_dial(&self, now: Instant, addr: &Multiaddr) -> bool {
-        let dialer = self.dial_back().capabilities.judge(now, addr);
-        let node = || match self {
-            Self::Node(_) => None,
-            Self::Apart { node, .. } => node.judge(now, addr),
+    fn can_dial(&self, addr: &Multiaddr) -> bool {
+        let dialer = self.dialer.dial_back().capabilities.judge(self.now, addr);
+        let node = || match self.dialer {
+            Dialer::Node(_) => None,
+            Dialer::Apart { node, .. } => node.judge(self.now, addr),
         };
         dialer.or_else(node).unwrap_or(false)
     }
-
-    /// Told to the node's side, which also hears whether anything comes in.
-    fn dialed(&mut self, now: Instant, addr: &Multiaddr, outcome: DialBackOutcome) {
-        let capabilities = match self {
-            Self::Node(dial_back) => &mut dial_back.capabilities,
-            Self::Apart { node, .. } => node,
-        };
-        capabilities.dialed(now, addr, outcome);
-    }
-}
-
-/// What a server holds at a moment. All of it is bounded by [`Config`], whatever clients do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Load {
-    /// Requests being served, at most
-    /// [`with_max_concurrent_requests`](Config::with_max_concurrent_requests).
-    pub requests: usize,
-    /// Dial-backs that hold a socket, at most
-    /// [`with_max_concurrent_dials`](Config::with_max_concurrent_dials).
-    pub dials: usize,
-    /// Peers, neighbourhoods and targets that the rate limits remember, of at most 200 bytes each. At most
-    /// six times [`with_max_requests_per_minute`](Config::with_max_requests_per_minute) and one per
-    /// request.
-    pub rate_entries: usize,
-    /// Commands and events that wait for the swarm.
-    pub queued: usize,
 }
 
 impl fmt::Debug for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Behaviour")
-            .field("config", &self.config)
-            .field("requests", &self.requests.len())
-            .field("dials", &self.dialer.dial_back().in_flight())
+            .field("config", self.core.config())
+            .field("load", &self.load())
             .finish_non_exhaustive()
     }
 }
@@ -236,7 +226,7 @@ impl Behaviour {
     /// them, and a request of the application that happens to be sent on one is lost when it is closed
     /// a few round trips later. Where that matters, see [`Behaviour::with_dialer`].
     pub fn new(config: Config) -> Self {
-        Self::build(config, Dialer::Node(DialBack::shared()))
+        Self::build(config, Dialer::Node(DialBack::of_node()))
     }
 
     /// A server that dials with a swarm of its own, see [`DialBack`]. It is driven by this behaviour.
@@ -266,14 +256,84 @@ impl Behaviour {
         }
     }
 
+    /// Serves, or stops to. A server serves from the start.
+    ///
+    /// A server that is off does not offer the protocol any more, on connections that are open neither, and identify tells the
+    /// peers so at once. Requests under way are served to their end. One that comes in all the same, from a peer that has not heard of
+    /// it, is rejected ([`Limit::Off`]). Everything else goes on: what the node can dial and which IPs it has is kept up to
+    /// date, so that a server that is switched on serves at once.
+    pub fn set_serving(&mut self, serving: bool) {
+        self.core.set_serving(serving);
+        self.shared.switch.set(serving);
+    }
+
+    /// Tells what the swarm has that this behaviour joins while it runs, as when an application swaps a
+    /// [`Toggle`](libp2p_swarm::behaviour::toggle::Toggle):
+    ///
+    /// ```
+    /// # use libp2p_autonat_v2::server;
+    /// # fn join<B: libp2p::swarm::NetworkBehaviour>(swarm: &libp2p::Swarm<B>) -> server::Behaviour {
+    /// let mut server = server::Behaviour::default();
+    /// server.catch_up(swarm.listeners(), swarm.external_addresses());
+    /// # server
+    /// # }
+    /// ```
+    ///
+    /// Then it serves and protects as one that was there from the start, on connections that are made from then on. See
+    /// [`JoinedLate`] for one that was not told. A server that is there from the start and [switched
+    /// on](Self::set_serving) when it is wanted needs none of this.
+    pub fn catch_up<'a>(
+        &mut self,
+        listen_addrs: impl IntoIterator<Item = &'a Multiaddr>,
+        external_addrs: impl IntoIterator<Item = &'a Multiaddr>,
+    ) {
+        for addr in listen_addrs {
+            self.on_listen_addr(addr);
+        }
+        for addr in external_addrs {
+            let confirmed = ExternalAddrConfirmed { addr };
+            self.dialer
+                .on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
+        }
+    }
+
+    fn on_listen_addr(&mut self, addr: &Multiaddr) {
+        let listener_id = ListenerId::next();
+        let new = NewListenAddr { listener_id, addr };
+        self.dialer.on_swarm_event(FromSwarm::NewListenAddr(new));
+    }
+
+    /// A connection came in at this address of the node. If the swarm has not told of a listener there, it had it before this
+    /// behaviour joined.
+    fn on_inbound(&mut self, local_addr: &Multiaddr) {
+        if address::is_relayed(local_addr)
+            || address::port(local_addr).is_none()
+            || self.dialer.node_ips().listens_at(local_addr)
+        {
+            return;
+        }
+        self.on_listen_addr(local_addr);
+        if !self.joined_late {
+            self.joined_late = true;
+            tracing::warn!(
+                listen_addr = ?address::Printable(local_addr),
+                "the AutoNAT v2 server joined a running swarm: it serves new connections only, and does not know external \
+                 addresses that were confirmed before"
+            );
+            self.late = Some(JoinedLate::new(local_addr.clone()));
+        }
+    }
+
+    /// Whether it serves, see [`set_serving`](Self::set_serving).
+    pub fn is_serving(&self) -> bool {
+        self.shared.switch.is_on()
+    }
+
     /// What the server holds at this moment.
     pub fn load(&self) -> Load {
-        Load {
-            requests: self.requests.len(),
-            dials: self.dialer.dial_back().in_flight(),
-            rate_entries: self.limiter.entries(),
-            queued: self.commands.len() + self.events.len(),
-        }
+        let mut load = self.core.load();
+        load.queued += self.commands.len();
+        load
     }
 
     fn build(config: Config, mut dialer: Dialer) -> Self {
@@ -281,298 +341,130 @@ impl Behaviour {
             dialer.dial_back_mut().capabilities = Capabilities::fixed(dialable.iter().copied());
         }
         Self {
-            shared: Arc::new(handler::Shared {
-                limits: protocol::Limits::default()
+            shared: Arc::new(handler::Shared::new(
+                protocol::Limits::default()
                     .with_max_message_len(config.max_message_len)
                     .with_max_addresses(config.rules.max_addresses),
-                max_streams: config.max_streams,
-            }),
-            limiter: Limiter::new(config.limits, Instant::now()),
-            requests: BTreeMap::new(),
-            dials: BTreeMap::new(),
+                config.max_streams,
+            )),
+            core: Service::new(config, Instant::now()),
             dialer,
+            meters: BTreeMap::new(),
             commands: VecDeque::new(),
-            events: VecDeque::new(),
-            rejected: Tally::new(),
-            misbehaved: Tally::new(),
+            joined_late: false,
+            late: None,
             timer: None,
-            config,
         }
     }
 
-    fn on_incoming(&mut self, peer: PeerId, key: Key, observed_ip: Option<IpAddr>) {
-        let now = Instant::now();
-        let dials = self.dialer.dial_back().in_flight();
-        if let Err(limit) = self.limiter.admit(now, peer, observed_ip, dials) {
-            tracing::debug!(client = %peer, limit = limit.as_str(), "rejected a dial request");
-            self.rejected.add(now, limit, 1, peer, key.0);
-            self.command(peer, key, Order::Reject);
-            return;
+    /// Tells how much dial data has come in on this stream.
+    fn read_meter(&mut self, now: Instant, id: RequestId) {
+        if let Some(meter) = self.meters.get(&id) {
+            self.core.on_bytes(now, id, meter.read(), &mut rand::rng());
         }
-        let record = Served::new(peer, key.0, observed_ip);
-        let span = span::open(&record);
-        self.requests.insert(
-            key,
-            Request {
-                job: Job::new(now, self.config.timing, record),
-                client: Client {
-                    peer,
-                    ip: observed_ip,
-                },
-                nonce: 0,
-                dial: None,
-                paying: None,
-                span,
-            },
-        );
-        self.command(peer, key, Order::Serve);
     }
 
-    fn on_requested(&mut self, key: Key, asked: DialRequest) {
-        let now = Instant::now();
-        let Some(request) = self.requests.get_mut(&key) else {
-            return;
-        };
-        let selection = policy::choose(
-            &asked.addrs,
-            request.client,
-            &self.config.rules,
-            |ip| self.dialer.own(ip),
-            |addr| self.dialer.can_dial(now, addr),
-        );
-        request.nonce = asked.nonce;
-        span::log_passed_over(&request.span, &selection.passed_over, &asked.addrs);
+    /// Tells it of all streams.
+    fn read_meters(&mut self, now: Instant) {
+        for (id, meter) in &self.meters {
+            self.core.on_bytes(now, *id, meter.read(), &mut rand::rng());
+        }
+    }
 
-        let record = &mut request.job.record;
-        record.asked_in_all = asked.addrs.len().saturating_add(asked.unread);
-        record.asked = asked.addrs.into_iter().flatten().collect();
-        record.passed_over = selection.passed_over;
-        let decision = match selection.chosen {
-            None => Decision::Refuse,
-            Some(chosen) => {
-                record.tested = Some((chosen.index, chosen.addr.clone()));
-                let admitted = self.limiter.admit_target(
+    fn on_said(&mut self, client: PeerId, connection: ConnectionId, said: Said) {
+        let now = Instant::now();
+        let id = |stream| RequestId { connection, stream };
+        match said {
+            Said::Incoming {
+                stream,
+                observed_ip,
+            } => self.core.on_stream(now, id(stream), client, observed_ip),
+            Said::Requested { stream, request } => {
+                let host = View {
                     now,
-                    request.client.ip,
-                    chosen.ip,
-                    chosen.own,
-                    !chosen.own,
-                );
-                match admitted {
-                    Err(limit) => {
-                        record.limit = Some(limit);
-                        Decision::Reject
-                    }
-                    Ok(()) => {
-                        let data = (!chosen.own).then(|| policy::dial_data_bytes(&mut rand::rng()));
-                        Decision::Test(chosen, data)
-                    }
-                }
+                    dialer: &self.dialer,
+                };
+                self.core
+                    .on_request(now, id(stream), request, &host, &mut rand::rng());
             }
-        };
-        let action = request.job.decided(now, decision);
-        self.perform(now, key, action);
-    }
-
-    fn on_paid(&mut self, key: Key) {
-        let now = Instant::now();
-        let Some(request) = self.requests.get_mut(&key) else {
-            return;
-        };
-        let delay = rand::rng().random_range(Duration::ZERO..=self.config.max_delay);
-        let action = request.job.data_complete(now, delay);
-        self.perform(now, key, action);
+            Said::Paid { stream } => self.read_meter(now, id(stream)),
+            Said::Over { stream, end } => {
+                self.read_meter(now, id(stream));
+                self.meters.remove(&id(stream));
+                self.core.on_stream_ended(now, id(stream), end);
+            }
+            Said::TooManyStreams(count) => {
+                self.core.on_streams_dropped(now, client, connection, count)
+            }
+            Said::DialBack(result) => self.dialer.dial_back_mut().on_report(connection, result),
+        }
     }
 
     fn on_fact(&mut self, fact: Fact) {
         let now = Instant::now();
         match fact {
-            Fact::Connected(dial) => {
-                let request = self
-                    .dials
-                    .get(&dial)
-                    .and_then(|key| self.requests.get_mut(key));
-                if let Some(request) = request {
-                    request.job.connected(now);
+            Fact::Established(dial) => self.core.on_dial_established(now, dial),
+            Fact::Ended(dial, outcome) => self.core.on_dial_ended(now, dial, outcome),
+            Fact::Gone(dial) => self.core.on_dial_gone(now, dial),
+        }
+    }
+
+    /// Carries out what the core asks for, as far as it is not for a handler to do.
+    fn carry_out(&mut self) {
+        while let Some(command) = self.core.poll_command() {
+            match command {
+                service::Command::Stream(client, id, command) => {
+                    let order = match command {
+                        StreamCommand::Serve => Order::Serve,
+                        StreamCommand::Reject => Order::Reject,
+                        StreamCommand::AskForData(request) => {
+                            let meter = Meter::default();
+                            self.meters.insert(id, meter.clone());
+                            Order::AskForData(request, meter)
+                        }
+                        StreamCommand::Answer(response) => Order::Answer(response),
+                        StreamCommand::Reset => {
+                            self.meters.remove(&id);
+                            Order::Reset
+                        }
+                    };
+                    let stream = id.stream;
+                    let command = Command { stream, order };
+                    self.commands.push_back((client, id.connection, command));
                 }
-            }
-            Fact::Ended(dial, outcome) => {
-                let Some(key) = self.dials.remove(&dial) else {
-                    return;
-                };
-                let Some(request) = self.requests.get_mut(&key) else {
-                    return;
-                };
-                request.dial = None;
-                let action = request.job.dial_ended(now, outcome);
-                self.perform(now, key, action);
-            }
-        }
-    }
-
-    fn on_connection_closed(&mut self, closed: ConnectionClosed<'_>) {
-        let id = closed.connection_id;
-        let now = Instant::now();
-        while let Some((&key, _)) = self
-            .requests
-            .range((id, StreamId::MIN)..=(id, StreamId::MAX))
-            .next()
-        {
-            self.finish(now, key, End::ClientLeft);
-        }
-    }
-
-    fn perform(&mut self, now: Instant, key: Key, action: Option<Action>) {
-        let Some(action) = action else { return };
-        let Some(request) = self.requests.get_mut(&key) else {
-            return;
-        };
-        let peer = request.client.peer;
-        match action {
-            Action::AskForData { index, num_bytes } => {
-                let (_, meter) = request
-                    .paying
-                    .get_or_insert_with(|| (now, Meter::default()));
-                let meter = meter.clone();
-                let ask = DialDataRequest {
-                    addr_idx: index,
-                    num_bytes,
-                };
-                self.command(peer, key, Order::AskForData(ask, meter));
-            }
-            Action::Dial(chosen) => {
-                let dialer = self.dialer.dial_back_mut();
-                if dialer.in_flight() >= self.config.limits.dials as usize {
-                    request.job.record.limit = Some(Limit::Dials);
-                    let action = request.job.no_dial_left(now);
-                    self.perform(now, key, Some(action));
-                    return;
+                service::Command::Dial(dial) => {
+                    self.dialer.dial_back_mut().dial(dial);
                 }
-                let dial = dialer.dial(peer, chosen.addr, request.nonce);
-                request.dial = Some(dial);
-                request.job.dialing(now, dial);
-                self.dials.insert(dial, key);
-            }
-            Action::Answer(response) => {
-                self.abandon_dial(key);
-                self.command(peer, key, Order::Answer(response));
-            }
-            Action::Reset(end) => {
-                self.command(peer, key, Order::Reset);
-                self.finish(now, key, end);
+                service::Command::EndDial(dial) => self.dialer.dial_back_mut().end(dial),
             }
         }
     }
 
-    /// Lets go of the dial of this request, if one is under way.
-    fn abandon_dial(&mut self, key: Key) {
-        if let Some(request) = self.requests.get_mut(&key)
-            && let Some(dial) = request.dial.take()
+    /// The next event for the application. What became of a dial-back tells what this node can dial.
+    fn next_event(&mut self) -> Option<Event> {
+        if let Some(late) = self.late.take() {
+            return Some(Event::JoinedLate(late));
+        }
+        let event = self.core.poll_event()?;
+        if let Event::Served(served) = &event
+            && let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back)
         {
-            self.dials.remove(&dial);
-            self.dialer.dial_back_mut().abandon(dial);
+            self.dialer.dialed(Instant::now(), addr, outcome);
         }
-    }
-
-    fn finish(&mut self, now: Instant, key: Key, end: End) {
-        self.abandon_dial(key);
-        let Some(request) = self.requests.remove(&key) else {
-            return;
-        };
-        self.limiter.finish(&request.client.peer);
-        if let End::Misbehaved(cause) = end {
-            self.misbehaved
-                .add(now, cause, 1, request.client.peer, key.0);
-        }
-        let mut served = request.job.into_event(now, end);
-        if let Some((told, meter)) = &request.paying {
-            served.dial_data_received = meter.read();
-            if served.dial_data_received < served.dial_data_requested / UNPAID {
-                let target = served.tested.as_ref();
-                let target = target.and_then(|(_, addr)| address::ip(addr));
-                self.limiter.did_not_pay(*told, target);
-            }
-        }
-        if let (Some((_, addr)), Some(outcome)) = (&served.tested, served.dial_back) {
-            self.dialer.dialed(now, addr, outcome);
-        }
-        span::close(&request.span, &served);
-        self.event(Event::Served(served));
-    }
-
-    fn command(&mut self, peer: PeerId, (connection, stream): Key, order: Order) {
-        self.commands
-            .push_back((peer, connection, Command { stream, order }));
-    }
-
-    fn event(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
-            self.events.push_back(event);
-        } else {
-            tracing::warn!("the swarm is not polled; an event of the AutoNAT v2 server is lost");
-        }
-    }
-
-    /// Handles all that is due, and says whether anything was.
-    fn handle_timeout(&mut self, now: Instant) -> bool {
-        let due: Vec<Key> = self
-            .requests
-            .iter()
-            .filter(|(_, request)| request.job.deadline() <= now)
-            .map(|(key, _)| *key)
-            .collect();
-        let mut busy = !due.is_empty();
-        for key in due {
-            if let Some(request) = self.requests.get_mut(&key) {
-                let action = request.job.timed_out(now);
-                self.perform(now, key, action);
-            }
-        }
-        while let Some((limit, count, client, connection_id)) = self.rejected.take(now) {
-            busy = true;
-            self.event(Event::Rejected(Rejected {
-                limit,
-                count,
-                client,
-                connection_id,
-            }));
-        }
-        while let Some((cause, count, client, connection_id)) = self.misbehaved.take(now) {
-            busy = true;
-            tracing::debug!(%client, cause = cause.as_str(), count, "a client misbehaved");
-            self.event(Event::Misbehaved(Misbehaved {
-                cause,
-                count,
-                client,
-                connection_id,
-            }));
-        }
-        busy
-    }
-
-    fn next_wakeup(&self) -> Option<Instant> {
-        self.requests
-            .values()
-            .map(|request| request.job.deadline())
-            .chain(self.rejected.next_wakeup())
-            .chain(self.misbehaved.next_wakeup())
-            .min()
+        Some(event)
     }
 
     /// Whether there was anything to do.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self.requests.is_empty()
-            && self.rejected.next_wakeup().is_none()
-            && self.misbehaved.next_wakeup().is_none();
-        if idle {
-            self.timer = None;
-            return false;
-        }
-        let now = Instant::now();
-        if self.handle_timeout(now) {
-            return true;
-        }
-        while let Some(next) = self.next_wakeup() {
+        while let Some(next) = self.core.poll_timeout() {
+            let now = Instant::now();
+            if next <= now {
+                self.read_meters(now);
+                if self.core.handle_timeout(now) {
+                    return true;
+                }
+                continue;
+            }
             let timer = match &mut self.timer {
                 Some((timer, at)) if *at <= next => timer,
                 timer => {
@@ -584,10 +476,8 @@ impl Behaviour {
                 return false;
             }
             self.timer = None;
-            if next <= Instant::now() {
-                return true;
-            }
         }
+        self.timer = None;
         false
     }
 
@@ -639,22 +529,25 @@ impl NetworkBehaviour for Behaviour {
         if let Dialer::Node(dial_back) = &self.dialer
             && let Some(handler) = dial_back.handler_for(id)?
         {
-            return Ok(Handler::dial_back(handler));
+            return Ok(Handler::dial_back(Arc::clone(&self.shared), handler));
         }
         Ok(Handler::server(Arc::clone(&self.shared), addr))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionClosed(closed) = event {
-            self.on_connection_closed(closed);
+            let now = Instant::now();
+            let connection = closed.connection_id;
+            self.read_meters(now);
+            self.meters.retain(|id, _| id.connection != connection);
+            self.core.on_connection_closed(now, connection);
         }
-        match &mut self.dialer {
-            Dialer::Node(dial_back) => dial_back.on_swarm_event(event),
-            Dialer::Apart { node, own_ips, .. } => {
-                own_ips.on_swarm_event(&event);
-                node.on_swarm_event(&event);
-            }
+        if let FromSwarm::ConnectionEstablished(established) = event
+            && let ConnectedPoint::Listener { local_addr, .. } = established.endpoint
+        {
+            self.on_inbound(local_addr);
         }
+        self.dialer.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -663,25 +556,7 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         Report(said): THandlerOutEvent<Self>,
     ) {
-        match said {
-            Said::Incoming {
-                stream,
-                observed_ip,
-            } => self.on_incoming(peer, (connection, stream), observed_ip),
-            Said::Requested { stream, request } => {
-                self.on_requested((connection, stream), request);
-            }
-            Said::Paid { stream } => self.on_paid((connection, stream)),
-            Said::Over { stream, end } => self.finish(Instant::now(), (connection, stream), end),
-            Said::TooManyStreams(count) => self.misbehaved.add(
-                Instant::now(),
-                Misbehaviour::TooManyStreams,
-                count.into(),
-                peer,
-                connection,
-            ),
-            Said::DialBack(result) => self.dialer.dial_back_mut().on_report(connection, result),
-        }
+        self.on_said(peer, connection, said);
     }
 
     fn poll(
@@ -689,6 +564,7 @@ impl NetworkBehaviour for Behaviour {
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         loop {
+            self.carry_out();
             if let Some((peer_id, connection, command)) = self.commands.pop_front() {
                 return Poll::Ready(ToSwarm::NotifyHandler {
                     peer_id,
@@ -696,7 +572,7 @@ impl NetworkBehaviour for Behaviour {
                     event: command,
                 });
             }
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.next_event() {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
             if let Poll::Ready(action) = self.poll_dialer(cx) {
@@ -706,8 +582,7 @@ impl NetworkBehaviour for Behaviour {
                         .map_in(|never| match never {}),
                 );
             }
-            let waiting = self.commands.is_empty() && self.events.is_empty();
-            if waiting && !self.poll_timer(cx) {
+            if self.core.is_drained() && !self.poll_timer(cx) {
                 return Poll::Pending;
             }
         }

@@ -1,21 +1,32 @@
 //! What other implementations really send: their messages byte by byte, as `interop/run --capture` recorded them.
 //!
-//! The meaning beside each message was decoded by the recorder, not by this crate.
+//! nim-libp2p is there twice: its present version, and an old one that has a nonce as a varint. The meaning beside each message was decoded by the recorder, not by this crate.
 
 use asynchronous_codec::{BytesMut, Decoder, Encoder};
 use libp2p::Multiaddr;
 use libp2p_autonat_v2::protocol::{
-    DecodeError, DialBackClientCodec, DialBackServerCodec, EncodeError, Message, MessageCodec,
+    DecodeError, DialBack, DialBackClientCodec, DialBackServerCodec, EncodeError, Message,
+    MessageCodec, NonceEncoding,
 };
 use serde_json::{Value, json};
 
-const RECORDINGS: [(&str, &str); 3] = [
+#[path = "captured/zeros.rs"]
+mod zeros;
+
+use zeros::with_zeros;
+
+const RECORDINGS: [(&str, &str); 5] = [
     ("go-libp2p", include_str!("captured/go-libp2p.json")),
     ("js-libp2p", include_str!("captured/js-libp2p.json")),
+    ("nim-libp2p", include_str!("captured/nim-libp2p.json")),
+    (NIM_OF_OLD, include_str!("captured/nim-libp2p-1.15.3.json")),
     ("rust-libp2p", include_str!("captured/rust-libp2p.json")),
 ];
 
+const NIM_OF_OLD: &str = "nim-libp2p-1.15.3";
+
 struct Frame {
+    peer: &'static str,
     /// Where it is from, for whoever reads a failure.
     name: String,
     by_peer: bool,
@@ -40,6 +51,7 @@ fn exchanges() -> Vec<Vec<Frame>> {
                 let zeros = frame["zeros"].as_u64().unwrap_or(0) as usize;
                 bytes.resize(bytes.len() + zeros, 0);
                 Frame {
+                    peer,
                     name: format!("{peer} as {role}, {}, message {i}", exchange["name"]),
                     by_peer: frame["from"] == "peer",
                     role: role.to_owned(),
@@ -51,7 +63,7 @@ fn exchanges() -> Vec<Vec<Frame>> {
             exchanges.push(frames.collect());
         }
     }
-    assert!(exchanges.len() > 30, "all recordings are there");
+    assert!(exchanges.len() > 50, "all recordings are there");
     exchanges
 }
 
@@ -66,17 +78,53 @@ impl Frame {
             ("dial-request", _) => {
                 self.through(MessageCodec::default(), MessageCodec::default(), in_words)
             }
-            ("dial-back", true) => self.through(
-                DialBackClientCodec::new(),
-                DialBackServerCodec::new(),
-                |m| json!({ "dial_back": { "nonce": m.nonce } }),
-            ),
+            ("dial-back", true) => {
+                let (dial_back, encoding) = self.dial_back();
+                let mut bytes = BytesMut::new();
+                DialBackServerCodec::new()
+                    .with_nonce_encoding(encoding)
+                    .encode(dial_back, &mut bytes)
+                    .expect(&self.name);
+                let meaning = json!({ "dial_back": { "nonce": dial_back.nonce } });
+                (meaning, bytes.to_vec())
+            }
             ("dial-back", false) => self.through(
                 DialBackServerCodec::new(),
                 DialBackClientCodec::new(),
                 |m| json!({ "dial_back_response": { "status": m.status.to_string() } }),
             ),
             (stream, _) => panic!("no such stream: {stream}"),
+        }
+    }
+
+    fn dial_back(&self) -> (DialBack, NonceEncoding) {
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        let mut codec = DialBackClientCodec::new();
+        let dial_back = codec.decode(&mut bytes).expect(&self.name);
+        assert!(bytes.is_empty(), "{}", self.name);
+        (dial_back.expect(&self.name), codec.nonce_encoding())
+    }
+
+    /// How the nonce is written, if the message has one.
+    fn nonce_encoding(&self) -> Option<NonceEncoding> {
+        match (self.stream.as_str(), self.by_server()) {
+            ("dial-back", true) => Some(self.dial_back().1),
+            ("dial-request", false) => {
+                let mut bytes = BytesMut::from(&self.bytes[..]);
+                match MessageCodec::default().decode(&mut bytes) {
+                    Ok(Some(Message::DialRequest(request))) => Some(request.nonce_encoding),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// As this crate writes it. A nonce has no zeros to write out.
+    fn with_zeros(&self) -> Vec<u8> {
+        match (self.stream.as_str(), self.by_server()) {
+            ("dial-back", true) => self.bytes.clone(),
+            _ => with_zeros(&self.bytes),
         }
     }
 
@@ -132,8 +180,31 @@ fn every_captured_message_is_read_as_it_was_meant() {
 #[test]
 fn other_implementations_write_the_same_bytes_as_this_crate() {
     for frame in exchanges().iter().flatten().filter(|frame| frame.by_peer) {
-        assert_eq!(frame.there_and_back().1, frame.bytes, "{}", frame.name);
+        assert_eq!(
+            frame.there_and_back().1,
+            frame.with_zeros(),
+            "{}",
+            frame.name
+        );
     }
+}
+
+#[test]
+fn only_old_nim_has_a_varint_for_a_nonce_and_has_it_both_ways() {
+    let mut varints = 0;
+    for frame in exchanges().iter().flatten() {
+        let Some(encoding) = frame.nonce_encoding() else {
+            continue;
+        };
+        let expected = if frame.peer == NIM_OF_OLD {
+            varints += 1;
+            NonceEncoding::Varint
+        } else {
+            NonceEncoding::Fixed64
+        };
+        assert_eq!(encoding, expected, "{}", frame.name);
+    }
+    assert!(varints > 15, "{varints}");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use libp2p::{
     swarm::{ConnectionId, NetworkBehaviour, SwarmEvent},
 };
 use libp2p_autonat_v2::{
+    address::Transport,
     protocol::{DIAL_BACK_PROTOCOL, DialBackClientCodec, DialStatus, ResponseStatus},
-    server::{self, Config, PassedOver},
+    server::{self, Config, DialBackOutcome, PassedOver, Served},
 };
 use support::{
     Node, PATIENCE, Raw, RawEvent, RawPeer, Scope,
@@ -273,4 +274,54 @@ async fn with_a_dialer_of_its_own_a_dial_that_takes_too_long_is_called_back() {
     assert_eq!(answer(&mut request).await, dialed(0, DialStatus::Ok));
     server.is_idle().await;
     drop(silent);
+}
+
+/// A peer of its own on this IP asks to be dialed there, where somebody accepts and says nothing. What became of it.
+async fn asks_for_a_silent_target(server: &mut Server, ip: &str) -> Box<Served> {
+    let silent = std::net::TcpListener::bind((ip, 0)).expect("a free port");
+    let port = silent.local_addr().expect("bound").port();
+    let silent_at: Multiaddr = format!("/ip4/{ip}/tcp/{port}").parse().expect("valid");
+    let mut client = RawPeer::new(&[DIAL_BACK_PROTOCOL]);
+    let connection = server.connects_to(&mut client, ip).await;
+    let target = server.sees(&silent_at);
+    let mut request = ask(&mut client, connection, &[target], 1).await;
+    answer(&mut request).await;
+    server.served().await
+}
+
+/// Its transport cannot dial through the firewall, and its listener vouched for it for ever.
+#[tokio::test]
+async fn a_dialer_of_its_own_that_listens_notices_that_nothing_answers_it() {
+    let (mut dialer, _) = recording_swarm(
+        Keypair::generate_ed25519(),
+        server::DialBack::default(),
+        Scope::Public,
+    );
+    let second_ip = "/ip4/20.0.0.2/tcp/0".parse().expect("valid");
+    dialer
+        .listen_on(second_ip)
+        .expect("the transport can listen");
+    let config = Config::default().with_dial_timeout(Duration::from_millis(300));
+    let behaviour = server::Behaviour::with_dialer(config, dialer);
+    let mut server = Server::with_behaviour(behaviour, Scope::Public);
+    for network in 1..=8 {
+        let ip = format!("127.{}.0.1", 80 + network);
+        let served = asks_for_a_silent_target(&mut server, &ip).await;
+        assert_eq!(
+            served.dial_back,
+            Some(DialBackOutcome::DialTimedOut),
+            "{ip}"
+        );
+    }
+    let served = asks_for_a_silent_target(&mut server, "127.90.0.1").await;
+    let cannot_dial = PassedOver::CannotDial(Transport::Tcp);
+    assert_eq!(served.passed_over, [(0, cannot_dial)]);
+
+    // Somebody who gets in to the node shows that it is the targets that are silent.
+    let at = server.listen("/ip4/127.0.0.1/tcp/0").await;
+    let mut peer = RawPeer::new(&[]);
+    peer.connect(at).await;
+    server.node.connected_by(peer.peer_id).await;
+    let served = asks_for_a_silent_target(&mut server, "127.91.0.1").await;
+    assert_eq!(served.dial_back, Some(DialBackOutcome::DialTimedOut));
 }

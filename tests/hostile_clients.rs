@@ -17,6 +17,8 @@ mod messages;
 mod resets;
 #[path = "hostile_clients/slow_loris.rs"]
 mod slow_loris;
+#[path = "hostile_clients/sockets.rs"]
+mod sockets;
 mod support;
 #[path = "hostile_clients/targets.rs"]
 mod targets;

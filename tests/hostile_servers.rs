@@ -516,7 +516,7 @@ async fn unsolicited_nonce() {
         let connection = server.dial(client.node.peer_id, &address).await;
         let asked = server.asked().await;
         let nonce = asked.request.nonce;
-        drop(asked);
+        server.drops(asked).await;
         assert_eq!(
             client.probed(&address).await.outcome,
             ProbeOutcome::NoAnswer(ProbeEnd::Reset)
@@ -533,7 +533,7 @@ async fn closed_before_the_stream_opens() {
     over_both(async |transport| {
         let mut scene = Scene::new(transport).await;
         let asked = scene.asked().await;
-        drop(asked);
+        scene.server.drops(asked).await;
         scene.client.probed(&scene.address).await;
         scene.client.is_idle().await;
         // The next probe leaves at the moment when the connection ends.

@@ -2,11 +2,18 @@
 
 #[path = "server/limits.rs"]
 mod limits;
+#[cfg(target_os = "linux")]
+#[path = "server/own_host.rs"]
+mod own_host;
 #[path = "server/relayed.rs"]
 mod relayed;
 mod support;
+#[path = "server/switch.rs"]
+mod switch;
 #[path = "server/timing.rs"]
 mod timing;
+#[path = "server/turns.rs"]
+mod turns;
 
 use std::time::Duration;
 
@@ -31,8 +38,8 @@ use libp2p_autonat_v2::{
     },
 };
 use support::{
-    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, public, read_to_end, recording_swarm, send,
-    within,
+    Node, PATIENCE, RawPeer, Scope, autonat::*, frame, from_new_port, public, read_to_end,
+    recording_swarm, send, within,
 };
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
@@ -616,7 +623,13 @@ async fn one_target_is_not_dialed_for_ever_more_clients() {
     for n in 0..3 {
         let mut client = RawPeer::new(&[]);
         let connection = client.connect(at.clone()).await;
-        let mut request = ask(&mut client, connection, std::slice::from_ref(&victim), n).await;
+        let mut request = ask(
+            &mut client,
+            connection,
+            std::slice::from_ref(&victim),
+            n + 1,
+        )
+        .await;
         if n < 2 {
             let data = dial_data_request(&mut request).await;
             pay(&mut request, data.num_bytes).await;

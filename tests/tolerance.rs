@@ -19,9 +19,15 @@
 //! | a request that comes over the server's own dial-back connection | js-libp2p, which runs its client there | `server::a_dial_back_connection_offers_the_protocol_and_serves_nobody` |
 //! | a status that is not known | the specification discards it | `client::exchange::tests::a_response_with_an_unknown_status_is_discarded` |
 //! | an acknowledgement without a byte of content | proto3 leaves out what is 0 | `wire::every_valid_vector_means_what_it_says_and_is_written_alike` |
+//! | a server that reads a nonce as a varint only | nim-libp2p until 2.0.0 | `nim::a_server_that_cannot_read_the_nonce_is_asked_once_more_with_a_varint` |
+//! | a client that has its nonce as a varint, and needs it back so | nim-libp2p until 2.0.0 | `nim::a_client_that_has_the_nonce_as_a_varint_gets_it_as_a_varint` |
+//! | zeros that have to be written out | nim-libp2p | `wire::zeros_are_written_where_an_address_was_dialed_or_is_to_be` |
 //! | one dial, one answer, whatever is asked | the specification | `server::the_first_address_that_passes_is_dialed_and_no_other` |
 
 mod support;
+
+#[path = "tolerance/nim.rs"]
+mod nim;
 
 use std::time::Duration;
 
@@ -171,7 +177,7 @@ async fn a_stream_that_ends_without_an_answer_is_no_failure_of_the_address() {
     over_both(async |transport| {
         let (mut client, mut server, listening) = scene(transport, 1).await;
         let asked = server.asked().await;
-        drop(asked);
+        server.drops(asked).await;
         assert_eq!(
             client.probed(&listening[0]).await.outcome,
             ProbeOutcome::NoAnswer(ProbeEnd::Reset)
@@ -185,6 +191,9 @@ async fn a_stream_that_ends_without_an_answer_is_no_failure_of_the_address() {
         let (mut client, mut server, listening) = scene(transport, 1).await;
         let mut asked = server.asked().await;
         asked.stream.close().await.expect("closed");
+        // The client asks again, as of a server that can't read the request.
+        let mut again = server.asked().await;
+        again.stream.close().await.expect("closed");
         let outcome = client.probed(&listening[0]).await.outcome;
         assert_eq!(outcome, ProbeOutcome::NoAnswer(ProbeEnd::Reset));
         client.is_idle().await;

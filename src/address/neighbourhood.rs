@@ -31,14 +31,7 @@ impl fmt::Display for Neighbourhood {
 /// neighbourhood of that host. One IPv4 address gives its holder a whole 6to4 network, and behind a NAT64 the whole
 /// IPv4 Internet has one IPv6 prefix: neither should make a second voter, or a single one of all.
 pub fn neighbourhood(ip: IpAddr, v4_prefix: u8, v6_prefix: u8) -> Neighbourhood {
-    let host = match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => match Embedding::of(v6) {
-            Some(Embedding::Host(v4) | Embedding::Teredo { client: v4, .. }) => IpAddr::V4(v4),
-            None => ip,
-        },
-    };
-    match host {
+    match host_of(ip) {
         IpAddr::V4(v4) => {
             let prefix = v4_prefix.min(32);
             let mask = u32::MAX
@@ -59,6 +52,17 @@ pub fn neighbourhood(ip: IpAddr, v4_prefix: u8, v6_prefix: u8) -> Neighbourhood 
                 prefix,
             }
         }
+    }
+}
+
+/// The host that an IP leads to: the IPv4 host for an IPv6 address that stands for one, else itself.
+pub(crate) fn host_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => match Embedding::of(v6) {
+            Some(Embedding::Host(v4) | Embedding::Teredo { client: v4, .. }) => IpAddr::V4(v4),
+            None => ip,
+        },
     }
 }
 

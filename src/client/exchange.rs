@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use asynchronous_codec::Framed;
 use futures::{AsyncRead, AsyncWrite, SinkExt, StreamExt};
-use libp2p_core::Multiaddr;
 
 use crate::{
     protocol::{
@@ -29,6 +28,8 @@ pub(super) enum Progress {
     },
     /// The exchange is over, and with it the stream.
     Over(ProbeEnd),
+    /// Likewise: the server ended the stream before it said anything. It may not have been able to read the request.
+    Unread,
 }
 
 pub(super) struct Exchange<S> {
@@ -36,6 +37,8 @@ pub(super) struct Exchange<S> {
     step: Step,
     addresses: usize,
     responses: usize,
+    /// Whether the request was written and nothing has come back yet, not half a message.
+    silent: bool,
     /// The addresses that dial data was asked for, one bit each.
     charged: u64,
 }
@@ -51,20 +54,21 @@ enum Step {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
-    /// `addrs` are at most 64.
-    pub(super) fn new(stream: S, addrs: Vec<Multiaddr>, nonce: u64) -> Self {
+    /// The request has at most 64 addresses.
+    pub(super) fn new(stream: S, request: DialRequest) -> Self {
         let mut framed = Framed::new(stream, MessageCodec::new(Limits::default()));
-        let addresses = addrs.len();
-        let request = Message::DialRequest(DialRequest::new(addrs, nonce));
-        let step = match framed.start_send_unpin(request) {
+        let addresses = request.addrs.len();
+        let step = match framed.start_send_unpin(Message::DialRequest(request)) {
             Ok(()) => Step::WriteRequest,
             Err(_) => Step::Close,
         };
+        let silent = matches!(step, Step::WriteRequest);
         Self {
             framed,
             step,
             addresses,
             responses: 0,
+            silent,
             charged: 0,
         }
     }
@@ -84,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                     let _ = ready!(writer.poll_write_to(&mut *self.framed, cx));
                     self.step = Step::Read;
                 }
-                Step::Read => match ready!(self.framed.poll_next_unpin(cx)) {
+                Step::Read => match ready!(self.poll_message(cx)) {
                     Some(Ok(message)) => {
                         return Poll::Ready(self.read(message));
                     }
@@ -96,6 +100,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                             return Poll::Ready(Progress::Over(end));
                         }
                     }
+                    Some(Err(DecodeError::Io(_))) | None if self.silent => {
+                        return Poll::Ready(Progress::Unread);
+                    }
                     Some(Err(error)) => return Poll::Ready(Progress::Over(self.blame(&error))),
                     None => return Poll::Ready(Progress::Over(self.broken_off())),
                 },
@@ -106,6 +113,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 }
             }
         }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, DecodeError>>> {
+        let read = ready!(self.framed.poll_next_unpin(cx));
+        if !matches!(read, None | Some(Err(DecodeError::Io(_)))) {
+            self.silent = false;
+        }
+        Poll::Ready(read)
     }
 
     fn read(&mut self, message: Message) -> Progress {

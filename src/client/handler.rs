@@ -12,7 +12,7 @@ use std::{
 use asynchronous_codec::Framed;
 use futures::{FutureExt, SinkExt, StreamExt};
 use futures_timer::Delay;
-use libp2p_core::{Multiaddr, upgrade::ReadyUpgrade};
+use libp2p_core::upgrade::ReadyUpgrade;
 use libp2p_swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, StreamUpgradeError,
     SubstreamProtocol,
@@ -22,13 +22,16 @@ use libp2p_swarm::{
     },
 };
 
-use super::exchange::{Exchange, Progress};
+use super::{
+    exchange::{Exchange, Progress},
+    requests::Order,
+};
 use crate::{
     protocol::{
         DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialBack, DialBackClientCodec, DialBackResponse,
-        DialResponse,
+        DialRequest, DialResponse, Nonce,
     },
-    reachability::{ProbeEnd, ProbeId, ProbeRequest},
+    reachability::{ProbeEnd, ProbeId},
 };
 
 /// How many requests are under way on one connection. The core sends one at a time; a second may still be closing.
@@ -70,16 +73,11 @@ struct Request {
 
 enum RequestState {
     /// The stream is still to be asked for.
-    New(Order),
+    New(DialRequest),
     /// The stream is being opened.
-    Opening(Order),
+    Opening(DialRequest),
     Running(Box<Exchange<Stream>>),
     Failed(ProbeEnd),
-}
-
-struct Order {
-    addrs: Vec<Multiaddr>,
-    nonce: u64,
 }
 
 struct DialBackStream {
@@ -119,9 +117,13 @@ pub(super) enum Said {
         probe: ProbeId,
         end: ProbeEnd,
     },
+    /// The request is over: the server has ended the stream without a word.
+    Unread {
+        probe: ProbeId,
+    },
     Nonce {
         stream: StreamId,
-        nonce: u64,
+        nonce: Nonce,
     },
 }
 
@@ -132,7 +134,7 @@ pub struct Command(pub(super) Do);
 
 #[derive(Debug)]
 pub(super) enum Do {
-    Probe(ProbeRequest),
+    Ask(Order),
     /// Send the dial data that was asked for, or break the request off. Ignored if it is over.
     Pay {
         probe: ProbeId,
@@ -155,19 +157,17 @@ impl fmt::Debug for Handler {
 }
 
 impl Handler {
-    fn request(&mut self, request: ProbeRequest) {
+    fn ask(&mut self, order: Order) {
         let active = self.active.get_or_insert_default();
         if active.requests.len() >= MAX_REQUESTS {
-            active.turned_down.push(request.id);
+            active.turned_down.push(order.probe);
             return;
         }
+        let request = DialRequest::new(order.addrs, order.nonce);
         active.requests.push(Request {
-            probe: request.id,
-            state: RequestState::New(Order {
-                addrs: request.addrs,
-                nonce: request.nonce,
-            }),
-            timer: Delay::new(request.timeout),
+            probe: order.probe,
+            state: RequestState::New(request.with_nonce_encoding(order.encoding)),
+            timer: Delay::new(order.timeout),
         });
     }
 
@@ -222,10 +222,9 @@ impl Handler {
 
     fn request_opened(&mut self, stream: Stream, probe: ProbeId) {
         if let Some(request) = self.opening(probe)
-            && let RequestState::Opening(order) = &mut request.state
+            && let RequestState::Opening(message) = &mut request.state
         {
-            let addrs = std::mem::take(&mut order.addrs);
-            let exchange = Exchange::new(stream, addrs, order.nonce);
+            let exchange = Exchange::new(stream, std::mem::take(message));
             request.state = RequestState::Running(Box::new(exchange));
         }
     }
@@ -289,7 +288,7 @@ impl Active {
             let Poll::Ready(step) = request.poll(cx) else {
                 continue;
             };
-            if matches!(step, Step::Tell(Said::Ended { .. })) {
+            if matches!(step, Step::Tell(Said::Ended { .. } | Said::Unread { .. })) {
                 self.requests.swap_remove(at);
             }
             return Poll::Ready(step);
@@ -307,11 +306,8 @@ impl Request {
         let probe = self.probe;
         let ended = |end| Poll::Ready(Step::Tell(Said::Ended { probe, end }));
         let progress = match &mut self.state {
-            RequestState::New(order) => {
-                self.state = RequestState::Opening(Order {
-                    addrs: std::mem::take(&mut order.addrs),
-                    ..*order
-                });
+            RequestState::New(message) => {
+                self.state = RequestState::Opening(std::mem::take(message));
                 return Poll::Ready(Step::Open(probe));
             }
             RequestState::Failed(end) => return ended(*end),
@@ -328,6 +324,7 @@ impl Request {
                 bytes,
             })),
             Poll::Ready(Progress::Over(end)) => ended(end),
+            Poll::Ready(Progress::Unread) => Poll::Ready(Step::Tell(Said::Unread { probe })),
             Poll::Pending => {
                 ready!(self.timer.poll_unpin(cx));
                 ended(ProbeEnd::Timeout)
@@ -338,10 +335,13 @@ impl Request {
 
 impl DialBackStream {
     /// The nonce once it was read, `None` when the stream is to be dropped.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Nonce>> {
         let progress = match self.step {
             DialBackStep::Read => self.framed.poll_next_unpin(cx).map(|read| match read {
-                Some(Ok(DialBack { nonce })) => Some(nonce),
+                Some(Ok(DialBack { nonce })) => Some(Nonce {
+                    number: nonce,
+                    encoding: self.framed.codec().nonce_encoding(),
+                }),
                 Some(Err(_)) | None => None,
             }),
             DialBackStep::Wait => Poll::Pending,
@@ -409,7 +409,7 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, Command(command): Command) {
         match command {
-            Do::Probe(request) => self.request(request),
+            Do::Ask(order) => self.ask(order),
             Do::Pay { probe, pays } => self.pay(probe, pays),
             Do::Answer { stream, accept } => self.answer(stream, accept),
         }

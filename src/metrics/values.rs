@@ -98,6 +98,10 @@ pub(super) fn limits() -> impl Iterator<Item = &'static str> {
         Concurrent,
         ConcurrentOfPeer,
         Dials,
+        LingeringDials,
+        DialsOfPeer,
+        QuicDials,
+        Off,
     );
     limits.into_iter().map(Limit::as_str)
 }
@@ -163,6 +167,7 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
         TooManyStreams,
         SlowRequest,
         NotARequest,
+        NoNonce,
         Garbage,
         TooLong,
         SlowDialData,

@@ -1,9 +1,9 @@
 //! Messages to bytes and back, for [`asynchronous_codec`].
 //!
 //! The only file besides the generated code that knows quick-protobuf, so that the library can be
-//! exchanged. It writes every message but dial data, and reads those of a fixed size. The two with
-//! `bytes` in them are read by hand: `DialDataResponse` so that nothing is copied, `DialRequest` so
-//! that addresses behind the limit cost nothing. Each message is walked by [`Fields`] before
+//! exchanged. It writes every message but dial data, and reads those of a fixed size. Three are read
+//! by hand: `DialDataResponse` so that nothing is copied, `DialRequest` so that addresses behind the
+//! limit cost nothing, and with it `DialBack`, since a nonce comes in two ways. Each message is walked by [`Fields`] before
 //! quick-protobuf sees it; that module says why.
 //!
 //! A decoder takes a message off the buffer when all of it has arrived, be it good or bad, and
@@ -14,17 +14,17 @@ use std::borrow::Cow;
 use asynchronous_codec::{BytesMut, Decoder, Encoder};
 use bytes::{Buf, BufMut};
 use libp2p_core::Multiaddr;
-use quick_protobuf::{BytesReader, MessageRead, MessageWrite, Writer};
+use quick_protobuf::{BytesReader, MessageRead, MessageWrite, Writer, WriterBackend};
 
 use super::{
     MAX_ADDRESS_LEN, MAX_ADDRESSES, MAX_DIAL_BACK_LEN, MAX_DIAL_DATA_CHUNK, MAX_MESSAGE_LEN,
     dial_data,
     error::{DecodeError, EncodeError, Malformed},
     fields::{Field, Fields, Value},
-    generated::{self as pb, mod_Message::OneOfmsg},
+    generated::{self as pb, mod_Message::OneOfmsg, mod_VarintMessage},
     message::{
         DialBack, DialBackResponse, DialBackStatus, DialDataRequest, DialRequest, DialResponse,
-        DialStatus, Message, ResponseStatus,
+        DialStatus, Message, Nonce, NonceEncoding, ResponseStatus,
     },
 };
 
@@ -153,15 +153,15 @@ impl Encoder for MessageCodec {
     fn encode(&mut self, message: Message, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let max = self.limits.max_message_len;
         let variant = match &message {
-            Message::DialRequest(request) => OneOfmsg::dialRequest(request.to_pb()),
-            Message::DialResponse(response) => OneOfmsg::dialResponse(pb::DialResponse {
-                status: response.status.code(),
-                addrIdx: response.addr_idx,
-                dialStatus: response.dial_status.code(),
-            }),
+            Message::DialRequest(request) => {
+                return append_frame(&request.to_pb(), max, dst);
+            }
+            Message::DialResponse(response) => {
+                OneOfmsg::dialResponse(write_dial_response(response))
+            }
             Message::DialDataRequest(request) => OneOfmsg::dialDataRequest(pb::DialDataRequest {
-                addrIdx: request.addr_idx,
-                numBytes: request.num_bytes,
+                addrIdx: Some(request.addr_idx),
+                numBytes: unless_zero(request.num_bytes),
             }),
             Message::DialDataResponse { len } => {
                 return append_dial_data(*len, max, dst);
@@ -189,13 +189,24 @@ impl Encoder for MessageCodec {
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct DialBackServerCodec;
+pub struct DialBackServerCodec {
+    nonce_encoding: NonceEncoding,
+}
 
 impl DialBackServerCodec {
     /// A codec with the limit [`MAX_DIAL_BACK_LEN`].
     pub const fn new() -> Self {
-        Self
+        Self {
+            nonce_encoding: NonceEncoding::Fixed64,
+        }
+    }
+
+    /// Writes the nonce like this: as the request had it ([`DialRequest::nonce_encoding`]). Default: as the specification
+    /// has it.
+    #[must_use]
+    pub const fn with_nonce_encoding(mut self, encoding: NonceEncoding) -> Self {
+        self.nonce_encoding = encoding;
+        self
     }
 }
 
@@ -204,8 +215,13 @@ impl Encoder for DialBackServerCodec {
     type Error = EncodeError;
 
     fn encode(&mut self, message: DialBack, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let DialBack { nonce } = message;
-        append_frame(&pb::DialBack { nonce }, MAX_DIAL_BACK_LEN, dst)
+        let nonce = unless_zero(message.nonce);
+        match self.nonce_encoding {
+            NonceEncoding::Fixed64 => append_frame(&pb::DialBack { nonce }, MAX_DIAL_BACK_LEN, dst),
+            NonceEncoding::Varint => {
+                append_frame(&pb::VarintDialBack { nonce }, MAX_DIAL_BACK_LEN, dst)
+            }
+        }
     }
 }
 
@@ -216,6 +232,7 @@ impl Decoder for DialBackServerCodec {
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<DialBackResponse>, DecodeError> {
         take_frame(src, MAX_DIAL_BACK_LEN, |bytes| {
             let pb::DialBackResponse { status } = read_checked(check(bytes)?)?;
+            let status = status.unwrap_or_default();
             let status = DialBackStatus::from_code(status)
                 .ok_or(DecodeError::UnknownDialBackStatus(status))?;
             Ok(DialBackResponse { status })
@@ -250,13 +267,21 @@ impl Decoder for DialBackServerCodec {
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct DialBackClientCodec;
+pub struct DialBackClientCodec {
+    nonce_encoding: NonceEncoding,
+}
 
 impl DialBackClientCodec {
     /// A codec with the limit [`MAX_DIAL_BACK_LEN`].
     pub const fn new() -> Self {
-        Self
+        Self {
+            nonce_encoding: NonceEncoding::Fixed64,
+        }
+    }
+
+    /// How the last nonce that was read was written.
+    pub const fn nonce_encoding(&self) -> NonceEncoding {
+        self.nonce_encoding
     }
 }
 
@@ -265,7 +290,7 @@ impl Encoder for DialBackClientCodec {
     type Error = EncodeError;
 
     fn encode(&mut self, message: DialBackResponse, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let status = message.status.code();
+        let status = Some(message.status.code());
         append_frame(&pb::DialBackResponse { status }, MAX_DIAL_BACK_LEN, dst)
     }
 }
@@ -276,8 +301,11 @@ impl Decoder for DialBackClientCodec {
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<DialBack>, DecodeError> {
         take_frame(src, MAX_DIAL_BACK_LEN, |bytes| {
-            let pb::DialBack { nonce } = read_checked(check(bytes)?)?;
-            Ok(DialBack { nonce })
+            let nonce = read_dial_back(bytes)?;
+            self.nonce_encoding = nonce.encoding;
+            Ok(DialBack {
+                nonce: nonce.number,
+            })
         })
     }
 
@@ -292,22 +320,74 @@ impl DialRequest {
     /// which is what the limits of all peers count. At most
     /// [`MAX_PORTABLE_REQUEST_LEN`](super::MAX_PORTABLE_REQUEST_LEN) can be sent to every one.
     pub fn encoded_len(&self) -> usize {
-        let variant = OneOfmsg::dialRequest(self.to_pb());
-        pb::Message { msg: variant }.get_size()
+        self.to_pb().get_size()
     }
 
-    fn to_pb(&self) -> pb::DialRequest<'_> {
+    fn to_pb(&self) -> PbRequest<'_> {
         let mut unparsed = self.unparsed.iter();
         let addrs = self.addrs.iter().map(|addr| match addr {
             Some(addr) => Cow::Borrowed(addr.as_ref()),
             // An empty address does not parse either.
             None => Cow::Borrowed(unparsed.next().map_or(&[][..], |bytes| bytes)),
         });
-        pb::DialRequest {
-            addrs: addrs.collect(),
-            nonce: self.nonce,
+        let (addrs, nonce) = (addrs.collect(), self.has_nonce().then_some(self.nonce));
+        match self.nonce_encoding {
+            NonceEncoding::Fixed64 => PbRequest::Fixed64(pb::Message {
+                msg: OneOfmsg::dialRequest(pb::DialRequest { addrs, nonce }),
+            }),
+            NonceEncoding::Varint => PbRequest::Varint(pb::VarintMessage {
+                msg: mod_VarintMessage::OneOfmsg::dialRequest(pb::VarintDialRequest {
+                    addrs,
+                    nonce,
+                }),
+            }),
         }
     }
+}
+
+/// A message that carries a request, by the encoding of its nonce.
+enum PbRequest<'a> {
+    Fixed64(pb::Message<'a>),
+    Varint(pb::VarintMessage<'a>),
+}
+
+impl MessageWrite for PbRequest<'_> {
+    fn get_size(&self) -> usize {
+        match self {
+            Self::Fixed64(message) => message.get_size(),
+            Self::Varint(message) => message.get_size(),
+        }
+    }
+
+    fn write_message<W: WriterBackend>(
+        &self,
+        writer: &mut Writer<W>,
+    ) -> quick_protobuf::Result<()> {
+        match self {
+            Self::Fixed64(message) => message.write_message(writer),
+            Self::Varint(message) => message.write_message(writer),
+        }
+    }
+}
+
+/// Where an address was dialed, zeros are written out: nim-libp2p takes an index that is left out for none.
+fn write_dial_response(response: &DialResponse) -> pb::DialResponse {
+    let (status, addr_idx, dial_status) = (
+        response.status.code(),
+        response.addr_idx,
+        response.dial_status.code(),
+    );
+    let dialed = response.status == ResponseStatus::Ok;
+    pb::DialResponse {
+        status: unless_zero(status),
+        addrIdx: unless_zero(addr_idx).or(dialed.then_some(0)),
+        dialStatus: unless_zero(dial_status).or(dialed.then_some(0)),
+    }
+}
+
+/// proto3 leaves out what is zero.
+fn unless_zero<T: Default + PartialEq>(number: T) -> Option<T> {
+    (number != T::default()).then_some(number)
 }
 
 /// Takes the next message off the buffer and reads it, if all of it is there.
@@ -362,8 +442,8 @@ fn read_message(bytes: &[u8], max_addresses: usize) -> Result<Message, DecodeErr
         Some((3, request)) => {
             let pb::DialDataRequest { addrIdx, numBytes } = read_checked(request)?;
             Ok(Message::DialDataRequest(DialDataRequest {
-                addr_idx: addrIdx,
-                num_bytes: numBytes,
+                addr_idx: addrIdx.unwrap_or_default(),
+                num_bytes: numBytes.unwrap_or_default(),
             }))
         }
         Some((_, response)) => {
@@ -379,7 +459,10 @@ fn read_message(bytes: &[u8], max_addresses: usize) -> Result<Message, DecodeErr
 }
 
 fn read_dial_request(bytes: &[u8], max_addresses: usize) -> Result<DialRequest, Malformed> {
-    let mut request = DialRequest::default();
+    let mut request = DialRequest {
+        without_nonce: true,
+        ..DialRequest::default()
+    };
     for field in Fields::of(bytes) {
         let Field { number, value } = field?;
         match (number, value) {
@@ -391,11 +474,42 @@ fn read_dial_request(bytes: &[u8], max_addresses: usize) -> Result<DialRequest, 
                 }
                 request.addrs.push(addr);
             }
-            (2, Value::Fixed64(bytes)) => request.nonce = u64::from_le_bytes(bytes),
+            (2, value) => {
+                if let Some(nonce) = read_nonce(value) {
+                    request.without_nonce = false;
+                    request.nonce = nonce.number;
+                    request.nonce_encoding = nonce.encoding;
+                }
+            }
             _ => {}
         }
     }
     Ok(request)
+}
+
+fn read_dial_back(bytes: &[u8]) -> Result<Nonce, Malformed> {
+    let mut nonce = Nonce::default();
+    for field in Fields::of(bytes) {
+        if let Field { number: 1, value } = field? {
+            nonce = read_nonce(value).unwrap_or(nonce);
+        }
+    }
+    Ok(nonce)
+}
+
+/// A field that should be a nonce, if it can be one.
+const fn read_nonce(value: Value<'_>) -> Option<Nonce> {
+    match value {
+        Value::Fixed64(bytes) => Some(Nonce {
+            number: u64::from_le_bytes(bytes),
+            encoding: NonceEncoding::Fixed64,
+        }),
+        Value::Varint(number) => Some(Nonce {
+            number,
+            encoding: NonceEncoding::Varint,
+        }),
+        Value::Bytes(_) | Value::Fixed32 => None,
+    }
 }
 
 /// An empty address is none, as in go-libp2p, though it has a `Multiaddr`.
@@ -412,12 +526,13 @@ fn read_dial_response(bytes: &[u8]) -> Result<DialResponse, DecodeError> {
         addrIdx,
         dialStatus,
     } = read_checked(bytes)?;
+    let (status, dial_status) = (status.unwrap_or_default(), dialStatus.unwrap_or_default());
     Ok(DialResponse {
         status: ResponseStatus::from_code(status)
             .ok_or(DecodeError::UnknownResponseStatus(status))?,
-        addr_idx: addrIdx,
-        dial_status: DialStatus::from_code(dialStatus)
-            .ok_or(DecodeError::UnknownDialStatus(dialStatus))?,
+        addr_idx: addrIdx.unwrap_or_default(),
+        dial_status: DialStatus::from_code(dial_status)
+            .ok_or(DecodeError::UnknownDialStatus(dial_status))?,
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Field<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value<'a> {
-    Varint,
+    Varint(u64),
     Fixed64([u8; 8]),
     Bytes(&'a [u8]),
     Fixed32,
@@ -46,10 +46,7 @@ impl<'a> Fields<'a> {
         }
 
         let value = match (tag & 0b111) as u8 {
-            0 => {
-                self.varint()?;
-                Value::Varint
-            }
+            0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(self.fixed()?),
             2 => {
                 let len = self.varint()?;
@@ -135,7 +132,7 @@ mod tests {
         assert_eq!(
             walk(&message).unwrap(),
             [
-                (1, Value::Varint),
+                (1, Value::Varint(150)),
                 (2, Value::Fixed64([1, 2, 3, 4, 5, 6, 7, 8])),
                 (3, Value::Bytes(&[0xaa, 0xbb])),
                 (4, Value::Fixed32),

@@ -34,11 +34,16 @@ pub struct DialRequest {
     ///
     /// A decoder reads as many as its [`Limits`](super::Limits) say.
     pub addrs: Vec<Option<Multiaddr>>,
-    /// What the server must hand over when it dials back.
+    /// What the server must hand over when it dials back. 0 if the message has none, see
+    /// [`has_nonce`](Self::has_nonce).
     pub nonce: u64,
+    /// How the nonce is written. The dial-back has it likewise.
+    pub nonce_encoding: NonceEncoding,
     /// How many addresses the message had behind those in `addrs`. They were not looked at, and an
     /// encoder does not write them.
     pub unread: usize,
+    /// The message had no nonce that can be read, and an encoder writes none.
+    pub(super) without_nonce: bool,
     /// What stood on the wire for each `None` in `addrs`, in order.
     pub(super) unparsed: Vec<Box<[u8]>>,
 }
@@ -50,6 +55,47 @@ impl DialRequest {
             addrs: addrs.into_iter().map(Some).collect(),
             nonce,
             ..Self::default()
+        }
+    }
+
+    /// Whether there is a nonce. A decoder finds none where the message has no such field, or one of a kind that a nonce can't
+    /// be of. A nonce of zero is one, and is written out.
+    #[must_use]
+    pub const fn has_nonce(&self) -> bool {
+        !self.without_nonce
+    }
+
+    /// Has the nonce written like this. Default: as the specification has it.
+    #[must_use]
+    pub const fn with_nonce_encoding(mut self, encoding: NonceEncoding) -> Self {
+        self.nonce_encoding = encoding;
+        self
+    }
+}
+
+/// How a nonce is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum NonceEncoding {
+    /// As the specification has it: eight bytes, the lowest first.
+    #[default]
+    Fixed64,
+    /// As nim-libp2p reads and writes it until 2.0.0, and nobody else.
+    Varint,
+}
+
+/// A nonce, and how it is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Nonce {
+    pub(crate) number: u64,
+    pub(crate) encoding: NonceEncoding,
+}
+
+impl From<&DialRequest> for Nonce {
+    fn from(request: &DialRequest) -> Self {
+        Self {
+            number: request.nonce,
+            encoding: request.nonce_encoding,
         }
     }
 }

@@ -98,17 +98,22 @@ impl Capabilities {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 endpoint: ConnectedPoint::Listener { send_back_addr, .. },
                 ..
-            }) => {
-                if let Some(key) = key(send_back_addr) {
-                    self.heard.insert(key, Instant::now());
-                }
-            }
+            }) => self.heard_from(Instant::now(), send_back_addr),
             _ => {}
         }
     }
 
+    /// A connection came in from this address.
+    pub(crate) fn heard_from(&mut self, now: Instant, addr: &Multiaddr) {
+        if let Some(key) = key(addr) {
+            self.heard.insert(key, now);
+        }
+    }
+
     fn listener_added(&mut self, addr: &Multiaddr) {
-        self.listeners.push(addr.clone());
+        if !self.listeners.contains(addr) {
+            self.listeners.push(addr.clone());
+        }
         self.listening.extend(evidence_of_listener(addr));
     }
 

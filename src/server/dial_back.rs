@@ -27,12 +27,15 @@ use libp2p_swarm::{
 use web_time::Instant;
 
 use super::{capabilities::Capabilities, own::OwnIps};
+use crate::{
+    protocol::Nonce,
+    service::{Dial, DialBackOutcome, DialId, NotDelivered, NotDialed},
+};
+
+mod failure;
 mod handler;
-mod outcome;
-mod route;
 
 pub(super) use handler::{Handler, Step};
-pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 
 /// The behaviour of a dialer of its own: a swarm that only carries out dial-backs for a
 /// [`Behaviour`](super::Behaviour) that lives in another swarm.
@@ -48,7 +51,9 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let dialer = SwarmBuilder::with_new_identity()
 ///     .with_tokio()
-///     .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+///     .with_tcp(tcp::Config::default(), noise::Config::new, || {
+///         server::BoundedClose::new(yamux::Config::default())
+///     })?
 ///     .with_quic()
 ///     .with_behaviour(|_| server::DialBack::default())?
 ///     .build();
@@ -58,13 +63,12 @@ pub use outcome::{DialBackOutcome, NotDelivered, NotDialed};
 /// ```
 #[derive(Debug)]
 pub struct DialBack {
-    home: Home,
+    kind: SwarmKind,
     port_use: PortUse,
-    /// Dials under way, established ones until their outcome is known. Also abandoned ones that have
-    /// not failed yet: in a swarm that others use too a dial cannot be called back, and it holds a socket. Bounded by
-    /// the server, which starts no dial beyond its limit.
-    dials: BTreeMap<ConnectionId, Dial>,
-    /// At most two per dial.
+    /// The connections of dials that the server's core has not seen gone, and what is to be done with each. The core counts
+    /// them.
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// At most three per dial.
     facts: VecDeque<Fact>,
     /// At most three per dial.
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
@@ -74,27 +78,29 @@ pub struct DialBack {
 
 /// Whose swarm this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum SwarmKind {
     /// The node's. It also carries everybody else's connections.
-    Shared,
+    Node,
     /// This behaviour's alone.
-    Own,
+    Dedicated,
 }
 
 #[derive(Debug)]
-struct Dial {
+struct Connection {
+    dial: DialId,
     peer: PeerId,
-    addr: Multiaddr,
-    nonce: u64,
-    state: DialState,
+    state: ConnectionState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DialState {
-    Pending,
-    /// Nobody waits for it any more. Its connection is refused if it is still established.
-    Abandoned,
+enum ConnectionState {
+    /// Not established; then the nonce is delivered.
+    Pending(Nonce),
+    /// Not established, and nobody waits for it. It is refused if it still gets through.
+    Refused,
     Established,
+    /// The swarm was asked to close it.
+    Closing,
 }
 
 /// What became of a dial; of no use to anyone but the server that asked for it.
@@ -104,8 +110,10 @@ pub struct DialBackEvent(pub(super) Fact);
 
 #[derive(Debug)]
 pub(super) enum Fact {
-    Connected(ConnectionId),
-    Ended(ConnectionId, DialBackOutcome),
+    Established(DialId),
+    Ended(DialId, DialBackOutcome),
+    /// Its socket is gone.
+    Gone(DialId),
 }
 
 /// Why a connection was refused that was dialed, but came too late.
@@ -120,20 +128,21 @@ struct OnlyDials;
 
 impl Default for DialBack {
     fn default() -> Self {
-        Self::in_home(Home::Own)
+        Self::of(SwarmKind::Dedicated)
     }
 }
 
 impl DialBack {
-    pub(super) fn shared() -> Self {
-        Self::in_home(Home::Shared)
+    /// For the node's own swarm.
+    pub(super) fn of_node() -> Self {
+        Self::of(SwarmKind::Node)
     }
 
-    fn in_home(home: Home) -> Self {
+    fn of(kind: SwarmKind) -> Self {
         Self {
-            home,
+            kind,
             port_use: PortUse::New,
-            dials: BTreeMap::new(),
+            connections: BTreeMap::new(),
             facts: VecDeque::new(),
             actions: VecDeque::new(),
             capabilities: Capabilities::default(),
@@ -158,29 +167,23 @@ impl DialBack {
         self
     }
 
-    /// Dials that hold a socket: pending, abandoned or established.
-    pub(super) fn in_flight(&self) -> usize {
-        self.dials.len()
-    }
-
-    /// Dials `addr`, expecting `peer`, and delivers the nonce there.
-    pub(super) fn dial(&mut self, peer: PeerId, addr: Multiaddr, nonce: u64) -> ConnectionId {
-        let opts = DialOpts::peer_id(peer)
+    /// Dials as told, and delivers the nonce there.
+    pub(super) fn dial(&mut self, dial: Dial) -> ConnectionId {
+        let opts = DialOpts::peer_id(dial.peer)
             .condition(PeerCondition::Always)
-            .addresses(vec![addr.clone()]);
+            .addresses(vec![dial.addr]);
         let opts = match self.port_use {
             PortUse::New => opts.allocate_new_port(),
             PortUse::Reuse => opts,
         };
         let opts = opts.build();
         let id = opts.connection_id();
-        self.dials.insert(
+        self.connections.insert(
             id,
-            Dial {
-                peer,
-                addr,
-                nonce,
-                state: DialState::Pending,
+            Connection {
+                dial: dial.id,
+                peer: dial.peer,
+                state: ConnectionState::Pending(dial.nonce),
             },
         );
         self.actions.push_back(ToSwarm::Dial { opts });
@@ -189,30 +192,35 @@ impl DialBack {
 
     /// Nobody waits for this dial any more. It is called back where that is possible; else its connection is closed, or
     /// refused as soon as it comes.
-    pub(super) fn abandon(&mut self, id: ConnectionId) {
-        let Some(dial) = self.dials.get_mut(&id) else {
+    pub(super) fn end(&mut self, dial: DialId) {
+        let Some((id, connection)) = self
+            .connections
+            .iter_mut()
+            .find(|(_, connection)| connection.dial == dial)
+        else {
             return;
         };
-        if dial.state == DialState::Established {
-            self.close(id);
-        } else {
-            dial.state = DialState::Abandoned;
-            let peer = dial.peer;
-            self.call_back(peer);
-        }
-    }
-
-    /// Aborts the dials of this peer if all of them are abandoned. A swarm can only abort all at once, and closes the
-    /// peer's connections with them: nothing to do in a swarm that has connections of others.
-    fn call_back(&mut self, peer: PeerId) {
-        let mut dials = self.dials.values().filter(|dial| dial.peer == peer);
-        let unwanted = |dial: &Dial| dial.state == DialState::Abandoned;
-        let all_unwanted = dials.next().is_some_and(unwanted) && dials.all(unwanted);
-        if self.home == Home::Own && all_unwanted {
-            self.actions.push_back(ToSwarm::CloseConnection {
-                peer_id: peer,
-                connection: CloseConnection::All,
-            });
+        let peer_id = connection.peer;
+        match connection.state {
+            ConnectionState::Pending(_) => {
+                connection.state = ConnectionState::Refused;
+                // A swarm can only abort all dials of a peer at once, and closes the peer's connections with them: nothing to
+                // do in a swarm that has connections of others. There is one dial to a peer at a time.
+                if self.kind == SwarmKind::Dedicated {
+                    self.actions.push_back(ToSwarm::CloseConnection {
+                        peer_id,
+                        connection: CloseConnection::All,
+                    });
+                }
+            }
+            ConnectionState::Established => {
+                connection.state = ConnectionState::Closing;
+                self.actions.push_back(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(*id),
+                });
+            }
+            ConnectionState::Refused | ConnectionState::Closing => {}
         }
     }
 
@@ -221,22 +229,21 @@ impl DialBack {
         &self,
         id: ConnectionId,
     ) -> Result<Option<Handler>, ConnectionDenied> {
-        match self.dials.get(&id) {
-            Some(dial) if dial.state == DialState::Abandoned => Err(ConnectionDenied::new(TooLate)),
-            Some(dial) => Ok(Some(Handler::deliver(dial.nonce))),
+        match self.connections.get(&id).map(|it| it.state) {
+            Some(ConnectionState::Pending(nonce)) => Ok(Some(Handler::deliver(nonce))),
+            Some(_) => Err(ConnectionDenied::new(TooLate)),
             None => Ok(None),
         }
     }
 
     /// The handler of this connection says what became of the nonce.
     pub(super) fn on_report(&mut self, id: ConnectionId, result: Result<(), NotDelivered>) {
-        if self.dials.contains_key(&id) {
+        if let Some(connection) = self.connections.get(&id) {
             let outcome = match result {
                 Ok(()) => DialBackOutcome::Delivered,
                 Err(cause) => DialBackOutcome::NotDelivered(cause),
             };
-            self.report(Fact::Ended(id, outcome));
-            self.close(id);
+            self.facts.push_back(Fact::Ended(connection.dial, outcome));
         }
     }
 
@@ -250,33 +257,16 @@ impl DialBack {
         self.actions.pop_front()
     }
 
-    fn report(&mut self, fact: Fact) {
-        self.facts.push_back(fact);
-    }
-
-    /// Closes the connection of this dial and no other of the peer, and forgets it.
-    fn close(&mut self, id: ConnectionId) {
-        if let Some(dial) = self.dials.remove(&id) {
-            self.actions.push_back(ToSwarm::CloseConnection {
-                peer_id: dial.peer,
-                connection: CloseConnection::One(id),
-            });
-            self.call_back(dial.peer);
-        }
-    }
-
     fn on_established(&mut self, id: ConnectionId) {
-        // An abandoned one was refused by now.
-        if let Some(dial) = self.dials.get_mut(&id) {
-            dial.state = DialState::Established;
-            self.report(Fact::Connected(id));
+        // One that nobody waits for was refused by now.
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.state = ConnectionState::Established;
+            self.facts.push_back(Fact::Established(connection.dial));
         }
     }
 
-    /// One that this behaviour closed itself is forgotten by now.
     fn on_closed(&mut self, closed: ConnectionClosed<'_>) {
-        let id = closed.connection_id;
-        if let Some(dial) = self.dials.remove(&id) {
+        if let Some(Connection { dial, .. }) = self.connections.remove(&closed.connection_id) {
             let outcome = match closed.cause {
                 None | Some(ConnectionError::KeepAliveTimeout) => {
                     DialBackOutcome::NotDialed(NotDialed::Aborted)
@@ -285,31 +275,28 @@ impl DialBack {
                     DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost)
                 }
             };
-            self.report(Fact::Ended(id, outcome));
-            self.call_back(dial.peer);
+            self.facts.push_back(Fact::Ended(dial, outcome));
+            self.facts.push_back(Fact::Gone(dial));
         }
     }
 
     fn on_failure(&mut self, failure: DialFailure<'_>) {
-        let id = failure.connection_id;
-        let Some(dial) = self.dials.remove(&id) else {
+        let Some(Connection { dial, .. }) = self.connections.remove(&failure.connection_id) else {
             return;
         };
         let now = Instant::now();
-        if let DialError::Transport(errors) = failure.error
-            && errors
-                .iter()
-                .any(|(_, error)| matches!(error, TransportError::MultiaddrNotSupported(_)))
-        {
-            self.capabilities.dial_unsupported(now, &dial.addr);
+        if let DialError::Transport(errors) = failure.error {
+            for (addr, error) in errors {
+                if let TransportError::MultiaddrNotSupported(_) = error {
+                    self.capabilities.dial_unsupported(now, addr);
+                }
+            }
         }
-        if dial.state != DialState::Abandoned {
-            let outcome = DialBackOutcome::of(failure.error, |addr| {
-                self.capabilities.is_connected(now, addr)
-            });
-            self.report(Fact::Ended(id, outcome));
-            self.call_back(dial.peer);
-        }
+        let outcome = DialBackOutcome::of(failure.error, |addr| {
+            self.capabilities.is_connected(now, addr)
+        });
+        self.facts.push_back(Fact::Ended(dial, outcome));
+        self.facts.push_back(Fact::Gone(dial));
     }
 }
 
@@ -323,9 +310,9 @@ impl NetworkBehaviour for DialBack {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        match self.home {
-            Home::Own => Err(ConnectionDenied::new(OnlyDials)),
-            Home::Shared => Ok(()),
+        match self.kind {
+            SwarmKind::Dedicated => Err(ConnectionDenied::new(OnlyDials)),
+            SwarmKind::Node => Ok(()),
         }
     }
 

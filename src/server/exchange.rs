@@ -120,6 +120,9 @@ impl Exchange {
         loop {
             match self.step {
                 Step::ReadRequest => match ready!(self.framed.poll_next_unpin(cx)) {
+                    Some(Ok(Message::DialRequest(request))) if has_no_nonce(&request) => {
+                        return over(misbehaved(Misbehaviour::NoNonce));
+                    }
                     Some(Ok(Message::DialRequest(request))) => {
                         self.step = Step::Wait;
                         return Poll::Ready(Progress::Requested(request));
@@ -186,6 +189,11 @@ impl Exchange {
             Poll::Ready(Err(_))
         )
     }
+}
+
+/// A dial would have nothing to bring. Where there is no address to dial either, the request is refused for that.
+fn has_no_nonce(request: &DialRequest) -> bool {
+    !request.has_nonce() && request.addrs.iter().any(Option::is_some)
 }
 
 const fn over(end: End) -> Poll<Progress> {

@@ -7,7 +7,10 @@
 use std::{
     fmt, mem,
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,13 +27,11 @@ use web_time::Instant;
 use super::{
     End, NotDelivered, dial_back,
     exchange::{Exchange, Meter, Progress, Rejection},
+    switch::{Offer, Place, Switch},
 };
 use crate::{
     address,
-    protocol::{
-        DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialDataRequest, DialRequest, DialResponse,
-        Limits,
-    },
+    protocol::{DIAL_BACK_PROTOCOL, DialDataRequest, DialRequest, DialResponse, Limits},
 };
 
 /// How long a rejected client may take to read that it was rejected.
@@ -41,9 +42,22 @@ const REJECTION_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) max_streams: usize,
+    pub(super) switch: Switch,
+    next_stream: AtomicU32,
 }
 
-/// Names a stream of a connection. Not reused while the connection lives, short of 2^32 streams.
+impl Shared {
+    pub(super) fn new(limits: Limits, max_streams: usize) -> Self {
+        Self {
+            limits,
+            max_streams,
+            switch: Switch::default(),
+            next_stream: AtomicU32::new(0),
+        }
+    }
+}
+
+/// Names a stream of a server. Not reused, short of 2^32 streams.
 pub(super) type StreamId = u32;
 
 /// The handler of a connection of [`Behaviour`](super::Behaviour).
@@ -52,14 +66,18 @@ pub struct Handler(Role);
 
 enum Role {
     Server(Server),
-    DialBack(Box<dial_back::Handler>),
+    DialBack {
+        handler: Box<dial_back::Handler>,
+        shared: Arc<Shared>,
+    },
 }
 
 struct Server {
     shared: Arc<Shared>,
     /// The client's IP, kept here so that the behaviour keeps nothing per connection.
     observed_ip: Option<IpAddr>,
-    next_stream: StreamId,
+    /// Where it left its waker.
+    waker: Place,
     active: Option<Box<Active>>,
 }
 
@@ -144,7 +162,7 @@ pub(super) enum Order {
 impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Role::DialBack(handler) => f.debug_tuple("DialBack").field(handler).finish(),
+            Role::DialBack { handler, .. } => f.debug_tuple("DialBack").field(handler).finish(),
             Role::Server(server) => f
                 .debug_struct("Server")
                 .field("observed_ip", &server.observed_ip)
@@ -170,13 +188,14 @@ impl Handler {
         Self(Role::Server(Server {
             shared,
             observed_ip: observed_ip(remote),
-            next_stream: 0,
+            waker: Place::default(),
             active: None,
         }))
     }
 
-    pub(super) fn dial_back(handler: dial_back::Handler) -> Self {
-        Self(Role::DialBack(Box::new(handler)))
+    pub(super) fn dial_back(shared: Arc<Shared>, handler: dial_back::Handler) -> Self {
+        let handler = Box::new(handler);
+        Self(Role::DialBack { handler, shared })
     }
 }
 
@@ -188,10 +207,9 @@ impl Server {
             return;
         }
         active.streams.push(Slot {
-            id: self.next_stream,
+            id: self.shared.next_stream.fetch_add(1, Ordering::Relaxed),
             state: State::New(stream),
         });
-        self.next_stream = self.next_stream.wrapping_add(1);
     }
 
     fn command(&mut self, Command { stream, order }: Command) {
@@ -233,6 +251,7 @@ impl Server {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+        self.shared.switch.wakes(&mut self.waker, cx.waker());
         let Some(active) = &mut self.active else {
             return Poll::Pending;
         };
@@ -283,6 +302,12 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.switch.forget(&self.waker);
+    }
+}
+
 impl Slot {
     const fn rejected_until(&self) -> Option<Instant> {
         match self.state {
@@ -314,7 +339,7 @@ impl Active {
 impl ConnectionHandler for Handler {
     type FromBehaviour = Command;
     type ToBehaviour = Report;
-    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundProtocol = Offer;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
@@ -322,7 +347,11 @@ impl ConnectionHandler for Handler {
     /// Offered on a dial-back too, where nobody is served: go-libp2p has one list of protocols for each peer, that of the
     /// connection that was identified last, and would forget that this node is a server.
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(DIAL_REQUEST_PROTOCOL), ())
+        let on = match &self.0 {
+            Role::Server(server) => server.shared.switch.is_on(),
+            Role::DialBack { shared, .. } => shared.switch.is_on(),
+        };
+        SubstreamProtocol::new(Offer(on), ())
     }
 
     fn poll(
@@ -333,7 +362,7 @@ impl ConnectionHandler for Handler {
             Role::Server(server) => server
                 .poll(cx)
                 .map(|said| ConnectionHandlerEvent::NotifyBehaviour(Report(said))),
-            Role::DialBack(handler) => handler.poll(cx).map(|step| match step {
+            Role::DialBack { handler, .. } => handler.poll(cx).map(|step| match step {
                 dial_back::Step::OpenStream => ConnectionHandlerEvent::OutboundSubstreamRequest {
                     protocol: SubstreamProtocol::new(ReadyUpgrade::new(DIAL_BACK_PROTOCOL), ()),
                 },
@@ -362,18 +391,18 @@ impl ConnectionHandler for Handler {
                 }),
             ) => server.opened(protocol),
             // The connection is about to close: the client gets a reset, and has its other connection.
-            (Role::DialBack(_), ConnectionEvent::FullyNegotiatedInbound(_)) => {}
+            (Role::DialBack { .. }, ConnectionEvent::FullyNegotiatedInbound(_)) => {}
             // The new address is one that packets came from; whether anyone there answers is not known yet, and dial
             // data is what keeps forged senders from having others dialed.
             (Role::Server(server), ConnectionEvent::AddressChange(_)) => server.observed_ip = None,
             (
-                Role::DialBack(handler),
+                Role::DialBack { handler, .. },
                 ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                     protocol, ..
                 }),
             ) => handler.opened(protocol),
             (
-                Role::DialBack(handler),
+                Role::DialBack { handler, .. },
                 ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }),
             ) => handler.not_opened(&error),
             _ => {}
@@ -390,7 +419,7 @@ mod tests {
     #[test]
     fn an_idle_handler_is_a_few_words() {
         assert!(
-            size_of::<Handler>() <= 48,
+            size_of::<Handler>() <= 40,
             "{} bytes for each connection of the node",
             size_of::<Handler>()
         );
@@ -399,16 +428,13 @@ mod tests {
     #[test]
     fn a_client_that_moves_has_no_ip_any_more() {
         let at = |text: &str| text.parse::<Multiaddr>().expect("valid");
-        let shared = Arc::new(Shared {
-            limits: Limits::default(),
-            max_streams: 8,
-        });
+        let shared = Arc::new(Shared::new(Limits::default(), 8));
         let mut handler = Handler::server(shared, &at("/ip4/20.1.0.2/udp/1/quic-v1"));
         let new_address = at("/ip4/20.7.7.7/udp/1/quic-v1");
         handler.on_connection_event(ConnectionEvent::AddressChange(AddressChange {
             new_address: &new_address,
         }));
-        let Role::Server(server) = handler.0 else {
+        let Role::Server(server) = &handler.0 else {
             panic!("no dial-back");
         };
         assert_eq!(server.observed_ip, None);

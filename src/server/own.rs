@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use libp2p_core::Multiaddr;
 use libp2p_swarm::FromSwarm;
 
-use crate::address::{self, Neighbourhood, neighbourhood};
+use crate::{
+    address::{self, Neighbourhood, neighbourhood},
+    service::{Locality, lan},
+};
 
 /// External addresses that are kept. Only this node's own behaviours confirm them, so this bounds a
 /// fault of ours, not an attack.
@@ -18,16 +21,6 @@ const MAX_EXTERNAL: usize = 256;
 /// it, and no IP beside it: a single message would otherwise shut a whole network out. Who claims what is not known here,
 /// so that what is true is told by how often it is said.
 const MAX_OBSERVED: usize = 128;
-
-/// What an IP is to this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Own {
-    /// Of another host, in the /64 of an IPv6 address that the node listens on or has confirmed: the same LAN. How long
-    /// the prefix of an IPv4 LAN is cannot be known from an address.
-    Network,
-    /// The node's own.
-    Host,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct OwnIps {
@@ -57,11 +50,6 @@ fn host(ip: IpAddr) -> Neighbourhood {
     neighbourhood(ip, 32, 128)
 }
 
-/// The addresses that are on one LAN with this one, as far as it tells: the /64 of an IPv6 (RFC 4291 section 2.5.1).
-pub(crate) fn lan(ip: IpAddr) -> Neighbourhood {
-    neighbourhood(ip, 32, 64)
-}
-
 #[derive(Debug)]
 struct Observed {
     host: Neighbourhood,
@@ -83,25 +71,27 @@ impl OwnIps {
         }
     }
 
-    /// What this IP is to the node, if anything.
-    pub(crate) fn find(&self, ip: IpAddr) -> Option<Own> {
-        let Place { host, network } = Place::of(ip);
+    /// Whether there is a listener that a connection to this local address may have come in on. One on all of the host's
+    /// addresses says so to the transport, and is known by each of them.
+    pub(crate) fn listens_at(&self, local_addr: &Multiaddr) -> bool {
+        let port = address::port(local_addr);
         self.listening
             .iter()
-            .chain(&self.external)
-            .map(|(_, place)| place)
-            .filter_map(|own| match own {
-                own if own.host == host => Some(Own::Host),
-                own if own.network == network => Some(Own::Network),
-                _ => None,
-            })
-            .chain(
-                self.observed
-                    .iter()
-                    .filter(|it| it.host == host)
-                    .map(|_| Own::Host),
-            )
-            .max()
+            .any(|(addr, _)| address::port(addr) == port)
+    }
+
+    /// Where this IP is, as far as the node's addresses tell.
+    pub(crate) fn locality(&self, ip: IpAddr) -> Locality {
+        let Place { host, network } = Place::of(ip);
+        let known = self.listening.iter().chain(&self.external);
+        let known = known.map(|(_, place)| match place {
+            own if own.host == host => Locality::ThisHost,
+            own if own.network == network => Locality::Lan,
+            _ => Locality::Remote,
+        });
+        let seen = self.observed.iter().any(|it| it.host == host);
+        let seen = seen.then_some(Locality::ThisHost);
+        known.chain(seen).max().unwrap_or(Locality::Remote)
     }
 
     /// A new IP takes the place of the one that was claimed least, and its count: whatever is more than one in
@@ -148,12 +138,12 @@ mod tests {
 
     use super::*;
 
-    fn find(own: &OwnIps, ip: &str) -> Option<Own> {
-        own.find(ip.parse().expect("an IP"))
+    fn find(own: &OwnIps, ip: &str) -> Locality {
+        own.locality(ip.parse().expect("an IP"))
     }
 
     fn is_own(own: &OwnIps, ip: &str) -> bool {
-        find(own, ip) == Some(Own::Host)
+        find(own, ip) == Locality::ThisHost
     }
 
     fn see(own: &mut OwnIps, ip: [u8; 4]) {
@@ -206,12 +196,16 @@ mod tests {
         own.on_swarm_event(&FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed {
             addr: &"/ip6/2a00:9::1/tcp/1".parse().expect("valid"),
         }));
-        assert_eq!(find(&own, "2a00:1:2:3::7"), Some(Own::Host));
-        assert_eq!(find(&own, "2a00:1:2:3:ffff::1"), Some(Own::Network));
-        assert_eq!(find(&own, "2a00:1:2:4::7"), None);
-        assert_eq!(find(&own, "2a00:9::2"), Some(Own::Network));
-        assert_eq!(find(&own, "20.1.0.2"), None);
-        assert_eq!(find(&own, "64:ff9b::1401:2"), None, "20.1.0.2 by NAT64");
+        assert_eq!(find(&own, "2a00:1:2:3::7"), Locality::ThisHost);
+        assert_eq!(find(&own, "2a00:1:2:3:ffff::1"), Locality::Lan);
+        assert_eq!(find(&own, "2a00:1:2:4::7"), Locality::Remote);
+        assert_eq!(find(&own, "2a00:9::2"), Locality::Lan);
+        assert_eq!(find(&own, "20.1.0.2"), Locality::Remote);
+        assert_eq!(
+            find(&own, "64:ff9b::1401:2"),
+            Locality::Remote,
+            "20.1.0.2 by NAT64"
+        );
     }
 
     #[test]
@@ -221,8 +215,8 @@ mod tests {
         own.on_swarm_event(&FromSwarm::NewExternalAddrCandidate(
             NewExternalAddrCandidate { addr: &addr },
         ));
-        assert_eq!(find(&own, "2a00:9::1"), Some(Own::Host));
-        assert_eq!(find(&own, "2a00:9::2"), None);
+        assert_eq!(find(&own, "2a00:9::1"), Locality::ThisHost);
+        assert_eq!(find(&own, "2a00:9::2"), Locality::Remote);
     }
 
     #[test]

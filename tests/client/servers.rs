@@ -202,7 +202,7 @@ async fn a_server_with_two_connections_is_asked_on_the_one_that_is_left() {
         probed_by(&mut scene.client, scene.hostile.peer_id()).await;
         let again = scene.hostile.asked().await;
         assert_ne!(again.connection, asked.connection);
-        drop(again);
+        scene.hostile.drops(again).await;
         probed_by(&mut scene.client, scene.hostile.peer_id()).await;
         scene.stands_firm().await;
     })

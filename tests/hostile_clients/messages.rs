@@ -84,6 +84,28 @@ async fn an_answer_in_place_of_a_request() {
     was_cut_off(server, Misbehaviour::NotARequest).await;
 }
 
+/// What a dial would bring is missing.
+#[tokio::test]
+async fn a_request_without_a_nonce_that_can_be_read() {
+    let unreadable: [&[u8]; 3] = [
+        &[],
+        // Bytes, and four bytes.
+        &[0x12, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+        &[0x15, 1, 2, 3, 4],
+    ];
+    for nonce in unreadable {
+        let (server, mut attacker, connection) = attacked(Config::default()).await;
+        let addr = attacker.listen(&format!("/ip4/{ATTACKER}/tcp/0")).await;
+        let addr = public(&addr).to_vec();
+        let request = [&[0x0a, addr.len() as u8][..], &addr, nonce].concat();
+        let message = [&[0x0a, request.len() as u8][..], &request].concat();
+        let mut stream = open_request(&mut attacker, connection).await;
+        send(&mut stream, &frame(&message)).await.expect("sent");
+        nothing_is_answered(&mut stream).await;
+        was_cut_off(server, Misbehaviour::NoNonce).await;
+    }
+}
+
 #[tokio::test]
 async fn a_second_request_on_the_stream() {
     let (mut server, mut attacker, connection) = attacked(impatient()).await;

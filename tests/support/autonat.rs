@@ -17,7 +17,8 @@ use libp2p_autonat_v2::{
 };
 
 use super::{
-    Dials, Face, Node, PATIENCE, RawPeer, Scope, naked_swarm, public, recording_swarm, within,
+    Dials, Face, Node, PATIENCE, RawPeer, Scope, bounded_swarm, naked_swarm, public,
+    recording_swarm, within,
 };
 
 pub type Requests = Framed<Stream, MessageCodec>;
@@ -48,6 +49,18 @@ impl Server {
     pub fn naked(config: server::Config) -> Self {
         let behaviour = server::Behaviour::new(config);
         let (swarm, dials) = naked_swarm(behaviour, Scope::Public, Face::Own);
+        Self {
+            node: Node::spawn(swarm),
+            dials,
+            scope: Scope::Public,
+        }
+    }
+
+    /// A server in public whose connections over TCP close in time.
+    pub fn bounded(config: server::Config) -> Self {
+        let behaviour = server::Behaviour::new(config);
+        let keypair = Keypair::generate_ed25519();
+        let (swarm, dials) = bounded_swarm(keypair, behaviour, Scope::Public);
         Self {
             node: Node::spawn(swarm),
             dials,

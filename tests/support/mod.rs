@@ -37,7 +37,9 @@ mod transport;
 
 pub use naked::{Face, face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
-pub use transport::{Dials, Scope, loopback, public, recording_swarm, relayed_swarm, swarm};
+pub use transport::{
+    Dials, Scope, bounded_swarm, loopback, public, recording_swarm, relayed_swarm, swarm,
+};
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,6 +185,14 @@ where
                 Ok(None) => panic!("the node stopped before: {what}"),
                 Err(_) => panic!("timed out: {what}; events so far: {:#?}", self.passed),
             }
+        }
+    }
+
+    /// The next event that was not looked at yet.
+    pub async fn next_event(&mut self) -> SwarmEvent<B::ToSwarm> {
+        match self.passed.pop_front() {
+            Some(event) => event,
+            None => self.events.recv().await.expect("the node runs"),
         }
     }
 

@@ -19,7 +19,7 @@ use libp2p_autonat_v2::{
     client::{self, AddressReport, Probed, Sizes, Verdict},
     protocol::{
         DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialBack, DialBackServerCodec, DialRequest,
-        DialResponse, Message, MessageCodec,
+        DialResponse, Message, MessageCodec, NonceEncoding,
     },
     server,
 };
@@ -150,6 +150,17 @@ impl RawServer {
             request,
             stream,
         }
+    }
+
+    /// Drops a request without a word, and the second one that the client makes of it, with a varint for a nonce.
+    pub async fn drops(&mut self, asked: Asked) {
+        let Asked {
+            request, stream, ..
+        } = asked;
+        drop(stream);
+        let second = self.asked().await.request;
+        let varint = NonceEncoding::Varint;
+        assert_eq!(second, request.with_nonce_encoding(varint));
     }
 
     /// The next dial-request stream, unread.

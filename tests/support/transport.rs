@@ -13,7 +13,7 @@ use libp2p::{
     Multiaddr, PeerId, Swarm, Transport,
     core::{
         multiaddr::Protocol,
-        muxing::StreamMuxerBox,
+        muxing::{StreamMuxer, StreamMuxerBox},
         transport::{Boxed, DialOpts, ListenerId, OrTransport, TransportError, TransportEvent},
         upgrade::Version,
     },
@@ -22,6 +22,7 @@ use libp2p::{
     swarm::{Config, NetworkBehaviour},
     tcp, yamux,
 };
+use libp2p_autonat_v2::server::BoundedClose;
 
 /// Every address that a transport was told to dial, in order.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +87,20 @@ pub fn recording_swarm<B: NetworkBehaviour>(
     record(tcp_and_quic(&keypair), peer_id, behaviour, scope)
 }
 
+/// As [`recording_swarm`], and no connection over TCP takes long to close.
+pub fn bounded_swarm<B: NetworkBehaviour>(
+    keypair: Keypair,
+    behaviour: B,
+    scope: Scope,
+) -> (Swarm<B>, Dials) {
+    let peer_id = keypair.public().to_peer_id();
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(&keypair).expect("the key signs"))
+        .multiplex(BoundedClose::new(yamux::Config::default()));
+    record(beside_quic(&keypair, tcp), peer_id, behaviour, scope)
+}
+
 /// A swarm over TCP, QUIC and relays, and the record of its dials.
 pub fn relayed_swarm<B: NetworkBehaviour>(
     keypair: &Keypair,
@@ -109,6 +124,18 @@ fn tcp_and_quic(keypair: &Keypair) -> Inner {
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair).expect("the key signs"))
         .multiplex(yamux::Config::default());
+    beside_quic(keypair, tcp)
+}
+
+/// This transport, and QUIC.
+fn beside_quic<T, M>(keypair: &Keypair, tcp: T) -> Inner
+where
+    T: Transport<Output = (PeerId, M), Error: Send + Sync, ListenerUpgrade: Send, Dial: Send>
+        + Send
+        + Unpin
+        + 'static,
+    M: StreamMuxer<Substream: Send, Error: Send + Sync> + Send + 'static,
+{
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
     OrTransport::new(quic, tcp)
         .map(|either, _| match either {

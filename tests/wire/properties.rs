@@ -5,7 +5,7 @@ use libp2p::Multiaddr;
 use libp2p_autonat_v2::protocol::{
     DecodeError, DialBack, DialBackClientCodec, DialBackServerCodec, DialData, DialDataRequest,
     DialRequest, DialResponse, DialStatus, MAX_ADDRESSES, MAX_DIAL_DATA_CHUNK, Message,
-    MessageCodec, ResponseStatus, write_dial_data,
+    MessageCodec, NonceEncoding, ResponseStatus, write_dial_data,
 };
 use proptest::prelude::*;
 
@@ -21,6 +21,10 @@ fn addresses() -> impl Strategy<Value = Multiaddr> {
         any::<u16>().prop_map(|port| format!("/udp/{port}/quic-v1")),
     ];
     (host, transport).prop_map(|(host, transport)| (host + &transport).parse().unwrap())
+}
+
+fn nonce_encodings() -> impl Strategy<Value = NonceEncoding> {
+    prop::sample::select(vec![NonceEncoding::Fixed64, NonceEncoding::Varint])
 }
 
 fn messages() -> impl Strategy<Value = Message> {
@@ -39,9 +43,13 @@ fn messages() -> impl Strategy<Value = Message> {
     prop_oneof![
         (
             prop::collection::vec(addresses(), 0..=MAX_ADDRESSES),
-            any::<u64>()
+            any::<u64>(),
+            nonce_encodings(),
         )
-            .prop_map(|(addrs, nonce)| Message::DialRequest(DialRequest::new(addrs, nonce))),
+            .prop_map(|(addrs, nonce, encoding)| {
+                let request = DialRequest::new(addrs, nonce).with_nonce_encoding(encoding);
+                Message::DialRequest(request)
+            }),
         (response_status, any::<u32>(), dial_status).prop_map(|(status, addr_idx, dial_status)| {
             Message::DialResponse(DialResponse {
                 status,
@@ -145,9 +153,10 @@ proptest! {
     }
 
     #[test]
-    fn a_nonce_comes_back_as_it_was_written(nonce in any::<u64>()) {
+    fn a_nonce_comes_back_as_it_was_written(nonce in any::<u64>(), encoding in nonce_encodings()) {
         let mut stream = BytesMut::new();
-        DialBackServerCodec::new().encode(DialBack { nonce }, &mut stream).unwrap();
+        let mut codec = DialBackServerCodec::new().with_nonce_encoding(encoding);
+        codec.encode(DialBack { nonce }, &mut stream).unwrap();
         let read = DialBackClientCodec::new().decode_eof(&mut stream).unwrap();
         prop_assert_eq!(read, Some(DialBack { nonce }));
     }

@@ -8,8 +8,10 @@ use std::{
 
 use asynchronous_codec::{BytesMut, Decoder, Encoder};
 
+use libp2p_core::Multiaddr;
+
 use super::*;
-use crate::protocol::{DialStatus, MAX_DIAL_DATA_CHUNK};
+use crate::protocol::{DialStatus, MAX_DIAL_DATA_CHUNK, NonceEncoding};
 
 const NONCE: u64 = 0x0123_4567_89ab_cdef;
 
@@ -164,7 +166,7 @@ fn addresses(count: usize) -> Vec<Multiaddr> {
 /// A request for so many addresses that is out.
 fn asked(count: usize) -> (Exchange<Pipe>, Pipe) {
     let pipe = Pipe::default();
-    let mut exchange = Exchange::new(pipe.clone(), addresses(count), NONCE);
+    let mut exchange = Exchange::new(pipe.clone(), DialRequest::new(addresses(count), NONCE));
     assert_eq!(poll(&mut exchange), Poll::Pending);
     assert_eq!(
         pipe.written(),
@@ -285,11 +287,33 @@ fn a_rejection_is_for_all_addresses() {
 }
 
 #[test]
-fn a_stream_that_ends_without_an_answer_was_broken_off() {
+fn a_stream_that_ends_without_a_word_may_not_have_been_read() {
     for then in [Then::End, Then::Reset] {
         let (mut exchange, pipe) = asked(1);
         pipe.ends(then);
+        assert_eq!(poll(&mut exchange), Poll::Ready(Progress::Unread));
+    }
+}
+
+#[test]
+fn a_stream_that_ends_without_an_answer_after_a_word_was_broken_off() {
+    for then in [Then::End, Then::Reset] {
+        let (mut exchange, pipe) = asked(1);
+        pipe.asks_for_dial_data(0, 30_000);
+        assert_eq!(poll_and_pay(&mut exchange), pays(0, 30_000));
+        pipe.ends(then);
         assert_eq!(poll(&mut exchange), over(ProbeEnd::Reset));
+    }
+}
+
+#[test]
+fn a_nonce_is_written_as_it_is_ordered() {
+    for encoding in [NonceEncoding::Fixed64, NonceEncoding::Varint] {
+        let pipe = Pipe::default();
+        let request = DialRequest::new(addresses(1), NONCE).with_nonce_encoding(encoding);
+        let mut exchange = Exchange::new(pipe.clone(), request.clone());
+        assert_eq!(poll(&mut exchange), Poll::Pending);
+        assert_eq!(pipe.written(), [Message::DialRequest(request)]);
     }
 }
 
@@ -319,7 +343,7 @@ fn an_answer_to_a_request_that_was_not_taken_is_read() {
     let rejection = DialResponse::without_dial(ResponseStatus::RequestRejected);
     pipe.says(Message::DialResponse(rejection));
     pipe.with(|line| line.takes_no_more = true);
-    let mut exchange = Exchange::new(pipe.clone(), addresses(1), NONCE);
+    let mut exchange = Exchange::new(pipe.clone(), DialRequest::new(addresses(1), NONCE));
     assert_eq!(
         poll(&mut exchange),
         Poll::Ready(Progress::Response(rejection))
@@ -495,7 +519,7 @@ fn a_request_that_is_too_long_for_any_peer_is_not_sent() {
     let long: Multiaddr = format!("/dns4/{}/tcp/1", "x".repeat(9_000))
         .parse()
         .unwrap();
-    let mut exchange = Exchange::new(pipe.clone(), vec![long], NONCE);
+    let mut exchange = Exchange::new(pipe.clone(), DialRequest::new([long], NONCE));
     assert_eq!(poll(&mut exchange), over(ProbeEnd::Reset));
     assert_eq!(pipe.written(), []);
 }
@@ -533,7 +557,7 @@ fn random_messages_never_cost_more_than_was_granted() {
                     paid += if pays { bytes } else { 0 };
                 }
                 Poll::Ready(Progress::Response(_)) => responses += 1,
-                Poll::Ready(Progress::Over(_)) | Poll::Pending => break,
+                Poll::Ready(Progress::Over(_) | Progress::Unread) | Poll::Pending => break,
             }
         }
         assert!(responses <= count);

@@ -1,16 +1,14 @@
 use std::{mem::size_of, task::Waker};
 
-use libp2p_swarm::ConnectionId;
-
 use super::*;
+use crate::protocol::NonceEncoding;
 
-fn probe(id: u64) -> ProbeRequest {
-    ProbeRequest {
-        id: ProbeId(id),
-        server: libp2p_identity::PeerId::random(),
-        connection: ConnectionId::new_unchecked(0),
+fn order(id: u64) -> Order {
+    Order {
+        probe: ProbeId(id),
         addrs: vec!["/ip4/20.1.0.1/tcp/1".parse().unwrap()],
         nonce: id,
+        encoding: NonceEncoding::default(),
         timeout: Duration::from_secs(60),
     }
 }
@@ -72,7 +70,7 @@ fn a_failed_request_leaves_nothing_behind() {
         ),
     ] {
         let mut handler = Handler::default();
-        handler.on_behaviour_event(Command(Do::Probe(probe(1))));
+        handler.on_behaviour_event(Command(Do::Ask(order(1))));
         assert_eq!(opens(poll(&mut handler)), Some(ProbeId(1)));
         assert!(poll(&mut handler).is_pending());
         fails(&mut handler, ProbeId(1), error);
@@ -85,11 +83,11 @@ fn a_failed_request_leaves_nothing_behind() {
 #[test]
 fn a_stream_that_never_opens_is_given_up() {
     let mut handler = Handler::default();
-    let request = ProbeRequest {
+    let order = Order {
         timeout: Duration::ZERO,
-        ..probe(1)
+        ..order(1)
     };
-    handler.on_behaviour_event(Command(Do::Probe(request)));
+    handler.on_behaviour_event(Command(Do::Ask(order)));
     assert_eq!(opens(poll(&mut handler)), Some(ProbeId(1)));
     let (probe, end) = futures::executor::block_on(std::future::poll_fn(|cx| {
         let polled = handler.poll(cx);
@@ -109,7 +107,7 @@ fn a_stream_that_never_opens_is_given_up() {
 fn every_request_beyond_the_limit_ends_at_once() {
     let mut handler = Handler::default();
     for id in 0..10 {
-        handler.on_behaviour_event(Command(Do::Probe(probe(id))));
+        handler.on_behaviour_event(Command(Do::Ask(order(id))));
     }
     let mut turned_down = Vec::new();
     let mut opened = Vec::new();

@@ -83,7 +83,7 @@ impl<'a> Default for OneOfmsg<'a> {
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialRequest<'a> {
     pub addrs: Vec<Cow<'a, [u8]>>,
-    pub nonce: u64,
+    pub nonce: Option<u64>,
 }
 
 impl<'a> MessageRead<'a> for DialRequest<'a> {
@@ -92,7 +92,7 @@ impl<'a> MessageRead<'a> for DialRequest<'a> {
         while !r.is_eof() {
             match r.next_tag(bytes) {
                 Ok(10) => msg.addrs.push(r.read_bytes(bytes).map(Cow::Borrowed)?),
-                Ok(17) => msg.nonce = r.read_fixed64(bytes)?,
+                Ok(17) => msg.nonce = Some(r.read_fixed64(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -105,12 +105,12 @@ impl<'a> MessageWrite for DialRequest<'a> {
     fn get_size(&self) -> usize {
         0
         + self.addrs.iter().map(|s| 1 + sizeof_len((s).len())).sum::<usize>()
-        + if self.nonce == 0u64 { 0 } else { 1 + 8 }
+        + self.nonce.as_ref().map_or(0, |_| 1 + 8)
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
         for s in &self.addrs { w.write_with_tag(10, |w| w.write_bytes(&**s))?; }
-        if self.nonce != 0u64 { w.write_with_tag(17, |w| w.write_fixed64(*&self.nonce))?; }
+        if let Some(ref s) = self.nonce { w.write_with_tag(17, |w| w.write_fixed64(*s))?; }
         Ok(())
     }
 }
@@ -118,8 +118,8 @@ impl<'a> MessageWrite for DialRequest<'a> {
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialDataRequest {
-    pub addrIdx: u32,
-    pub numBytes: u64,
+    pub addrIdx: Option<u32>,
+    pub numBytes: Option<u64>,
 }
 
 impl<'a> MessageRead<'a> for DialDataRequest {
@@ -127,8 +127,8 @@ impl<'a> MessageRead<'a> for DialDataRequest {
         let mut msg = Self::default();
         while !r.is_eof() {
             match r.next_tag(bytes) {
-                Ok(8) => msg.addrIdx = r.read_uint32(bytes)?,
-                Ok(16) => msg.numBytes = r.read_uint64(bytes)?,
+                Ok(8) => msg.addrIdx = Some(r.read_uint32(bytes)?),
+                Ok(16) => msg.numBytes = Some(r.read_uint64(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -140,13 +140,13 @@ impl<'a> MessageRead<'a> for DialDataRequest {
 impl MessageWrite for DialDataRequest {
     fn get_size(&self) -> usize {
         0
-        + if self.addrIdx == 0u32 { 0 } else { 1 + sizeof_varint(*(&self.addrIdx) as u64) }
-        + if self.numBytes == 0u64 { 0 } else { 1 + sizeof_varint(*(&self.numBytes) as u64) }
+        + self.addrIdx.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
+        + self.numBytes.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
-        if self.addrIdx != 0u32 { w.write_with_tag(8, |w| w.write_uint32(*&self.addrIdx))?; }
-        if self.numBytes != 0u64 { w.write_with_tag(16, |w| w.write_uint64(*&self.numBytes))?; }
+        if let Some(ref s) = self.addrIdx { w.write_with_tag(8, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.numBytes { w.write_with_tag(16, |w| w.write_uint64(*s))?; }
         Ok(())
     }
 }
@@ -154,9 +154,9 @@ impl MessageWrite for DialDataRequest {
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialResponse {
-    pub status: i32,
-    pub addrIdx: u32,
-    pub dialStatus: i32,
+    pub status: Option<i32>,
+    pub addrIdx: Option<u32>,
+    pub dialStatus: Option<i32>,
 }
 
 impl<'a> MessageRead<'a> for DialResponse {
@@ -164,9 +164,9 @@ impl<'a> MessageRead<'a> for DialResponse {
         let mut msg = Self::default();
         while !r.is_eof() {
             match r.next_tag(bytes) {
-                Ok(8) => msg.status = r.read_int32(bytes)?,
-                Ok(16) => msg.addrIdx = r.read_uint32(bytes)?,
-                Ok(24) => msg.dialStatus = r.read_int32(bytes)?,
+                Ok(8) => msg.status = Some(r.read_int32(bytes)?),
+                Ok(16) => msg.addrIdx = Some(r.read_uint32(bytes)?),
+                Ok(24) => msg.dialStatus = Some(r.read_int32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -178,15 +178,15 @@ impl<'a> MessageRead<'a> for DialResponse {
 impl MessageWrite for DialResponse {
     fn get_size(&self) -> usize {
         0
-        + if self.status == 0i32 { 0 } else { 1 + sizeof_varint(*(&self.status) as u64) }
-        + if self.addrIdx == 0u32 { 0 } else { 1 + sizeof_varint(*(&self.addrIdx) as u64) }
-        + if self.dialStatus == 0i32 { 0 } else { 1 + sizeof_varint(*(&self.dialStatus) as u64) }
+        + self.status.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
+        + self.addrIdx.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
+        + self.dialStatus.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
-        if self.status != 0i32 { w.write_with_tag(8, |w| w.write_int32(*&self.status))?; }
-        if self.addrIdx != 0u32 { w.write_with_tag(16, |w| w.write_uint32(*&self.addrIdx))?; }
-        if self.dialStatus != 0i32 { w.write_with_tag(24, |w| w.write_int32(*&self.dialStatus))?; }
+        if let Some(ref s) = self.status { w.write_with_tag(8, |w| w.write_int32(*s))?; }
+        if let Some(ref s) = self.addrIdx { w.write_with_tag(16, |w| w.write_uint32(*s))?; }
+        if let Some(ref s) = self.dialStatus { w.write_with_tag(24, |w| w.write_int32(*s))?; }
         Ok(())
     }
 }
@@ -194,7 +194,7 @@ impl MessageWrite for DialResponse {
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialDataResponse<'a> {
-    pub data: Cow<'a, [u8]>,
+    pub data: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> MessageRead<'a> for DialDataResponse<'a> {
@@ -202,7 +202,7 @@ impl<'a> MessageRead<'a> for DialDataResponse<'a> {
         let mut msg = Self::default();
         while !r.is_eof() {
             match r.next_tag(bytes) {
-                Ok(10) => msg.data = r.read_bytes(bytes).map(Cow::Borrowed)?,
+                Ok(10) => msg.data = Some(r.read_bytes(bytes).map(Cow::Borrowed)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -214,11 +214,11 @@ impl<'a> MessageRead<'a> for DialDataResponse<'a> {
 impl<'a> MessageWrite for DialDataResponse<'a> {
     fn get_size(&self) -> usize {
         0
-        + if self.data == Cow::Borrowed(b"") { 0 } else { 1 + sizeof_len((&self.data).len()) }
+        + self.data.as_ref().map_or(0, |m| 1 + sizeof_len((m).len()))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
-        if self.data != Cow::Borrowed(b"") { w.write_with_tag(10, |w| w.write_bytes(&**&self.data))?; }
+        if let Some(ref s) = self.data { w.write_with_tag(10, |w| w.write_bytes(&**s))?; }
         Ok(())
     }
 }
@@ -226,7 +226,7 @@ impl<'a> MessageWrite for DialDataResponse<'a> {
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialBack {
-    pub nonce: u64,
+    pub nonce: Option<u64>,
 }
 
 impl<'a> MessageRead<'a> for DialBack {
@@ -234,7 +234,7 @@ impl<'a> MessageRead<'a> for DialBack {
         let mut msg = Self::default();
         while !r.is_eof() {
             match r.next_tag(bytes) {
-                Ok(9) => msg.nonce = r.read_fixed64(bytes)?,
+                Ok(9) => msg.nonce = Some(r.read_fixed64(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -246,11 +246,11 @@ impl<'a> MessageRead<'a> for DialBack {
 impl MessageWrite for DialBack {
     fn get_size(&self) -> usize {
         0
-        + if self.nonce == 0u64 { 0 } else { 1 + 8 }
+        + self.nonce.as_ref().map_or(0, |_| 1 + 8)
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
-        if self.nonce != 0u64 { w.write_with_tag(9, |w| w.write_fixed64(*&self.nonce))?; }
+        if let Some(ref s) = self.nonce { w.write_with_tag(9, |w| w.write_fixed64(*s))?; }
         Ok(())
     }
 }
@@ -258,7 +258,7 @@ impl MessageWrite for DialBack {
 #[allow(clippy::derive_partial_eq_without_eq)]
 #[derive(Debug, Default, PartialEq, Clone)]
 pub struct DialBackResponse {
-    pub status: i32,
+    pub status: Option<i32>,
 }
 
 impl<'a> MessageRead<'a> for DialBackResponse {
@@ -266,7 +266,7 @@ impl<'a> MessageRead<'a> for DialBackResponse {
         let mut msg = Self::default();
         while !r.is_eof() {
             match r.next_tag(bytes) {
-                Ok(8) => msg.status = r.read_int32(bytes)?,
+                Ok(8) => msg.status = Some(r.read_int32(bytes)?),
                 Ok(t) => { r.read_unknown(bytes, t)?; }
                 Err(e) => return Err(e),
             }
@@ -278,11 +278,132 @@ impl<'a> MessageRead<'a> for DialBackResponse {
 impl MessageWrite for DialBackResponse {
     fn get_size(&self) -> usize {
         0
-        + if self.status == 0i32 { 0 } else { 1 + sizeof_varint(*(&self.status) as u64) }
+        + self.status.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
     }
 
     fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
-        if self.status != 0i32 { w.write_with_tag(8, |w| w.write_int32(*&self.status))?; }
+        if let Some(ref s) = self.status { w.write_with_tag(8, |w| w.write_int32(*s))?; }
+        Ok(())
+    }
+}
+
+#[allow(clippy::derive_partial_eq_without_eq)]
+#[derive(Debug, Default, PartialEq, Clone)]
+pub struct VarintMessage<'a> {
+    pub msg: mod_VarintMessage::OneOfmsg<'a>,
+}
+
+impl<'a> MessageRead<'a> for VarintMessage<'a> {
+    fn from_reader(r: &mut BytesReader, bytes: &'a [u8]) -> Result<Self> {
+        let mut msg = Self::default();
+        while !r.is_eof() {
+            match r.next_tag(bytes) {
+                Ok(10) => msg.msg = mod_VarintMessage::OneOfmsg::dialRequest(r.read_message::<VarintDialRequest>(bytes)?),
+                Ok(t) => { r.read_unknown(bytes, t)?; }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(msg)
+    }
+}
+
+impl<'a> MessageWrite for VarintMessage<'a> {
+    fn get_size(&self) -> usize {
+        0
+        + match self.msg {
+            mod_VarintMessage::OneOfmsg::dialRequest(ref m) => 1 + sizeof_len((m).get_size()),
+            mod_VarintMessage::OneOfmsg::None => 0,
+    }    }
+
+    fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
+        match self.msg {            mod_VarintMessage::OneOfmsg::dialRequest(ref m) => { w.write_with_tag(10, |w| w.write_message(m))? },
+            mod_VarintMessage::OneOfmsg::None => {},
+    }        Ok(())
+    }
+}
+
+pub mod mod_VarintMessage {
+
+use super::*;
+
+#[derive(Debug, PartialEq, Clone)]
+pub enum OneOfmsg<'a> {
+    dialRequest(VarintDialRequest<'a>),
+    None,
+}
+
+impl<'a> Default for OneOfmsg<'a> {
+    fn default() -> Self {
+        OneOfmsg::None
+    }
+}
+
+}
+
+#[allow(clippy::derive_partial_eq_without_eq)]
+#[derive(Debug, Default, PartialEq, Clone)]
+pub struct VarintDialRequest<'a> {
+    pub addrs: Vec<Cow<'a, [u8]>>,
+    pub nonce: Option<u64>,
+}
+
+impl<'a> MessageRead<'a> for VarintDialRequest<'a> {
+    fn from_reader(r: &mut BytesReader, bytes: &'a [u8]) -> Result<Self> {
+        let mut msg = Self::default();
+        while !r.is_eof() {
+            match r.next_tag(bytes) {
+                Ok(10) => msg.addrs.push(r.read_bytes(bytes).map(Cow::Borrowed)?),
+                Ok(16) => msg.nonce = Some(r.read_uint64(bytes)?),
+                Ok(t) => { r.read_unknown(bytes, t)?; }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(msg)
+    }
+}
+
+impl<'a> MessageWrite for VarintDialRequest<'a> {
+    fn get_size(&self) -> usize {
+        0
+        + self.addrs.iter().map(|s| 1 + sizeof_len((s).len())).sum::<usize>()
+        + self.nonce.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
+    }
+
+    fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
+        for s in &self.addrs { w.write_with_tag(10, |w| w.write_bytes(&**s))?; }
+        if let Some(ref s) = self.nonce { w.write_with_tag(16, |w| w.write_uint64(*s))?; }
+        Ok(())
+    }
+}
+
+#[allow(clippy::derive_partial_eq_without_eq)]
+#[derive(Debug, Default, PartialEq, Clone)]
+pub struct VarintDialBack {
+    pub nonce: Option<u64>,
+}
+
+impl<'a> MessageRead<'a> for VarintDialBack {
+    fn from_reader(r: &mut BytesReader, bytes: &'a [u8]) -> Result<Self> {
+        let mut msg = Self::default();
+        while !r.is_eof() {
+            match r.next_tag(bytes) {
+                Ok(8) => msg.nonce = Some(r.read_uint64(bytes)?),
+                Ok(t) => { r.read_unknown(bytes, t)?; }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(msg)
+    }
+}
+
+impl MessageWrite for VarintDialBack {
+    fn get_size(&self) -> usize {
+        0
+        + self.nonce.as_ref().map_or(0, |m| 1 + sizeof_varint(*(m) as u64))
+    }
+
+    fn write_message<W: WriterBackend>(&self, w: &mut Writer<W>) -> Result<()> {
+        if let Some(ref s) = self.nonce { w.write_with_tag(8, |w| w.write_uint64(*s))?; }
         Ok(())
     }
 }

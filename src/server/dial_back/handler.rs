@@ -19,7 +19,7 @@ use libp2p_swarm::{
 use super::NotDelivered;
 use crate::protocol::{
     DIAL_BACK_PROTOCOL, DecodeError, DialBack, DialBackResponse, DialBackServerCodec,
-    DialBackStatus,
+    DialBackStatus, Nonce,
 };
 
 type Delivery = BoxFuture<'static, Result<(), NotDelivered>>;
@@ -33,11 +33,11 @@ enum State {
     Idle,
     /// The stream is to be opened.
     Start {
-        nonce: u64,
+        nonce: Nonce,
     },
     /// The stream is being opened.
     Opening {
-        nonce: u64,
+        nonce: Nonce,
     },
     Delivering(Delivery),
     Ended(Result<(), NotDelivered>),
@@ -60,7 +60,7 @@ impl Handler {
         Self(State::Idle)
     }
 
-    pub(crate) const fn deliver(nonce: u64) -> Self {
+    pub(crate) const fn deliver(nonce: Nonce) -> Self {
         Self(State::Start { nonce })
     }
 
@@ -113,13 +113,16 @@ pub(crate) enum Step {
 
 /// Writes the nonce and waits for the acknowledgement. What the client does to the stream after that
 /// is of no interest: go-libp2p resets it.
-async fn deliver<S>(stream: S, nonce: u64) -> Result<(), NotDelivered>
+async fn deliver<S>(stream: S, nonce: Nonce) -> Result<(), NotDelivered>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut framed = Framed::new(stream, DialBackServerCodec::new());
+    let codec = DialBackServerCodec::new().with_nonce_encoding(nonce.encoding);
+    let mut framed = Framed::new(stream, codec);
     framed
-        .send(DialBack { nonce })
+        .send(DialBack {
+            nonce: nonce.number,
+        })
         .await
         .map_err(|_| NotDelivered::StreamClosed)?;
     match framed.next().await {
@@ -227,7 +230,10 @@ mod tests {
             ),
             (None, NotDelivered::StreamClosed),
         ] {
-            assert_eq!(block_on(deliver(Ends(end), 7)), Err(expected));
+            assert_eq!(
+                block_on(deliver(Ends(end), Nonce::default())),
+                Err(expected)
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Speaks the protocol by hand and tells every message as bytes, in both roles: how `tests/captured` was made.
 //!
-//! As a client it sends one request about all addresses of `test`; as a server it serves one request for the first
-//! address, and asks for dial data if it is told to.
+//! As a client it sends one request about all addresses of `test`, and a second one if that was not read: with a varint for a
+//! nonce, as nim-libp2p had it until 2.0.0. As a server it serves one request for the first address, brings the nonce as the
+//! request had it, and asks for dial data if it is told to.
 
 #[path = "../../../../tests/support/raw.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -20,6 +21,7 @@ use libp2p::{
 use libp2p_autonat_v2::protocol::{DIAL_BACK_PROTOCOL, DIAL_REQUEST_PROTOCOL, DialDataChunk};
 use raw::{Raw, RawEvent};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 const NONCE: u64 = 0xfedc_ba98_7654_3210;
 const DIAL_DATA: usize = 30_000;
@@ -39,7 +41,7 @@ fn main() {
 
 // ---- messages, by hand ----
 
-fn varint(mut number: usize) -> Vec<u8> {
+fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
         bytes.push((number & 0x7f) as u8 | 0x80);
@@ -50,20 +52,32 @@ fn varint(mut number: usize) -> Vec<u8> {
 }
 
 fn framed(body: &[u8]) -> Vec<u8> {
-    [&varint(body.len())[..], body].concat()
+    [&varint(body.len() as u64)[..], body].concat()
 }
 
 /// A field with a length.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2][..], &varint(value.len()), value].concat()
+    [&[number << 3 | 2][..], &varint(value.len() as u64), value].concat()
 }
 
-fn number(field: u8, value: usize) -> Vec<u8> {
+fn number(field: u8, value: u64) -> Vec<u8> {
     [&[field << 3][..], &varint(value)].concat()
 }
 
-fn nonce(field: u8) -> Vec<u8> {
-    [&[field << 3 | 1][..], &NONCE.to_le_bytes()].concat()
+/// A nonce as it stands on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nonce {
+    Fixed64([u8; 8]),
+    Varint(u64),
+}
+
+impl Nonce {
+    fn field(self, field: u8) -> Vec<u8> {
+        match self {
+            Self::Fixed64(bytes) => [&[field << 3 | 1][..], &bytes].concat(),
+            Self::Varint(number) => [&[field << 3][..], &varint(number)].concat(),
+        }
+    }
 }
 
 /// Writes a frame and tells it.
@@ -114,17 +128,29 @@ async fn client(options: Options) -> Result<(), Failure> {
     })?;
     listen(&mut swarm, &options.listen).await?;
     connect(&mut swarm, &options.servers)?;
-    let mut asked = false;
+    let mut nonce = Nonce::Fixed64(NONCE.to_le_bytes());
+    let mut asked = None;
+    let (tell_unread, mut unread) = mpsc::channel(1);
     loop {
-        let event = swarm.select_next_some().await;
+        let event = tokio::select! {
+            event = swarm.select_next_some() => event,
+            Some(()) = unread.recv() => {
+                emit(&json!({ "event": "unread" }));
+                nonce = Nonce::Varint(NONCE);
+                if let Some(connection) = asked {
+                    swarm.behaviour_mut().raw.open(connection, DIAL_REQUEST_PROTOCOL);
+                }
+                continue;
+            }
+        };
         tell_connection(&event);
         match event {
             SwarmEvent::ConnectionEstablished {
                 connection_id,
                 endpoint,
                 ..
-            } if endpoint.is_dialer() && !asked => {
-                asked = true;
+            } if endpoint.is_dialer() && asked.is_none() => {
+                asked = Some(connection_id);
                 swarm
                     .behaviour_mut()
                     .raw
@@ -133,14 +159,27 @@ async fn client(options: Options) -> Result<(), Failure> {
             SwarmEvent::Behaviour(TapEvent::Raw(RawEvent::Opened { result, .. })) => {
                 let stream = result.map_err(|error| format!("{error:?}"))?;
                 let addrs: Vec<_> = options.test.iter().map(|a| field(1, &a.to_vec())).collect();
-                let request = field(1, &[addrs.concat(), nonce(2)].concat());
-                tokio::spawn(async move { end(ask(stream, &framed(&request)).await) });
+                let request = field(1, &[addrs.concat(), nonce.field(2)].concat());
+                let tell_unread = tell_unread.clone();
+                tokio::spawn(async move {
+                    match ask(stream, &framed(&request)).await {
+                        Ok(0) if matches!(nonce, Nonce::Fixed64(_)) => {
+                            let _ = tell_unread.send(()).await;
+                        }
+                        Ok(0) => end(Err(io::Error::other("the request was not read"))),
+                        done => end(done.map(drop)),
+                    }
+                });
             }
             SwarmEvent::Behaviour(TapEvent::Raw(RawEvent::Inbound { mut stream, .. })) => {
                 tokio::spawn(async move {
                     if let Ok(Some(_)) = read(&mut stream, "dial-back").await {
-                        // `DialBackResponse{OK}` is empty.
-                        let _ = write(&mut stream, "dial-back", &[0]).await;
+                        // `DialBackResponse{OK}` is empty, but who has varints needs the zero.
+                        let response = match nonce {
+                            Nonce::Fixed64(_) => Vec::new(),
+                            Nonce::Varint(_) => number(1, 0),
+                        };
+                        let _ = write(&mut stream, "dial-back", &framed(&response)).await;
                         let _ = stream.close().await;
                     }
                 });
@@ -150,9 +189,19 @@ async fn client(options: Options) -> Result<(), Failure> {
     }
 }
 
-async fn ask(mut stream: Stream, request: &[u8]) -> io::Result<()> {
+/// How many messages came back.
+async fn ask(mut stream: Stream, request: &[u8]) -> io::Result<usize> {
     write(&mut stream, "dial-request", request).await?;
-    while let Some(message) = read(&mut stream, "dial-request").await? {
+    let mut messages = 0;
+    loop {
+        let message = match read(&mut stream, "dial-request").await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            // To reset a stream is one way not to read it.
+            Err(_) if messages == 0 => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        messages += 1;
         // Field 3 asks for dial data. 100,000 bytes are enough for whatever is asked.
         if message.first() == Some(&0x1a) {
             let mut due = data_due(&message);
@@ -164,7 +213,8 @@ async fn ask(mut stream: Stream, request: &[u8]) -> io::Result<()> {
             }
         }
     }
-    stream.close().await
+    stream.close().await?;
+    Ok(messages)
 }
 
 /// `num_bytes`: the last number of the message.
@@ -198,7 +248,7 @@ async fn server(options: Options) -> Result<(), Failure> {
     let task = tokio::spawn(async move {
         let message = read(&mut request, "dial-request").await?;
         if options.ask_for_data {
-            let ask = [number(1, 0), number(2, DIAL_DATA)].concat();
+            let ask = [number(1, 0), number(2, DIAL_DATA as u64)].concat();
             write(&mut request, "dial-request", &framed(&field(3, &ask))).await?;
             let mut received = 0;
             while received < DIAL_DATA {
@@ -222,8 +272,8 @@ async fn server(options: Options) -> Result<(), Failure> {
     swarm.dial(opts)?;
     let mut dial_back = open(&mut swarm, dialed, peer, DIAL_BACK_PROTOCOL).await?;
     let task = tokio::spawn(async move {
-        let nonce = [&[1 << 3 | 1][..], &their_nonce].concat();
-        write(&mut dial_back, "dial-back", &framed(&nonce)).await?;
+        let nonce = framed(&their_nonce.field(1));
+        write(&mut dial_back, "dial-back", &nonce).await?;
         let answer = read(&mut dial_back, "dial-back").await;
         if let Err(error) = answer {
             emit(&json!({ "event": "unanswered", "error": error.to_string() }));
@@ -280,34 +330,39 @@ async fn open(
 }
 
 /// The first address and the nonce of a request.
-fn parse(message: &[u8]) -> Option<(libp2p::Multiaddr, [u8; 8])> {
+fn parse(message: &[u8]) -> Option<(libp2p::Multiaddr, Nonce)> {
     let mut request = message.strip_prefix(&[0x0a])?;
     take_varint(&mut request)?;
     let (mut addr, mut nonce) = (None, None);
     while let Some((tag, rest)) = request.split_first() {
         request = rest;
-        let len = match tag {
-            0x0a => take_varint(&mut request)?,
-            0x11 => 8,
-            _ => return None,
-        };
-        let (value, rest) = request.split_at_checked(len)?;
-        request = rest;
         match tag {
-            0x0a if addr.is_none() => addr = Some(value.to_vec().try_into().ok()?),
-            0x11 => nonce = Some(value.try_into().ok()?),
-            _ => {}
+            0x0a => {
+                let len = usize::try_from(take_varint(&mut request)?).ok()?;
+                let (value, rest) = request.split_at_checked(len)?;
+                request = rest;
+                if addr.is_none() {
+                    addr = Some(value.to_vec().try_into().ok()?);
+                }
+            }
+            0x10 => nonce = Some(Nonce::Varint(take_varint(&mut request)?)),
+            0x11 => {
+                let (value, rest) = request.split_first_chunk()?;
+                request = rest;
+                nonce = Some(Nonce::Fixed64(*value));
+            }
+            _ => return None,
         }
     }
     Some((addr?, nonce?))
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
-    for shift in (0..28).step_by(7) {
+    for shift in (0..u64::BITS).step_by(7) {
         let (byte, rest) = bytes.split_first()?;
         *bytes = rest;
-        number |= usize::from(byte & 0x7f) << shift;
+        number |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some(number);
         }

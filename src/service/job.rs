@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
-use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
-use super::{DialBackOutcome, End, Misbehaviour, NotDelivered, Served, policy::Chosen};
+use super::{DialBackOutcome, End, Limit, Misbehaviour, NotDelivered, Served, policy::Chosen};
 use crate::protocol::{DialResponse, DialStatus, ResponseStatus};
 
 /// Time that is kept back for writing the answer.
@@ -56,10 +55,12 @@ enum State {
     DialData,
     /// For nothing but time: the random delay before a dial that dial data paid for.
     Delay,
+    /// For room for the dial, which this limit leaves none for.
+    Turn(Limit),
     /// For the dial to be established.
-    Connection(ConnectionId),
+    Connection,
     /// For the client to acknowledge the nonce on that connection.
-    Nonce(ConnectionId),
+    Nonce,
     /// For the answer to be written.
     Answer,
 }
@@ -120,12 +121,8 @@ impl Job {
         self.deadline
     }
 
-    /// The dial that the job waits for.
-    const fn dial(&self) -> Option<ConnectionId> {
-        match self.state {
-            State::Connection(dial) | State::Nonce(dial) => Some(dial),
-            _ => None,
-        }
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
     }
 
     /// The request was read and decided on.
@@ -165,32 +162,46 @@ impl Job {
         None
     }
 
+    /// The dial has to wait for another one to be gone, for as long as it would still have a fair chance.
+    pub(crate) fn wait_for_turn(&mut self, now: Instant, limit: Limit) {
+        let latest = before(self.answer_by(), DIAL_RESERVE, now);
+        self.enter(State::Turn(limit), latest);
+    }
+
+    /// What the job waits to dial, if it waits for room.
+    pub(crate) const fn waits_to_dial(&self) -> Option<&Chosen> {
+        match self.state {
+            State::Turn(_) => self.chosen.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The dial went out.
-    pub(crate) fn dialing(&mut self, now: Instant, dial: ConnectionId) {
+    pub(crate) fn dialing(&mut self, now: Instant) {
         self.dialed = Some(now);
         let latest = before(self.answer_by(), NONCE_RESERVE, now);
-        self.enter(
-            State::Connection(dial),
-            (now + self.timing.dial).min(latest),
-        );
+        self.enter(State::Connection, (now + self.timing.dial).min(latest));
     }
 
     /// The dial could not go out, since as many are under way as may be.
-    pub(crate) fn no_dial_left(&mut self, now: Instant) -> Action {
+    pub(crate) fn no_dial_left(&mut self, now: Instant, limit: Limit) -> Action {
+        self.record.limit = Some(limit);
         self.answer(now, ResponseStatus::RequestRejected)
     }
 
     /// The dialed connection is established.
     pub(crate) fn connected(&mut self, now: Instant) {
-        if let State::Connection(dial) = self.state {
-            self.enter(State::Nonce(dial), now + self.timing.nonce);
+        if self.state == State::Connection {
+            self.enter(State::Nonce, now + self.timing.nonce);
         }
     }
 
     /// The dial-back is over.
     pub(crate) fn dial_ended(&mut self, now: Instant, outcome: DialBackOutcome) -> Option<Action> {
-        self.dial()?;
-        Some(self.ended(now, outcome))
+        match self.state {
+            State::Connection | State::Nonce => Some(self.ended(now, outcome)),
+            _ => None,
+        }
     }
 
     /// Time has passed. `None` if the deadline has not, or if it was missed for the first time: then there is a new
@@ -212,13 +223,12 @@ impl Job {
                 Some(chosen) => Action::Dial(chosen),
                 None => Action::Reset(End::NotAnswered),
             },
-            State::Connection(_) if self.dial_was_fair(now) => {
+            State::Turn(limit) => self.no_dial_left(now, limit),
+            State::Connection if self.dial_was_fair(now) => {
                 self.ended(now, DialBackOutcome::DialTimedOut)
             }
-            State::Connection(_) => self.ended(now, DialBackOutcome::DialGivenUp),
-            State::Nonce(_) => {
-                self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut))
-            }
+            State::Connection => self.ended(now, DialBackOutcome::DialGivenUp),
+            State::Nonce => self.ended(now, DialBackOutcome::NotDelivered(NotDelivered::TimedOut)),
             State::Answer => Action::Reset(End::NotAnswered),
         };
         Some(action)

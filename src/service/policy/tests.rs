@@ -28,27 +28,45 @@ fn client(ip: Option<&str>) -> Client {
     }
 }
 
-/// The server has 20.9.9.9, 2a00:9::1 and an address in fd00:9::/64, and dials TCP, QUIC and WebSocket.
-fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: &Rules) -> Selection {
-    choose(
-        addrs,
-        client,
-        rules,
-        |ip| match ip {
-            IpAddr::V4(ip) => (ip.octets() == [20, 9, 9, 9]).then_some(Own::Host),
+/// A server that has 20.9.9.9, 2a00:9::1 and an address in fd00:9::/64, and dials TCP, QUIC and WebSocket.
+struct Server;
+
+impl Host for Server {
+    fn locality(&self, ip: IpAddr) -> Locality {
+        match ip {
+            IpAddr::V4(ip) if ip.octets() == [20, 9, 9, 9] => Locality::ThisHost,
+            IpAddr::V4(_) => Locality::Remote,
             IpAddr::V6(ip) => match ip.segments() {
-                [0x2a00, 0x9, 0, 0, 0, 0, 0, 1] => Some(Own::Host),
-                [0x2a00 | 0xfd00, 0x9, 0, 0, ..] => Some(Own::Network),
-                _ => None,
+                [0x2a00, 0x9, 0, 0, 0, 0, 0, 1] => Locality::ThisHost,
+                [0x2a00 | 0xfd00, 0x9, 0, 0, ..] => Locality::Lan,
+                _ => Locality::Remote,
             },
-        },
-        |addr| {
-            matches!(
-                address::transport(addr),
-                Some(Transport::Tcp | Transport::Quic | Transport::WebSocket)
-            )
-        },
-    )
+        }
+    }
+
+    fn can_dial(&self, addr: &Multiaddr) -> bool {
+        matches!(
+            address::transport(addr),
+            Some(Transport::Tcp | Transport::Quic | Transport::WebSocket)
+        )
+    }
+}
+
+/// A server that takes every IP for another host's and can dial anything.
+struct Anywhere;
+
+impl Host for Anywhere {
+    fn locality(&self, _: IpAddr) -> Locality {
+        Locality::Remote
+    }
+
+    fn can_dial(&self, _: &Multiaddr) -> bool {
+        true
+    }
+}
+
+fn choose_of(addrs: &[Option<Multiaddr>], client: Client, rules: &Rules) -> Selection {
+    choose(addrs, client, rules, &Server)
 }
 
 fn judge(text: &str, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
@@ -348,7 +366,7 @@ fn names_can_be_allowed_but_cost_dial_data_and_never_stand_for_many() {
         client(Some("20.1.0.2")),
         &rules,
     );
-    assert!(!named.chosen.expect("chosen").own);
+    assert!(!named.chosen.expect("chosen").is_client_ip);
 }
 
 #[test]
@@ -362,7 +380,7 @@ fn the_first_address_that_passes_is_chosen_and_keeps_its_index() {
     let selection = choose_of(&addrs, client(Some("20.1.0.2")), &RULES);
     let chosen = selection.chosen.expect("one passes");
     assert_eq!(chosen.index, 2);
-    assert!(!chosen.own, "another IP than the observed one");
+    assert!(!chosen.is_client_ip, "another IP than the observed one");
     assert_eq!(
         selection.passed_over,
         [
@@ -379,7 +397,7 @@ fn only_the_ip_decides_on_dial_data() {
         choose_of(&other_port, client(ip), &RULES)
             .chosen
             .expect("chosen")
-            .own
+            .is_client_ip
     };
     assert!(own(Some("20.1.0.2")));
     assert!(!own(Some("20.1.0.3")));
@@ -390,7 +408,7 @@ fn only_the_ip_decides_on_dial_data() {
 fn the_servers_own_ip_is_dialed_for_a_client_that_has_it_too() {
     let shared = [Some(addr("/ip4/20.9.9.9/tcp/4001"))];
     let chosen = choose_of(&shared, client(Some("20.9.9.9")), &RULES).chosen;
-    assert!(chosen.expect("behind the same NAT").own);
+    assert!(chosen.expect("behind the same NAT").is_client_ip);
     assert!(choose_of(&shared, client(None), &RULES).chosen.is_none());
 }
 
@@ -463,7 +481,7 @@ proptest! {
     fn nothing_but_a_public_host_is_ever_chosen(parts in prop::collection::vec(any_part(), 1..6)) {
         let text = parts.concat();
         let addr: Multiaddr = text.parse().expect("made of valid parts");
-        let selection = choose(&[Some(addr.clone())], client(None), &RULES, |_| None, |_| true);
+        let selection = choose(&[Some(addr.clone())], client(None), &RULES, &Anywhere);
         if selection.chosen.is_some() {
             prop_assert!(address::is_public(&addr), "{}", text);
             prop_assert!(address::is_dialable(&addr), "{}", text);

@@ -10,7 +10,7 @@ use super::{
 use crate::address::{IpFamily, Transport};
 use crate::protocol;
 
-/// Configuration of the [`Behaviour`](super::Behaviour).
+/// Configuration of the [`Behaviour`](crate::server::Behaviour).
 ///
 /// The defaults are safe and useful on a public node: nobody needs to change them to leave a server on.
 /// A server costs what its limits allow and no more, whatever clients do:
@@ -20,6 +20,7 @@ use crate::protocol;
 /// | dials | 60 a minute, 32 at once |
 /// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 45 kB/s |
 /// | memory for requests | 64 requests of at most 24 KiB |
+/// | memory for dial-backs over QUIC | 8 of 3 MB |
 /// | memory for rates | about 420 entries of at most 200 bytes |
 /// | streams per connection | 16, without buffers until they are served |
 ///
@@ -36,13 +37,13 @@ use crate::protocol;
 /// [`with_max_requests_per_minute_per_neighbourhood`](Self::with_max_requests_per_minute_per_neighbourhood).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    pub(super) timing: Timing,
-    pub(super) max_delay: Duration,
-    pub(super) limits: Limits,
-    pub(super) rules: Rules,
-    pub(super) max_streams: usize,
-    pub(super) max_message_len: usize,
-    pub(super) dialable: Option<Vec<(IpFamily, Transport)>>,
+    pub(crate) timing: Timing,
+    pub(crate) max_delay: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) rules: Rules,
+    pub(crate) max_streams: usize,
+    pub(crate) max_message_len: usize,
+    pub(crate) dialable: Option<Vec<(IpFamily, Transport)>>,
 }
 
 impl Default for Config {
@@ -66,6 +67,7 @@ impl Default for Config {
                 concurrent: 64,
                 concurrent_of_peer: 2,
                 dials: 32,
+                quic_dials: 8,
                 v4_prefix: 24,
                 v6_prefix: 56,
             },
@@ -113,9 +115,10 @@ impl Config {
     /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
-    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its own
-    /// IPs, and of the /64 of each IPv6 address that it listens on or has confirmed, the LAN, which is dialed only for
-    /// clients that are in it. **How far its IPv4 LAN reaches it cannot know: list it, if it has public IPs.**
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its host's
+    /// IPs, and of its LAN, which is dialed only for clients that are in it: the /24 or /64 of the address that it would dial
+    /// from, and the /64 of each IPv6 address that it listens on or has confirmed. **If its LAN has public IPs and is larger than
+    /// that, list it.**
     ///
     /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
     /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.
@@ -277,14 +280,29 @@ impl Config {
 
     /// Dial-backs at once. Default: 32, half of the requests at once, as most of those wait for something else.
     ///
-    /// Each holds a socket and a handshake. With 0 every request is rejected. In the node's own swarm a dial that nobody waits
+    /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](crate::server::BoundedClose) for
+    /// targets that keep it. Those that are over but hold theirs take at most a quarter of the places for each neighbourhood.
+    /// With 0 every request is rejected. In the node's own swarm a dial that nobody waits
     /// for any more counts until the transport gives it up, since it cannot be called back there. Give the transport a timeout
     /// (the [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
     /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
-    /// [A swarm of its own](super::Behaviour::with_dialer) calls such dials back.
+    /// [A swarm of its own](crate::server::Behaviour::with_dialer) calls such dials back.
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;
+        self
+    }
+
+    /// Dial-backs over QUIC at once. Default: 8.
+    ///
+    /// A dial from a new port is a QUIC endpoint of its own, and quinn gives each a receive buffer of 3 MB, which stays until the
+    /// connection has drained: a tenth of a second to three seconds after it is closed, by an estimate that counts. So the default takes
+    /// 24 MB at the most. A dial that finds all places taken waits for as long as it would still have a fair chance, and is
+    /// rejected then. With 0 nothing is dialed over QUIC. A dialer that [dials from its
+    /// listeners](crate::server::DialBack::with_dials_from_listeners) has no such buffers and can have more.
+    #[must_use]
+    pub const fn with_max_concurrent_quic_dials(mut self, dials: u32) -> Self {
+        self.limits.quic_dials = dials;
         self
     }
 

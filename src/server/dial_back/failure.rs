@@ -1,133 +1,17 @@
-//! What became of a dial-back, and whose fault it was. Only what the network did to a dial that
-//! went out is `E_DIAL_ERROR`; whatever this node did to it is a refusal, a rejection or an internal
-//! error, none of which says anything about the client (DESIGN, "Honest failures").
+//! What the swarm's error tells of a dial-back that failed, and whose fault it was: the network's or this node's own.
 
 use std::{error::Error, io};
 
 use libp2p_core::{Multiaddr, transport::TransportError};
-use libp2p_identity::PeerId;
 use libp2p_swarm::DialError;
 
-use super::route::has_route;
 use crate::{
     address,
-    protocol::{DialStatus, ResponseStatus},
+    server::kernel::has_route,
+    service::{DialBackOutcome, NotDialed},
 };
 
-/// What became of a dial-back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DialBackOutcome {
-    /// The client acknowledged the nonce: the address is reachable. Answered `OK`.
-    Delivered,
-    /// A connection to the client was established, but the nonce was not acknowledged. Answered
-    /// `E_DIAL_BACK_ERROR`, but for [`NotDelivered::Reset`].
-    NotDelivered(NotDelivered),
-    /// The network failed the dial, in the way that this kind of error tells. Answered
-    /// `E_DIAL_ERROR`.
-    DialFailed(io::ErrorKind),
-    /// The dial was not established in time. Answered `E_DIAL_ERROR`.
-    DialTimedOut,
-    /// The dial was not established, but it had no fair chance: it went out when the request had little time left, or
-    /// this node was too busy to follow it. Says nothing about the address. Answered `E_INTERNAL_ERROR`.
-    DialGivenUp,
-    /// Another peer than the client lives at the address. Answered `E_DIAL_ERROR`.
-    WrongPeer(PeerId),
-    /// This node did not dial, or undid it. Says nothing about the address.
-    NotDialed(NotDialed),
-}
-
-/// Why the nonce was not acknowledged. Whether it arrived is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NotDelivered {
-    /// The client does not speak `/libp2p/autonat/2/dial-back`.
-    ProtocolNotSupported,
-    /// The client reset the stream after the nonce was written. Answered `OK`, for go-libp2p's clients reset it right
-    /// after the acknowledgement, and over QUIC the reset overtakes what was written before it. A client that did
-    /// not want the nonce is not deceived: it knows what it has. Over yamux a reset looks like
-    /// [`StreamClosed`](Self::StreamClosed), but overtakes nothing.
-    Reset,
-    /// The client closed the stream without an answer.
-    StreamClosed,
-    /// The client answered with something other than a `DialBackResponse`.
-    WrongAnswer,
-    /// The client did not answer in time.
-    TimedOut,
-    /// The connection was lost, or closed by the client.
-    ConnectionLost,
-}
-
-/// Why this node did not dial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NotDialed {
-    /// One of the node's own behaviours forbade it: a connection limit, a block list. Answered
-    /// `E_REQUEST_REJECTED`.
-    Denied,
-    /// No transport of this node can dial the address. Answered `E_DIAL_REFUSED`.
-    NotSupported,
-    /// The node listens on this very address. Answered `E_DIAL_REFUSED`.
-    OwnAddress,
-    /// This host has no route to the address. Answered `E_DIAL_REFUSED`. Where it has one, and had a connection of that
-    /// family and transport within the hour, and a router on the way says that the network can't be reached, that is
-    /// [`DialBackOutcome::DialFailed`].
-    NoRoute,
-    /// This host lacked the means, such as a free socket or the permission. Answered
-    /// `E_INTERNAL_ERROR`.
-    LocalFailure,
-    /// The node's owner cut off all connections to the client, or this node closed the dial-back before the client had
-    /// time to acknowledge the nonce. Answered `E_INTERNAL_ERROR`.
-    Aborted,
-}
-
 impl DialBackOutcome {
-    /// The outcome in a few fixed words, for logs and metrics.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::NotDelivered(NotDelivered::ProtocolNotSupported) => "protocol not supported",
-            Self::NotDelivered(NotDelivered::Reset) => "reset",
-            Self::NotDelivered(NotDelivered::StreamClosed) => "stream closed",
-            Self::NotDelivered(NotDelivered::WrongAnswer) => "wrong answer",
-            Self::NotDelivered(NotDelivered::TimedOut) => "nonce timed out",
-            Self::NotDelivered(NotDelivered::ConnectionLost) => "connection lost",
-            Self::DialFailed(_) => "dial failed",
-            Self::DialTimedOut => "dial timed out",
-            Self::DialGivenUp => "dial given up",
-            Self::WrongPeer(_) => "wrong peer",
-            Self::NotDialed(NotDialed::Denied) => "denied",
-            Self::NotDialed(NotDialed::NotSupported) => "not supported",
-            Self::NotDialed(NotDialed::OwnAddress) => "own address",
-            Self::NotDialed(NotDialed::NoRoute) => "no route",
-            Self::NotDialed(NotDialed::LocalFailure) => "local failure",
-            Self::NotDialed(NotDialed::Aborted) => "aborted",
-        }
-    }
-
-    /// The statuses that the client reads.
-    pub const fn statuses(&self) -> (ResponseStatus, DialStatus) {
-        match self {
-            Self::Delivered | Self::NotDelivered(NotDelivered::Reset) => {
-                (ResponseStatus::Ok, DialStatus::Ok)
-            }
-            Self::NotDelivered(_) => (ResponseStatus::Ok, DialStatus::DialBackError),
-            Self::DialFailed(_) | Self::DialTimedOut | Self::WrongPeer(_) => {
-                (ResponseStatus::Ok, DialStatus::DialError)
-            }
-            Self::NotDialed(NotDialed::Denied) => {
-                (ResponseStatus::RequestRejected, DialStatus::Unused)
-            }
-            Self::NotDialed(
-                NotDialed::NotSupported | NotDialed::OwnAddress | NotDialed::NoRoute,
-            ) => (ResponseStatus::DialRefused, DialStatus::Unused),
-            Self::DialGivenUp | Self::NotDialed(NotDialed::LocalFailure | NotDialed::Aborted) => {
-                (ResponseStatus::InternalError, DialStatus::Unused)
-            }
-        }
-    }
-
     /// What this error tells. `is_connected` says whether this host's own way out to such addresses is known to work: a
     /// router on the way reports a network that is gone and an uplink that is down in the same words.
     pub(super) fn of(error: &DialError, is_connected: impl FnOnce(&Multiaddr) -> bool) -> Self {
@@ -245,9 +129,15 @@ mod tests {
         behaviour::{ConnectionEstablished, DialFailure, NewListenAddr},
     };
 
+    use libp2p_identity::PeerId;
+
     use super::{
         super::{DialBack, Fact},
         *,
+    };
+    use crate::{
+        protocol::{DialStatus, Nonce, ResponseStatus},
+        service::{Dial, DialId, NotDelivered},
     };
 
     /// What this error tells a host that knows of no connection.
@@ -349,19 +239,26 @@ mod tests {
         let addr = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
         let told = |dialer: &mut DialBack, at: &str| {
             let peer = PeerId::random();
-            let connection_id = dialer.dial(peer, addr(at), 1);
+            let connection_id = dialer.dial(Dial {
+                id: DialId(1),
+                peer,
+                addr: addr(at),
+                nonce: Nonce::default(),
+            });
             dialer.on_swarm_event(FromSwarm::DialFailure(DialFailure {
                 peer_id: Some(peer),
                 error: &failed(at, ENETUNREACH),
                 connection_id,
             }));
-            match dialer.next_fact() {
-                Some(Fact::Ended(id, outcome)) if id == connection_id => outcome,
+            let outcome = match dialer.next_fact() {
+                Some(Fact::Ended(_, outcome)) => outcome,
                 other => panic!("{other:?}"),
-            }
+            };
+            assert!(matches!(dialer.next_fact(), Some(Fact::Gone(_))));
+            outcome
         };
         let listening = || {
-            let mut dialer = DialBack::shared();
+            let mut dialer = DialBack::of_node();
             dialer.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
                 listener_id: ListenerId::next(),
                 addr: &addr("/ip4/127.0.0.1/tcp/4001"),

@@ -14,7 +14,7 @@ use libp2p_swarm::ConnectionId;
 use super::{DialBackOutcome, Limit, PassedOver};
 use crate::protocol::{DialStatus, ResponseStatus};
 
-/// An event of the [`Behaviour`](super::Behaviour).
+/// An event of the [`Behaviour`](crate::server::Behaviour).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -25,6 +25,8 @@ pub enum Event {
     /// Clients broke the protocol, and their stream was reset or dropped. Nothing was dialed for it, but for
     /// [`Misbehaviour::Unasked`].
     Misbehaved(Misbehaved),
+    /// The server was put into a swarm that ran already. Once for a behaviour, with the first connection that shows it.
+    JoinedLate(JoinedLate),
 }
 
 /// One request, from the stream's opening to its end.
@@ -135,6 +137,29 @@ pub struct Misbehaved {
     pub connection_id: ConnectionId,
 }
 
+/// A behaviour does not hear of what its swarm did before it joined. From the connection that showed it this server has learned
+/// of one listener; it serves, but
+///
+/// * connections that were open before have no part in it, and their peers are not served on them;
+/// * it dials what it has evidence for, as ever, which grows with each connection: the listeners that it does not know are
+///   none;
+/// * external addresses that were confirmed before are not known, so that it does not know a NAT's public IP for its own. What
+///   the operating system knows of this host it does know.
+///
+/// [`Behaviour::catch_up`](crate::server::Behaviour::catch_up) spares all but the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JoinedLate {
+    /// The listener that a connection came in on.
+    pub listen_addr: Multiaddr,
+}
+
+impl JoinedLate {
+    pub(crate) const fn new(listen_addr: Multiaddr) -> Self {
+        Self { listen_addr }
+    }
+}
+
 /// What a client did that the protocol does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -147,6 +172,8 @@ pub enum Misbehaviour {
     SlowRequest,
     /// The first message was something other than a `DialRequest`.
     NotARequest,
+    /// The request had addresses but no nonce that can be read.
+    NoNonce,
     /// Bytes that are not a message.
     Garbage,
     /// A message longer than allowed. It was not read.
@@ -171,6 +198,7 @@ impl Misbehaviour {
             Self::TooManyStreams => "too many streams",
             Self::SlowRequest => "slow request",
             Self::NotARequest => "not a request",
+            Self::NoNonce => "no nonce",
             Self::Garbage => "garbage",
             Self::TooLong => "message too long",
             Self::SlowDialData => "slow dial data",

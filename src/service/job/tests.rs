@@ -1,8 +1,9 @@
 use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::server::NotDialed;
+use crate::service::NotDialed;
 
 const TIMING: Timing = Timing {
     request: Duration::from_secs(9),
@@ -22,12 +23,8 @@ fn chosen() -> Chosen {
         index: 3,
         addr: "/ip4/20.1.0.2/tcp/1".parse().expect("valid"),
         ip: None,
-        own: false,
+        is_client_ip: false,
     }
-}
-
-fn dial() -> ConnectionId {
-    ConnectionId::new_unchecked(2)
 }
 
 fn answered(action: Option<Action>) -> DialResponse {
@@ -42,7 +39,7 @@ fn dialing(now: Instant) -> Job {
     let mut job = job(now);
     let action = job.decided(now, Decision::Test(chosen(), None));
     assert_eq!(action, Some(Action::Dial(chosen())));
-    job.dialing(now, dial());
+    job.dialing(now);
     job
 }
 
@@ -87,6 +84,25 @@ fn the_dial_follows_dial_data_after_the_delay() {
 }
 
 #[test]
+fn a_second_dial_to_a_peer_waits_for_its_turn_and_is_rejected_when_it_would_have_no_fair_chance() {
+    let now = Instant::now();
+    let waiting = || {
+        let mut job = job(now);
+        job.decided(now, Decision::Test(chosen(), None));
+        job.wait_for_turn(now, Limit::DialsOfPeer);
+        job
+    };
+    assert_eq!(waiting().waits_to_dial(), Some(&chosen()));
+    assert_eq!(dialing(now).waits_to_dial(), None);
+
+    let mut late = waiting();
+    assert!(late.deadline() - now <= TIMING.request - DIAL_RESERVE);
+    let answer = answered(late.timed_out(late.deadline()));
+    assert_eq!(answer.status, ResponseStatus::RequestRejected);
+    assert_eq!(late.record.limit, Some(Limit::DialsOfPeer));
+}
+
+#[test]
 fn the_delay_leaves_time_for_the_dial() {
     let now = Instant::now();
     let mut job = job(now);
@@ -109,7 +125,7 @@ fn a_wait_that_was_cut_short_leaves_a_dial_with_a_fair_chance() {
     // No clock strikes on the dot.
     let late = job.deadline() + Duration::from_millis(300);
     assert_eq!(job.timed_out(late), Some(Action::Dial(chosen())));
-    job.dialing(late, dial());
+    job.dialing(late);
     let response = answered(job.timed_out(job.deadline()));
     assert_eq!(response.dial_status, DialStatus::DialError);
 }
@@ -157,7 +173,7 @@ fn a_dial_without_a_fair_chance_is_no_dial_error() {
     let paid = asked + TIMING.dial_data;
     let action = job.data_complete(paid, Duration::ZERO);
     assert_eq!(action, Some(Action::Dial(chosen())));
-    job.dialing(paid, dial());
+    job.dialing(paid);
     assert!(job.deadline() < paid + FAIR_DIAL, "hardly any time is left");
     let response = answered(job.timed_out(job.deadline()));
     assert_eq!(response.status, ResponseStatus::InternalError);
@@ -248,7 +264,7 @@ proptest! {
                 prop_assert!(job.deadline() <= end);
                 let Some(action) = job.timed_out(now) else { break };
                 if matches!(action, Action::Dial(_)) {
-                    job.dialing(now, dial());
+                    job.dialing(now);
                     dials += 1;
                 } else {
                     over = Some(action);
@@ -277,7 +293,7 @@ proptest! {
             for action in actions.into_iter().flatten() {
                 match action {
                     Action::Dial(_) => {
-                        job.dialing(now, dial());
+                        job.dialing(now);
                         dials += 1;
                     }
                     Action::AskForData { .. } => {}
@@ -289,7 +305,7 @@ proptest! {
         prop_assert!(now <= end, "took {:?}", now - start);
         if let Some(Action::Answer(_)) = over {
             prop_assert!(job.deadline() <= end);
-            prop_assert_eq!(job.dial(), None, "the dial is let go of");
+            prop_assert_eq!(job.state, State::Answer);
         }
     }
 }

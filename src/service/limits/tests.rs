@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     concurrent: 10,
     concurrent_of_peer: 2,
     dials: 6,
+    quic_dials: 6,
     v4_prefix: 24,
     v6_prefix: 56,
 };
@@ -181,6 +182,21 @@ fn a_neighbourhood_that_may_have_all_is_not_held_to_the_share_of_a_network() {
 }
 
 #[test]
+fn targets_that_keep_their_sockets_leave_places_to_other_neighbourhoods() {
+    let limits = Limits { dials: 8, ..LIMITS };
+    let hostile = |count| std::iter::repeat_n(near(1), count);
+    let place =
+        |at: u8, lingering: usize| limits.place_for_dial(near(at), lingering, hostile(lingering));
+    assert_eq!(place(1, 1), Ok(()));
+    assert_eq!(place(1, 2), Err(Limit::LingeringDials));
+    assert_eq!(place(2, 2), Ok(()));
+    assert_eq!(place(2, 8), Err(Limit::Dials));
+    // A server with a single dial has it for all.
+    let limits = Limits { dials: 1, ..LIMITS };
+    assert_eq!(limits.place_for_dial(near(1), 0, hostile(0)), Ok(()));
+}
+
+#[test]
 fn those_who_never_pay_leave_the_dial_data_to_those_who_do() {
     let start = Instant::now();
     let mut limiter = Limiter::new(defaults(), start);
@@ -213,7 +229,7 @@ fn those_who_never_pay_leave_the_target_to_those_who_do() {
         assert_eq!(test, Ok(()), "{n}");
         limiter.did_not_pay(now, victim);
     }
-    assert!(limiter.targets.0.is_empty(), "an empty window is forgotten");
+    assert!(limiter.targets.is_empty(), "what is not used is forgotten");
     let test = limiter.admit_target(now, near(12), victim, false, true);
     assert_eq!(test, Ok(()));
 
@@ -224,6 +240,27 @@ fn those_who_never_pay_leave_the_target_to_those_who_do() {
     }
     let test = limiter.admit_target(now, near(12), victim, false, true);
     assert_eq!(test, Err(Limit::Target));
+}
+
+/// Found by a review: 24 dials of one IP within 55.5 s, of requests that came in two windows and were dialed in one.
+#[test]
+fn a_target_is_dialed_so_often_in_a_minute_however_long_its_requests_take() {
+    let start = Instant::now();
+    let mut limiter = Limiter::new(LIMITS, start);
+    let victim = Some(ip(200));
+    let admit =
+        |limiter: &mut Limiter, now, n| limiter.admit_target(now, near(n), victim, false, false);
+    for n in 0..3 {
+        assert_eq!(admit(&mut limiter, start, n), Ok(()));
+    }
+    assert_eq!(admit(&mut limiter, start, 3), Err(Limit::Target));
+    let dialed = start + Duration::from_secs(9);
+    for _ in 0..3 {
+        limiter.dialed(dialed, victim);
+    }
+    let later = start + MINUTE + SLOT;
+    assert_eq!(admit(&mut limiter, later, 3), Err(Limit::Target));
+    assert_eq!(admit(&mut limiter, dialed + MINUTE + SLOT, 3), Ok(()));
 }
 
 #[test]
@@ -357,10 +394,23 @@ fn time_that_runs_backwards_gives_nothing_back() {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Ask { who: u8, near: u8 },
+    Ask {
+        who: u8,
+        near: u8,
+    },
     Finish,
-    Test { near: u8, target: u8, data: bool },
-    Pass { millis: u64 },
+    Test {
+        near: u8,
+        target: u8,
+        data: bool,
+    },
+    /// One of the tests that were admitted is dialed.
+    Dial {
+        which: u8,
+    },
+    Pass {
+        millis: u64,
+    },
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -369,6 +419,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => Just(Operation::Finish),
         3 => (0..5u8, 0..6u8, any::<bool>())
             .prop_map(|(near, target, data)| Operation::Test { near, target, data }),
+        3 => any::<u8>().prop_map(|which| Operation::Dial { which }),
         3 => (0..20_000u64).prop_map(|millis| Operation::Pass { millis }),
     ]
 }
@@ -394,6 +445,7 @@ proptest! {
         let mut limiter = Limiter::new(LIMITS, start);
         let mut log = Log::default();
         let mut dialed: Vec<(Instant, u8)> = Vec::new();
+        let mut reserved: Vec<u8> = Vec::new();
         let mut running: Vec<u8> = Vec::new();
 
         for operation in operations {
@@ -439,8 +491,21 @@ proptest! {
                     let admitted =
                         limiter.admit_target(now, near(place), Some(ip(target)), false, data);
                     if admitted.is_ok() {
-                        prop_assert!(recent < LIMITS.target);
+                        let waiting = reserved.iter().filter(|t| **t == target).count() as u32;
+                        prop_assert!(recent + waiting < LIMITS.target);
+                        reserved.push(target);
+                    }
+                }
+                Operation::Dial { which } => {
+                    if !reserved.is_empty() {
+                        let target = reserved.swap_remove(usize::from(which) % reserved.len());
+                        limiter.dialed(now, Some(ip(target)));
                         dialed.push((now, target));
+                        let recent = dialed
+                            .iter()
+                            .filter(|(at, t)| now.duration_since(*at) < MINUTE && *t == target)
+                            .count() as u32;
+                        prop_assert!(recent <= LIMITS.target);
                     }
                 }
             }
@@ -452,6 +517,9 @@ proptest! {
         // Whatever happened: once all is over and a minute has passed, nothing is remembered.
         for who in running {
             limiter.finish(&peer(who));
+        }
+        for target in reserved {
+            limiter.dialed(now, Some(ip(target)));
         }
         now += MINUTE + SLOT + SLOT;
         limiter.slot(now);

@@ -1,8 +1,9 @@
 //! How often the server serves, and how much at once: counters per client, neighbourhood and
 //! dialed target, with the time passed in.
 //!
-//! A request takes from every counter or from none. One that does not pay gives back what it took of the dial data of all
-//! and of its target, which was not dialed. What is rejected is therefore never remembered, and no counter holds more keys than requests were admitted in about a minute: the limit on
+//! A request takes from every counter or from none, but for that of its target: there it reserves a dial, which counts from
+//! the moment that the dial goes out, for what is promised to the target is so many dials within any minute. One that does
+//! not pay gives back what it took of the dial data of all and what it reserved of its target, which was not dialed. What is rejected is therefore never remembered, and no counter holds more keys than requests were admitted in about a minute: the limit on
 //! requests in all is the bound on memory, and a flood that is turned away costs nothing and uses up
 //! nobody else's share.
 //!
@@ -48,6 +49,14 @@ pub enum Limit {
     ConcurrentOfPeer,
     /// Dial-backs at once.
     Dials,
+    /// Dial-backs to one IP neighbourhood that do not end: a quarter of those at once.
+    LingeringDials,
+    /// Dial-backs to one peer at once: one. Further requests of the peer wait for as long as they can.
+    DialsOfPeer,
+    /// Dial-backs over QUIC at once. Further requests wait for as long as they can.
+    QuicDials,
+    /// None: the server was [switched off](crate::server::Behaviour::set_serving), and the client had not heard of it.
+    Off,
 }
 
 impl Limit {
@@ -67,6 +76,10 @@ impl Limit {
             Self::Concurrent => "requests at once",
             Self::ConcurrentOfPeer => "requests at once of the peer",
             Self::Dials => "dial-backs at once",
+            Self::LingeringDials => "lingering dial-backs of the neighbourhood",
+            Self::DialsOfPeer => "dial-backs at once of the peer",
+            Self::QuicDials => "dial-backs at once over QUIC",
+            Self::Off => "switched off",
         }
     }
 }
@@ -83,6 +96,7 @@ pub(crate) struct Limits {
     pub(crate) concurrent: u32,
     pub(crate) concurrent_of_peer: u32,
     pub(crate) dials: u32,
+    pub(crate) quic_dials: u32,
     /// The bits of an IP that make a neighbourhood.
     pub(crate) v4_prefix: u8,
     pub(crate) v6_prefix: u8,
@@ -96,6 +110,29 @@ const NETWORK_V6_PREFIX: u8 = 32;
 impl Limits {
     fn neighbourhood(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
         ip.map(|ip| address::neighbourhood(ip, self.v4_prefix, self.v6_prefix))
+    }
+
+    /// Whether one more dial to this IP fits beside those that may hold a socket, so many in all, of which these are over
+    /// and hold theirs all the same. A target decides how long it keeps a connection open, so that a few neighbourhoods
+    /// could take all places for good.
+    pub(crate) fn place_for_dial(
+        &self,
+        target: Option<IpAddr>,
+        dials: usize,
+        lingering: impl Iterator<Item = Option<IpAddr>>,
+    ) -> Result<(), Limit> {
+        let all = self.dials as usize;
+        if dials >= all {
+            return Err(Limit::Dials);
+        }
+        let neighbourhood = self.neighbourhood(target);
+        let of_neighbourhood = lingering
+            .filter(|ip| self.neighbourhood(*ip) == neighbourhood)
+            .count();
+        if of_neighbourhood >= (all / 4).max(1) {
+            return Err(Limit::LingeringDials);
+        }
+        Ok(())
     }
 
     fn requests_of_network(&self, network: Option<Neighbourhood>) -> u32 {
@@ -189,27 +226,25 @@ impl<K: Ord> Windows<K> {
     }
 
     fn take(&mut self, key: K, slot: u64) {
-        self.0
-            .entry(key)
-            .or_insert(Window {
-                newest: slot,
-                uses: [0; SLOTS],
-            })
-            .take(slot);
-    }
-
-    /// Undoes a use of this slot, if it is remembered.
-    fn give_back(&mut self, key: &K, slot: u64) {
-        if let Some(window) = self.0.get_mut(key) {
-            window.give_back(slot);
-            if window.uses == [0; SLOTS] {
-                self.0.remove(key);
-            }
-        }
+        self.0.entry(key).or_default().take(slot);
     }
 
     fn forget_full(&mut self, slot: u64) {
         self.0.retain(|_, window| window.used(slot) > 0);
+    }
+}
+
+/// The dials of a host, or of an IPv6 network of a single customer.
+#[derive(Debug, Default)]
+struct Target {
+    dialed: Window,
+    /// Dials that were promised to requests and have not gone out.
+    reserved: u32,
+}
+
+impl Target {
+    fn is_unused(&self, slot: u64) -> bool {
+        self.reserved == 0 && self.dialed.used(slot) == 0
     }
 }
 
@@ -229,9 +264,8 @@ pub(crate) struct Limiter {
     networks: Windows<Option<Neighbourhood>>,
     dial_data_neighbourhoods: Windows<Option<Neighbourhood>>,
     dial_data_networks: Windows<Option<Neighbourhood>>,
-    /// A dialed host, or an IPv6 network of a single customer. `None` stands for all names together,
-    /// since a name says nothing about what is dialed.
-    targets: Windows<Option<Neighbourhood>>,
+    /// `None` stands for all names together, since a name says nothing about what is dialed.
+    targets: BTreeMap<Option<Neighbourhood>, Target>,
     running: BTreeMap<PeerId, u32>,
     running_in_all: u32,
 }
@@ -249,7 +283,7 @@ impl Limiter {
             networks: Windows::new(),
             dial_data_neighbourhoods: Windows::new(),
             dial_data_networks: Windows::new(),
-            targets: Windows::new(),
+            targets: BTreeMap::new(),
             running: BTreeMap::new(),
             running_in_all: 0,
         }
@@ -304,19 +338,23 @@ impl Limiter {
     }
 
     /// Whether the chosen address of an admitted request may be tested: the part that needs the
-    /// request's content. `target` is `None` for a name; `own` says that it is the client's own IP.
+    /// request's content. `target` is `None` for a name; `is_client_ip` says that it is the client's own IP. If not, a dial of the target
+    /// is reserved, which [`Limiter::dialed`] or [`Limiter::did_not_pay`] must end.
     pub(crate) fn admit_target(
         &mut self,
         now: Instant,
         ip: Option<IpAddr>,
         target: Option<IpAddr>,
-        own: bool,
+        is_client_ip: bool,
         dial_data: bool,
     ) -> Result<(), Limit> {
         let slot = self.slot(now);
         let target = target_of(target);
 
-        if !own && self.targets.used(&target, slot) >= self.limits.target {
+        let dials = self.targets.get(&target).map_or(0, |target| {
+            target.dialed.used(slot).saturating_add(target.reserved)
+        });
+        if !is_client_ip && dials >= self.limits.target {
             return Err(Limit::Target);
         }
         if dial_data {
@@ -337,10 +375,18 @@ impl Limiter {
             self.dial_data_networks.take(network, slot);
             self.dial_data.take(slot);
         }
-        if !own {
-            self.targets.take(target, slot);
+        if !is_client_ip {
+            self.targets.entry(target).or_default().reserved += 1;
         }
         Ok(())
+    }
+
+    /// A reserved dial of this target goes out. Also said of one whose client has paid and left: it gains nothing by that.
+    pub(crate) fn dialed(&mut self, now: Instant, target: Option<IpAddr>) {
+        let slot = self.slot(now);
+        let target = self.targets.entry(target_of(target)).or_default();
+        target.reserved = target.reserved.saturating_sub(1);
+        target.dialed.take(slot);
     }
 
     /// A request that [`Limiter::admit_target`] let pass at this time was to pay dial data for this target, and paid next
@@ -349,7 +395,13 @@ impl Limiter {
     pub(crate) fn did_not_pay(&mut self, admitted: Instant, target: Option<IpAddr>) {
         let slot = self.slot_of(admitted);
         self.dial_data.give_back(slot);
-        self.targets.give_back(&target_of(target), slot);
+        let key = target_of(target);
+        if let Some(target) = self.targets.get_mut(&key) {
+            target.reserved = target.reserved.saturating_sub(1);
+            if target.is_unused(slot) {
+                self.targets.remove(&key);
+            }
+        }
     }
 
     /// An admitted request of this peer ended.
@@ -372,7 +424,7 @@ impl Limiter {
             + self.networks.0.len()
             + self.dial_data_neighbourhoods.0.len()
             + self.dial_data_networks.0.len()
-            + self.targets.0.len()
+            + self.targets.len()
             + self.running.len()
     }
 
@@ -391,7 +443,7 @@ impl Limiter {
             self.networks.forget_full(slot);
             self.dial_data_neighbourhoods.forget_full(slot);
             self.dial_data_networks.forget_full(slot);
-            self.targets.forget_full(slot);
+            self.targets.retain(|_, target| !target.is_unused(slot));
         }
         slot
     }

@@ -12,7 +12,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use rand::{Rng, RngExt};
 
-use super::own::{self, Own};
+use super::host::{Host, Locality, on_one_lan};
 use crate::address::{self, IpScope, Transport};
 
 mod bad_ports;
@@ -47,10 +47,11 @@ pub enum PassedOver {
     /// It has an HTTP path, and its IP is not the client's. A server that dials WebSockets would send a request for that
     /// path to whatever listens there.
     Path,
-    /// Its IP is this server's own, and the client was not seen to have it too.
+    /// Its IP is this host's own, as the operating system or the swarm says, and the client was not seen to have it too.
     OwnIp,
-    /// Its IP is in the /64 of an IPv6 address that this server listens on or has confirmed, and the client was not seen to
-    /// be there too: a host of the same LAN, which strangers may not reach.
+    /// Its IP is in a network that this host is on, and the client was not seen to be there too: a host of the same LAN, which
+    /// strangers may not reach. That is the /64 or the IPv4 /24 of the address that this host would dial it from, or the /64 of
+    /// an IPv6 address that this server listens on or has confirmed.
     OwnNetwork,
     /// The protocols are not exactly those of a known libp2p transport: something is missing, such as a certificate hash,
     /// or added where it has no meaning.
@@ -94,7 +95,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the client is on one LAN with this IP, as far as can be known.
     fn is_beside(&self, ip: IpAddr) -> bool {
-        self.ip.is_some_and(|its| own::lan(its) == own::lan(ip))
+        self.ip.is_some_and(|its| on_one_lan(its, ip))
     }
 }
 
@@ -148,7 +149,7 @@ pub(crate) struct Chosen {
     /// What will be dialed; `None` for a name.
     pub(crate) ip: Option<IpAddr>,
     /// Whether the client was seen to have this IP. If not, it pays with dial data.
-    pub(crate) own: bool,
+    pub(crate) is_client_ip: bool,
 }
 
 /// The outcome of the choice. `passed_over` has at most as many entries as may be inspected.
@@ -164,18 +165,17 @@ pub(crate) fn choose(
     addrs: &[Option<Multiaddr>],
     client: Client,
     rules: &Rules,
-    own: impl Fn(IpAddr) -> Option<Own>,
-    can_dial: impl Fn(&Multiaddr) -> bool,
+    host: &impl Host,
 ) -> Selection {
     let mut selection = Selection::default();
     for (index, addr) in (0u32..).zip(addrs.iter().take(rules.max_addresses)) {
-        match inspect(addr.as_ref(), client, rules, &own, &can_dial) {
+        match inspect(addr.as_ref(), client, rules, host) {
             Ok((addr, ip)) => {
                 selection.chosen = Some(Chosen {
                     index,
                     addr: addr.clone(),
                     ip,
-                    own: ip.is_some() && ip == client.ip,
+                    is_client_ip: ip.is_some() && ip == client.ip,
                 });
                 break;
             }
@@ -195,8 +195,7 @@ fn inspect<'a>(
     addr: Option<&'a Multiaddr>,
     client: Client,
     rules: &Rules,
-    own: impl Fn(IpAddr) -> Option<Own>,
-    can_dial: impl Fn(&Multiaddr) -> bool,
+    host: &impl Host,
 ) -> Result<(&'a Multiaddr, Option<IpAddr>), PassedOver> {
     let addr = addr.ok_or(PassedOver::Unparsable)?;
     if address::is_relayed(addr) {
@@ -205,7 +204,7 @@ fn inspect<'a>(
     if address::names_other_peer(addr, &client.peer) {
         return Err(PassedOver::OtherPeer);
     }
-    let ip = host(addr, rules)?;
+    let ip = one_ip(addr, rules)?;
     if let Some(ip) = ip {
         let scope = address::ip_scope(ip);
         if !may_be_dialed(scope, rules.private_addresses) {
@@ -215,10 +214,10 @@ fn inspect<'a>(
             return Err(PassedOver::RefusedNetwork);
         }
         if client.ip != Some(ip) {
-            match own(ip) {
-                Some(Own::Host) => return Err(PassedOver::OwnIp),
+            match host.locality(ip) {
+                Locality::ThisHost => return Err(PassedOver::OwnIp),
                 // Who allows private addresses opens the LAN, but not by way of public ones.
-                Some(Own::Network) if scope.is_global() && !client.is_beside(ip) => {
+                Locality::Lan if scope.is_global() && !client.is_beside(ip) => {
                     return Err(PassedOver::OwnNetwork);
                 }
                 _ => {}
@@ -238,7 +237,7 @@ fn inspect<'a>(
         }
     }
     let transport = address::exact_transport(addr).ok_or(PassedOver::UnknownTransport)?;
-    if !can_dial(addr) {
+    if !host.can_dial(addr) {
         return Err(PassedOver::CannotDial(transport));
     }
     Ok((addr, ip))
@@ -246,7 +245,7 @@ fn inspect<'a>(
 
 /// The one IP of the address, in its IPv4 form if it is an IPv4-mapped one; `None` for a name that is
 /// allowed.
-fn host(addr: &Multiaddr, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
+fn one_ip(addr: &Multiaddr, rules: &Rules) -> Result<Option<IpAddr>, PassedOver> {
     let hosts = addr
         .iter()
         .filter(|part| {
