@@ -72,7 +72,7 @@
 //! | `libp2p_autonatv2_server_misbehaviours_total` | `cause` | broken rules by [`Misbehaviour::as_str`](crate::server::Misbehaviour::as_str) |
 //! | `libp2p_autonatv2_server_request_duration_seconds` | | from the opening of the stream to its end, of admitted requests |
 //! | `libp2p_autonatv2_server_dial_data_requested_bytes_total`, `…_received_bytes_total` | | dial data asked for and received |
-//! | `libp2p_autonatv2_server_requests_in_flight`, `…_dials_in_flight`, `…_rate_entries`, `…_queued` | | gauges: [`Load`](crate::server::Load) |
+//! | `libp2p_autonatv2_server_requests_in_flight`, `…_dials_in_flight`, `…_lingering_dials`, `…_rate_entries`, `…_queued` | | gauges: [`Load`](crate::server::Load) |
 //!
 //! # Where the counts differ from go-libp2p's
 //! * A stream beyond those of one connection counts as `server_error="resource limit exceeded"`.

@@ -59,6 +59,7 @@ pub(super) struct Metrics {
     dial_data_received: Counter,
     requests_in_flight: Gauge,
     dials_in_flight: Gauge,
+    lingering_dials: Gauge,
     rate_entries: Gauge,
     queued: Gauge,
 }
@@ -76,6 +77,7 @@ impl Metrics {
             dial_data_received: Counter::default(),
             requests_in_flight: Gauge::default(),
             dials_in_flight: Gauge::default(),
+            lingering_dials: Gauge::default(),
             rate_entries: Gauge::default(),
             queued: Gauge::default(),
         };
@@ -131,6 +133,11 @@ impl Metrics {
             "server_dials_in_flight",
             "Dial-backs that hold a socket",
             this.dials_in_flight.clone(),
+        );
+        registry.register(
+            "server_lingering_dials",
+            "Dial-backs that are over and still hold a socket",
+            this.lingering_dials.clone(),
         );
         registry.register(
             "server_rate_entries",
@@ -222,12 +229,13 @@ impl Metrics {
         let Load {
             requests,
             dials,
+            lingering_dials,
             rate_entries,
             queued,
-            ..
         } = behaviour.load();
         self.requests_in_flight.set(number(requests));
         self.dials_in_flight.set(number(dials));
+        self.lingering_dials.set(number(lingering_dials));
         self.rate_entries.set(number(rate_entries));
         self.queued.set(number(queued));
     }

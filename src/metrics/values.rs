@@ -168,6 +168,7 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
         TooManyStreams,
         SlowRequest,
         NotARequest,
+        NoNonce,
         Garbage,
         TooLong,
         SlowDialData,
