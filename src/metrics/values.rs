@@ -174,7 +174,6 @@ pub(super) fn causes() -> impl Iterator<Item = &'static str> {
         TooManyStreams,
         SlowRequest,
         NotARequest,
-        NoNonce,
         Garbage,
         TooLong,
         SlowDialData,

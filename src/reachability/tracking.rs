@@ -1,6 +1,8 @@
 //! Which addresses are tracked: what can be tested at all, what an observation amounts to, and what becomes of all that is
 //! held about an address when its last source is gone.
 
+use std::net::IpAddr;
+
 use libp2p_core::Multiaddr;
 use web_time::Instant;
 
