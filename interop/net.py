@@ -29,10 +29,10 @@ class Lab:
     SERVERS = [f"{first}.1.0.1" for first in range(20, 28)]
     NOBODY = "20.1.0.9"
     # Connections come from the first one. Addresses on the second one cost dial data.
-    CLIENT = "20.1.0.2"
-    CLIENT_OTHER = "20.1.0.3"
+    # On another /24, as the IPv6 address is on another /56: ours does not ask servers on an address's own network about it.
+    CLIENT = "30.2.0.2"
+    CLIENT_OTHER = "30.2.0.3"
     SERVER_6 = "2a01:4f8:1::1"
-    # On another /64: ours does not ask servers on an address's own network about it.
     CLIENT_6 = "2a01:4f8:2::2"
     # The client's ports. Others are closed.
     OPEN = 4002
@@ -56,8 +56,10 @@ class Lab:
             for addr in addrs:
                 nodad = ["nodad"] if ":" in addr else []
                 ip("-n", namespace, "addr", "add", addr, "dev", "veth0", *nodad)
-        for server in self.SERVERS[1:]:
+        for server in self.SERVERS:
             ip("-n", self.client, "route", "add", server, "dev", "veth0", "src", self.CLIENT)
+        for client in (self.CLIENT, self.CLIENT_OTHER):
+            ip("-n", self.server, "route", "add", client, "dev", "veth0", "src", self.SERVER)
         drop = f"{self.BLACKHOLED.start}-{self.BLACKHOLED.stop - 1}"
         reject = f"{self.REJECTED.start}-{self.REJECTED.stop - 1}"
         rules = f"""
