@@ -67,15 +67,15 @@ async fn a_node_with_one_connection_for_each_peer_gets_its_verdict() {
             _ => None,
         })
         .await;
-        node.event("a verdict", |event| match event {
+        let verdict = node.event("a verdict", |event| match event {
             SwarmEvent::Behaviour(LimitedEvent::Autonat(Event::VerdictChanged {
                 address: it,
                 new,
                 ..
-            })) if *it == address => Some(assert_eq!(*new, Verdict::Reachable)),
+            })) if *it == address => Some(*new),
             _ => None,
-        })
-        .await;
+        });
+        assert_eq!(verdict.await, Verdict::Reachable);
         all_can_be_asked(&node).await;
         drop(servers);
     }
@@ -88,15 +88,15 @@ async fn a_node_that_takes_no_inbound_connections_says_so() {
         .with_max_established_incoming(Some(0))
         .with_max_pending_incoming(Some(0));
     let (mut node, address, servers) = scene(limits, TCP).await;
-    node.event("what stands in the way", |event| match event {
+    let obstacle = node.event("what stands in the way", |event| match event {
         SwarmEvent::Behaviour(LimitedEvent::Autonat(Event::Obstructed {
             address: it,
             obstacle,
             ..
-        })) if *it == address => Some(assert_eq!(*obstacle, Obstacle::DeniedHere)),
+        })) if *it == address => Some(*obstacle),
         _ => None,
-    })
-    .await;
+    });
+    assert_eq!(obstacle.await, Obstacle::DeniedHere);
     let report = node
         .with(move |swarm| swarm.behaviour().autonat.address(&address))
         .await

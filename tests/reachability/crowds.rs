@@ -117,7 +117,8 @@ fn as_many_servers_on_one_ip_as_there_is_room_for_leave_room_for_others() {
 /// Two that are known over IPv6 only, or through relays, say that they can't reach what eight contacted servers prove.
 #[test]
 fn two_servers_that_may_be_unable_do_not_expire_what_eight_prove() {
-    let remotes: [(&str, fn(u8) -> Multiaddr); 3] = [
+    type Remote = fn(u8) -> Multiaddr;
+    let remotes: [(&str, Remote); 3] = [
         ("two hosts over IPv6", |n| {
             host(server_ip6(usize::from(n))).with(Protocol::Tcp(4001))
         }),
@@ -424,37 +425,35 @@ fn fifty_forms_of_an_old_ip_do_not_keep_a_new_external_ip_out() {
     assert!(took < minutes(1), "{took:?}");
 }
 
-/// An operator's server names somebody else's address, and dials this node where it listens when asked about it.
+/// An operator's servers name somebody else's address, and dial this node where it listens when asked about it.
 #[test]
 fn somebody_elses_address_takes_proofs_from_two_groups_and_a_listener() {
-    let theirs = addr("/ip4/45.67.0.9/tcp/4001");
-    for (groups, listens, announced) in [(1, true, false), (2, false, false), (2, true, true)] {
+    // With a listen port of this node it would be a guess, and no more doubtful than the first IP that a peer sees.
+    let theirs = addr("/ip4/45.67.0.9/tcp/4002");
+    for (groups, listens) in [(1, true), (2, false), (2, true)] {
         let mut world = World::new();
-        let listen = if listens {
+        let stack = if listens {
             "tcp/4001"
         } else {
             "udp/4001/quic-v1"
         };
-        let listen = addr(&format!("/ip4/192.168.1.2/{listen}"));
+        let listen = addr(&format!("/ip4/192.168.1.2/{stack}"));
         world.core.on_listen_addr(world.now, &listen);
         for n in 0..6u8 {
             // All within one /16, or in two.
             let ip = IpAddr::from([45, 66 + 2 * (n % groups), n, 1]);
             world.server_at(Some(ip), Answer::DialBack);
-            // Observed only: with another port than the listener's.
-            let seen = addr("/ip4/45.67.0.9/tcp/4002");
             let id = world.acquaintance(IpAddr::from([45, 66, 100, n]));
-            world.core.on_observed(world.now, id, &seen);
-            world.core.on_candidate(world.now, &seen);
+            world.core.on_observed(world.now, id, &theirs);
+            world.core.on_candidate(world.now, &theirs);
         }
         world.run(hours(3));
-        let seen = addr("/ip4/45.67.0.9/tcp/4002");
-        let is_announced = world.external.contains(&seen);
+        let is_announced = world.external.contains(&theirs);
+        let is_enough = groups == 2 && listens;
         assert_eq!(
-            is_announced, announced,
+            is_announced, is_enough,
             "{groups} groups, listens: {listens}"
         );
-        assert!(!world.external.contains(&theirs) || listens);
     }
 }
 
