@@ -150,7 +150,7 @@ mod tests {
     fn who_takes_and_never_proves_is_paid_a_few_times() {
         let now = Instant::now();
         let mut budget = DialData::new(100_000, 8_000_000, now);
-        let paid = (0..10).filter(|_| budget.pay(30_000, group(1), true, false, now));
+        let paid = (0..20).filter(|_| budget.pay(30_000, group(1), true, false, now));
         assert_eq!(paid.count(), UNPROVEN as usize);
         budget.note_proof(group(1));
         assert!(budget.pay(30_000, group(1), true, false, now));

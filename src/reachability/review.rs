@@ -15,7 +15,7 @@ use crate::{
         candidates::{AddressId, Candidate, Support, Trust},
         prospects::{Again, LONGEST_WAIT, Prospects, Question, Survey},
         servers::WANTED_SERVERS,
-        verdict::Outlook,
+        verdict::{Outlook, Standing},
     },
 };
 
@@ -167,6 +167,7 @@ impl Reachability {
             prospects.awaited_until,
             second_look,
             entry.standing.held_until(now),
+            Standing::fresh_until(&entry.evidence, now),
             prospects.stale_at,
         ]
         .into_iter()
@@ -452,11 +453,10 @@ impl Reachability {
         let by_others = self.announcements.is_by_others(id);
         let addr = candidate.addr.clone();
         match entry.standing.verdict() {
+            Verdict::Reachable if by_us || by_others || !self.may_announce(id, candidate, now) => {}
             Verdict::Reachable => {
-                if !by_us && !by_others && self.may_announce(id, candidate, now) {
-                    self.announcements.confirm(id, &addr);
-                    self.outputs.push_back(Output::Confirm(addr));
-                }
+                self.announcements.confirm(id, &addr);
+                self.outputs.push_back(Output::Confirm(addr));
             }
             _ if by_us => self.take_back(id),
             Verdict::Unreachable if by_others && self.config.expire_foreign => {

@@ -38,7 +38,8 @@ impl Reachability {
             return Err(CandidateError::NotDialable);
         }
         if address::is_name(addr) {
-            return Ok(());
+            let has_port = address::port(addr).is_some_and(|(_, port)| port != 0);
+            return has_port.then_some(()).ok_or(CandidateError::NotDialable);
         }
         let waist = address::thin_waist(addr).ok_or(CandidateError::NotDialable)?;
         if waist.port == 0 || waist.ip.is_unspecified() {

@@ -20,6 +20,9 @@ const FILTER_WITNESSES: usize = 2;
 /// for as long as they fail.
 const FILTER_WITNESSES_AGAINST: usize = 3;
 const WELL_PROVEN: usize = 3;
+/// For how long nothing decides against a proof: what fails within seconds of it fails for another reason than that the address
+/// is closed.
+const FRESH: Duration = Duration::from_secs(5);
 /// From how many changes on an address is unstable, and within which time. An operator who tries a forwarding out makes fewer.
 const UNSTABLE_CHANGES: usize = 8;
 const UNSTABLE_WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
@@ -206,7 +209,9 @@ impl Standing {
             return self.verdict;
         };
         let (verdict, probability) = (Verdict::of(state), posterior.of(state));
-        if verdict == self.verdict || self.held_until(now).is_some() {
+        let is_too_soon =
+            verdict == Verdict::Unreachable && Self::fresh_until(evidence, now).is_some();
+        if verdict == self.verdict || is_too_soon || self.held_until(now).is_some() {
             return self.verdict;
         }
         // A verdict whose grounds have expired is no better than none.
@@ -225,6 +230,12 @@ impl Standing {
         } else {
             self.verdict
         }
+    }
+
+    /// Until when the newest proof is fresh.
+    pub(crate) fn fresh_until(evidence: &Evidence, now: Instant) -> Option<Instant> {
+        let until = evidence.newest_proof().map(|at| at + FRESH);
+        until.filter(|until| now < *until)
     }
 
     fn witnesses_needed(&self) -> usize {

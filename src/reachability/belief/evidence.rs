@@ -137,6 +137,11 @@ impl Evidence {
         self.proofs().next().is_some()
     }
 
+    /// When the newest proof came in.
+    pub(crate) fn newest_proof(&self) -> Option<Instant> {
+        self.proofs().last().map(|o| o.at)
+    }
+
     pub(crate) fn has_failure(&self) -> bool {
         self.outcomes.iter().any(|o| !o.success)
     }

@@ -367,28 +367,3 @@ fn a_crowd_on_one_host_is_one_voice() {
     let all = closed(&model, &crowd, now);
     assert!(all < one + 0.1, "{one}, {all}");
 }
-
-#[test]
-fn servers_known_over_the_other_family_only_do_not_outweigh_proofs_by_two_failures() {
-    let start = Instant::now();
-    let mut outcomes: Vec<Outcome> = (0..8)
-        .map(|n| outcome(start, 0.1, source(n), true, true))
-        .collect();
-    for n in [10, 11] {
-        let mut failure = outcome(start, 300.0, source(n), false, false);
-        failure.asked.ability = Ability::OtherFamily;
-        outcomes.push(failure);
-    }
-    let now = start + Duration::from_secs(301);
-    let model = Model::default();
-    let filtered = |outcomes: &[Outcome]| model.posterior(PRIOR, outcomes, now).of(State::Filtered);
-    assert!(
-        (0.5..0.7).contains(&filtered(&outcomes)),
-        "{}",
-        filtered(&outcomes)
-    );
-    let mut third = outcome(start, 300.0, source(12), false, false);
-    third.asked.ability = Ability::OtherFamily;
-    outcomes.push(third);
-    assert!(filtered(&outcomes) > 0.7, "{}", filtered(&outcomes));
-}

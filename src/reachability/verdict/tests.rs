@@ -1,6 +1,15 @@
 //! When the verdict changes, and when it does not.
 
+use std::net::IpAddr;
+
+use libp2p_identity::PeerId;
+
 use super::*;
+use crate::reachability::{
+    belief::{Asked, Model, Outcome, Source},
+    contacts::Vantage,
+    servers::{Ability, Host, IpGroup},
+};
 
 fn changes(standing: &mut Standing, count: u32, start: Instant, pace: Duration) -> Instant {
     let mut now = start;
@@ -21,11 +30,14 @@ fn an_address_that_keeps_changing_is_unstable_for_three_hours() {
     let start = Instant::now();
     let minute = Duration::from_secs(60);
     let mut standing = Standing::new(start);
-    let now = changes(&mut standing, 4, start, minute);
-    assert!(!standing.is_unstable(now), "three changes after the first");
+    let now = changes(&mut standing, 8, start, minute);
+    assert!(
+        !standing.is_unstable(now),
+        "seven changes after the first verdict"
+    );
     assert_eq!(standing.held_until(now), None);
     let mut standing = Standing::new(start);
-    let now = changes(&mut standing, 5, start, minute);
+    let now = changes(&mut standing, 9, start, minute);
     assert!(standing.is_unstable(now));
     let until = standing.unstable_until(now).unwrap();
     assert_eq!(until, start + minute + UNSTABLE_WITHIN);
@@ -44,8 +56,83 @@ fn each_further_change_is_held_for_longer_up_to_an_hour() {
             .held_until(now)
             .map(|until| (until - now).as_secs())
     };
-    assert_eq!(
-        [5, 6, 7, 8, 9, 12].map(held),
-        [300, 600, 1200, 2400, 3600, 3600].map(Some)
-    );
+    let expected = [300, 600, 1200, 2400, 3600, 3600].map(Some);
+    assert_eq!([9, 10, 11, 12, 13, 16].map(held), expected);
+}
+
+fn outcome(n: u8, at: Instant, success: bool, ability: Ability) -> Outcome {
+    let ip = IpAddr::from([20, n, 1, 1]);
+    Outcome {
+        at,
+        source: Source::Server {
+            peer: PeerId::random(),
+            host: Host::Ip(crate::address::neighbourhood(ip, 32, 64)),
+            group: IpGroup::of(Some(ip)),
+        },
+        asked: Asked {
+            vantage: if success {
+                Vantage::Contacted
+            } else {
+                Vantage::Independent
+            },
+            ability,
+            inside: 0.0,
+        },
+        success,
+    }
+}
+
+/// What is said once nobody is left to ask, where `proofs` contacted servers get through and `failures` independent ones don't.
+fn verdict_against(standing: Verdict, proofs: u8, failures: u8, ability: Ability) -> Verdict {
+    let start = Instant::now();
+    let now = start + Duration::from_secs(60);
+    let mut evidence = Evidence::default();
+    for n in 0..proofs {
+        evidence.record(outcome(n, start, true, Ability::SameFamily));
+    }
+    let model = Model::default();
+    let prior = [0.50, 0.12, 0.38];
+    let mut it = Standing::new(start);
+    it.set(standing, start);
+    let posterior = model.posterior(prior, evidence.outcomes(), start);
+    it.hear(true, &evidence, &posterior, start);
+    for n in 0..failures {
+        evidence.record(outcome(100 + n, now, false, ability));
+    }
+    let posterior = model.posterior(prior, evidence.outcomes(), now);
+    let outlook = Outlook {
+        someone_left: false,
+        prover_left: false,
+        patience_over: true,
+        groups_needed: 1,
+    };
+    it.judge(&evidence, &posterior, outlook, now)
+}
+
+/// Servers of which the other family is known, or a relay, may have no IPv4 at all.
+#[test]
+fn two_servers_that_may_be_unable_reveal_a_filter_at_first_but_take_no_proven_address_away() {
+    let doubtful = |standing, proofs, failures| {
+        verdict_against(standing, proofs, failures, Ability::OtherFamily)
+    };
+    for proofs in 1..=8 {
+        let first = doubtful(Verdict::Unknown, proofs, 2);
+        assert_eq!(first, Verdict::Filtered, "{proofs} proofs");
+    }
+    for proofs in [3, 8, 20] {
+        let two = doubtful(Verdict::Reachable, proofs, 2);
+        assert_eq!(two, Verdict::Reachable, "{proofs} proofs");
+        let three = doubtful(Verdict::Reachable, proofs, 3);
+        assert_eq!(three, Verdict::Filtered, "{proofs} proofs");
+    }
+}
+
+#[test]
+fn two_servers_that_dial_the_family_reveal_a_filter_in_any_case() {
+    for standing in [Verdict::Unknown, Verdict::Reachable] {
+        let verdict = verdict_against(standing, 3, 2, Ability::SameFamily);
+        assert_eq!(verdict, Verdict::Filtered, "{standing}");
+        let one = verdict_against(standing, 3, 1, Ability::OtherFamily);
+        assert_eq!(one, Verdict::Reachable, "{standing}");
+    }
 }
