@@ -9,13 +9,16 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
-use crate::reachability::{
-    belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
-    candidates::{AddressId, Candidate},
-    contacts::{Contacts, Vantage},
-    dial_data::DialData,
-    probes::Probe,
-    servers::{Ability, Server, Servers, Status},
+use crate::{
+    address,
+    reachability::{
+        belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
+        candidates::{AddressId, Candidate},
+        contacts::{Contacts, Vantage},
+        dial_data::DialData,
+        probes::Probe,
+        servers::{Ability, Server, Servers, Status},
+    },
 };
 
 /// The smallest expected gain for its cost that a request is made for. Chosen; insensitive between 0.002 and 0.01 in the
@@ -383,6 +386,7 @@ impl Question<'_> {
 fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
     let nearby = candidate
         .ip()
+        .filter(|ip| address::ip_scope(*ip).is_global())
         .is_some_and(|ip| server.is_in_wider_network_of(ip));
     if nearby {
         INSIDE_NEARBY

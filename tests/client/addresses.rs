@@ -52,7 +52,7 @@ async fn a_listener_that_opens_later_is_confirmed() {
 
 /// The verdict, the evidence and the announcement are gone at once, and come back by a new probe.
 #[tokio::test]
-async fn an_address_that_another_behaviour_expires_starts_afresh() {
+async fn an_address_that_the_application_takes_back_stays_away_until_it_brings_it() {
     over_both(async |transport| {
         let mut client = Client::new(brisk());
         let (_, address) = listen(&mut client, transport).await;
@@ -72,6 +72,11 @@ async fn an_address_that_another_behaviour_expires_starts_afresh() {
         assert_eq!(report.verdict, Verdict::Unknown);
         assert_eq!((report.servers, report.announced), (0, false));
 
+        let brought = address.clone();
+        client
+            .with(move |autonat| autonat.add_candidate(&brought))
+            .await
+            .expect("it can be tested");
         client.confirmed(&address).await;
         let report = client.report(&address).await.expect("tracked");
         assert_eq!(report.verdict, Verdict::Reachable);
