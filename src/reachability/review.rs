@@ -117,7 +117,11 @@ impl Reachability {
         let verdict = entry
             .standing
             .judge(&entry.evidence, &posterior, outlook, now);
-        self.set_verdict(id, verdict, now);
+        if self.set_verdict(id, verdict, now) {
+            // Who is worth asking is another question now.
+            self.wake.by(now, "a verdict changed");
+            return;
+        }
         self.settle(id, &prospects, outlook, now);
         self.publish(id, now);
         if let Some(at) = until {
@@ -153,6 +157,9 @@ impl Reachability {
         let waited = waits_until.is_some_and(|at| at <= now);
         let patience_over_at = self.patience_over_at(entry, prospects);
         let second_look = contradicted.and_then(|_| entry.schedule.second_look_at());
+        // Another server's word will do for a second one of the same.
+        let heard = contradicted.map_or(0, |since| entry.evidence.servers_since(since));
+        let second_look = second_look.filter(|_| heard < 2);
         let someone_left = prospects.someone_left || second_look.is_some() && prospects.to_ask > 0;
         let awaited = prospects.awaited_until.is_some_and(|at| now < at);
         let outlook = Outlook {
@@ -270,15 +277,16 @@ impl Reachability {
         }
     }
 
-    fn set_verdict(&mut self, id: AddressId, verdict: Verdict, now: Instant) {
-        let Some(entry) = self.judged.peek_mut(id) else {
-            return;
+    /// `true` if it is another than the one that stood.
+    fn set_verdict(&mut self, id: AddressId, verdict: Verdict, now: Instant) -> bool {
+        let Some(entry) = self.judged.get_mut(id) else {
+            return false;
         };
         let old = entry.standing.verdict();
         let first = !entry.standing.is_decided();
         let contradicted_at = entry.standing.contradicted_at();
         if !entry.standing.set(verdict, now) {
-            return;
+            return false;
         }
         if !first {
             entry.schedule.restart_interval();
@@ -297,6 +305,7 @@ impl Reachability {
         self.tell_verdict(id, old, now);
         self.tell_stability(id, now);
         self.share_with_siblings(id, now);
+        true
     }
 
     fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {

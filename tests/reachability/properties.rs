@@ -59,6 +59,8 @@ struct Chaos {
     ours: BTreeSet<Multiaddr>,
     /// All external addresses, as they are written.
     swarm: BTreeSet<Multiaddr>,
+    /// As many addresses were tracked as may be, so that some may have been forgotten.
+    was_full: bool,
     limits: Limits,
     /// No connection comes in.
     closed: bool,
@@ -127,6 +129,7 @@ impl Chaos {
             asked: BTreeMap::new(),
             ours: BTreeSet::new(),
             swarm: BTreeSet::new(),
+            was_full: false,
             limits,
             closed: false,
             steady: false,
@@ -226,7 +229,10 @@ impl Chaos {
                 self.drain();
                 let canonical = self.canonical(&a);
                 let left = self.swarm.iter().any(|it| self.canonical(it) == canonical);
-                assert!(!left || !was_tracked, "announced in another form: {a}");
+                assert!(
+                    !left || !was_tracked || self.was_full,
+                    "announced in another form: {a}"
+                );
             }
             8..11 => self.connect(now),
             11 => {
@@ -272,6 +278,7 @@ impl Chaos {
             32..34 => self.core.handle_timeout(now),
             _ => self.catch_up(),
         }
+        self.was_full |= self.core.sizes().addresses >= self.limits.addresses;
         self.drain();
     }
 
@@ -620,11 +627,11 @@ proptest! {
 }
 
 #[test]
-fn a_million_operations_leave_everything_bounded() {
+fn two_hundred_thousand_operations_leave_everything_bounded() {
     let mut done = 0;
     for seed in 0..10 {
         let mut chaos = Chaos::new(seed);
-        for n in 0..100_000 {
+        for n in 0..20_000 {
             chaos.operate();
             done += 1;
             if n % 64 == 0 {
@@ -632,5 +639,5 @@ fn a_million_operations_leave_everything_bounded() {
             }
         }
     }
-    assert_eq!(done, 1_000_000);
+    assert_eq!(done, 200_000);
 }

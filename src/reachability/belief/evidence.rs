@@ -128,6 +128,18 @@ impl Evidence {
         seen.len()
     }
 
+    /// How many servers have an outcome here that is not older than `since`.
+    pub(crate) fn servers_since(&self, since: Instant) -> usize {
+        let mut seen: Vec<PeerId> = Vec::new();
+        let newer = self.outcomes.iter().filter(|o| o.at >= since);
+        for server in newer.filter_map(Outcome::server) {
+            if !seen.contains(&server) {
+                seen.push(server);
+            }
+        }
+        seen.len()
+    }
+
     /// Successes that prove the address: those of which no other address can be the cause.
     fn proofs(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|o| o.is_proof())
