@@ -395,13 +395,23 @@ impl Reachability {
         let decided = entry.standing.is_decided();
         let again = Self::again(entry);
         let second_look = entry.schedule.second_look_at();
+        let heard = entry.evidence.servers();
         let start: f64 = self.rng.random();
         let mut prospects = self.prospects(id, again, start, now);
         let mut is_second_look = false;
         if prospects.best.is_none() || fresh && decided && !contradicted {
             let anyone = fresh && !contradicted && (decided || !prospects.someone_left);
             if anyone && !in_flight {
-                prospects = self.prospects(id, Again::Anyone, start, now);
+                // A check asks somebody new until a few have spoken.
+                let again = if heard < WANTED_SERVERS {
+                    Again::NobodyButAsk
+                } else {
+                    Again::Anyone
+                };
+                prospects = self.prospects(id, again, start, now);
+                if prospects.best.is_none() {
+                    prospects = self.prospects(id, Again::Anyone, start, now);
+                }
             } else if contradicted && !in_flight {
                 match second_look {
                     Some(at) if at <= now => {
@@ -539,6 +549,7 @@ impl Reachability {
                     prior: belief::prior(candidate.sources),
                     again,
                     seeks_independent: false,
+                    groups_wanted: 1,
                 };
                 // A server is free to dial it instead.
                 let may_follow = !candidate.is_unobserved_guess()

@@ -55,7 +55,16 @@ pub(crate) enum Again {
     Never,
     /// Those whose newest outcome is older.
     HeardBefore(Instant),
+    /// Nobody, but those that were not heard are asked however little that brings.
+    NobodyButAsk,
+    /// Everybody, however little that brings.
     Anyone,
+}
+
+impl Again {
+    const fn asks_anyway(self) -> bool {
+        matches!(self, Self::NobodyButAsk | Self::Anyone)
+    }
 }
 
 /// What is to be known about one address.
@@ -68,6 +77,8 @@ pub(crate) struct Question<'a> {
     pub(crate) again: Again,
     /// Whether an answer from a host that was never contacted is what matters.
     pub(crate) seeks_independent: bool,
+    /// How many IP groups are to prove it.
+    pub(crate) groups_wanted: usize,
 }
 
 /// A server to ask, and what speaks for it.
@@ -187,8 +198,7 @@ impl Survey<'_> {
             .iter()
             .filter_map(Outcome::server)
             .collect();
-        let needs_group =
-            question.candidate.is_only_observed() && question.evidence.proving_groups() == 1;
+        let needs_group = (1..question.groups_wanted).contains(&question.evidence.proving_groups());
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
@@ -228,7 +238,7 @@ impl Survey<'_> {
                 1.0
             };
             let value = expectation.gain / cost;
-            // What only peers speak of takes the word of a second group.
+            // What only peers speak of takes the word of a second group, and the application may want more.
             let value = if needs_group && !alike.is_group_heard {
                 value.max(MIN_GAIN)
             } else {
@@ -238,7 +248,7 @@ impl Survey<'_> {
             prospects.someone_left |= is_worth_it;
             prospects.prover_left |= is_prover && is_worth_it;
             match status {
-                Status::Ready if is_worth_it || question.again == Again::Anyone => {
+                Status::Ready if is_worth_it || question.again.asks_anyway() => {
                     let sought =
                         question.seeks_independent && alike.asked.vantage == Vantage::Independent;
                     let value = if sought { value * SOUGHT } else { value };
@@ -376,7 +386,7 @@ impl Question<'_> {
         let heard = self.evidence.newest_by(&server.peer).map(|o| o.at);
         match (heard, self.again) {
             (None, _) | (_, Again::Anyone) => true,
-            (Some(_), Again::Never) => false,
+            (Some(_), Again::Never | Again::NobodyButAsk) => false,
             (Some(at), Again::HeardBefore(since)) => at < since,
         }
     }

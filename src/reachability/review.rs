@@ -63,6 +63,11 @@ impl Reachability {
         }
     }
 
+    /// How many IP groups must have proven it: one server can say that it dialed an address of which only peers speak.
+    fn groups_needed(candidate: &Candidate) -> usize {
+        if candidate.is_only_observed() { 2 } else { 1 }
+    }
+
     pub(super) fn prospects(
         &self,
         id: AddressId,
@@ -81,6 +86,7 @@ impl Reachability {
             again,
             // Contacted servers pass the filter whether it is still there or not.
             seeks_independent: entry.standing.verdict() == Verdict::Filtered,
+            groups_wanted: Self::groups_needed(candidate).max(self.config.required_servers),
         };
         self.survey(now)
             .prospects(&question, self.probes.about(id), start)
@@ -103,7 +109,7 @@ impl Reachability {
             return;
         }
         let again = Self::again(entry);
-        let groups_needed = if candidate.is_only_observed() { 2 } else { 1 };
+        let groups_needed = Self::groups_needed(candidate);
         let prospects = self.prospects(id, again, 0.0, now);
         let Some(entry) = self.judged.get(id) else {
             return;
@@ -261,6 +267,7 @@ impl Reachability {
                 prior: belief::prior(candidate.sources),
                 again: Again::Never,
                 seeks_independent: false,
+                groups_wanted: 1,
             };
             let news = match entry.last_posterior() {
                 Some(posterior) => survey.has_news(server, &question, posterior),

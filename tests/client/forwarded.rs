@@ -21,8 +21,9 @@ use crate::{
     },
 };
 
-/// Checks are a second apart, and it takes two. The rest is for a busy machine.
-const NOTICED: Duration = Duration::from_secs(20);
+/// All three servers that have proven it are asked before it is expired, and checks of two addresses a second apart use up their
+/// pace. The rest is for a busy machine.
+const NOTICED: Duration = Duration::from_secs(60);
 
 /// A port that is forwarded to a listener of the node.
 struct Forwarding(JoinHandle<()>);
