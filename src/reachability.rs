@@ -600,7 +600,7 @@ impl Reachability {
             .get(id)
             .and_then(Candidate::ip)
             .is_some_and(|ip| servers::wide_network(ip) == servers::wide_network(remote_ip));
-        if is_nearby && !self.config.allow_private {
+        if is_nearby {
             return;
         }
         self.record(

@@ -359,7 +359,12 @@ async fn nonce_on_another_outbound_connection() {
             second
         };
         assert!(!scene.server.deliver(second, asked.request.nonce).await);
+        let first = asked.connection;
         drop(asked);
+        // The link may be dead, and the server not: it is asked on the other one.
+        let again = scene.asked().await;
+        assert_ne!(again.connection, first);
+        drop(again);
         scene
             .comes_to(ProbeOutcome::NoAnswer(ProbeEnd::Reset))
             .await;
@@ -403,6 +408,10 @@ async fn nonce_over_another_protocol_stack() {
         asked.ended().await;
         let outcome = scene.client.probed(&scene.address).await.outcome;
         assert_eq!(outcome, ProbeOutcome::NonceMissing);
+        // The fault stays with that address, and the server is asked about the other one.
+        let about = scene.server.asked().await;
+        assert_eq!(about.address(), detour);
+        drop(about);
         scene.client.is_idle().await;
         scene.client.knows_nothing_of(&scene.address).await;
         scene.client.knows_nothing_of(&detour).await;
