@@ -308,8 +308,9 @@ impl Reachability {
             candidate.is_refuted = matches!(verdict, Verdict::Unreachable | Verdict::Filtered);
             self.has_proven_port |= candidate.is_reachable && candidate.is_only_observed();
         }
-        self.publish(id, now);
+        self.announce(id, now);
         self.tell_verdict(id, old, now);
+        self.update_summary();
         self.tell_stability(id, now);
         self.share_with_siblings(id, now);
         true
@@ -460,8 +461,13 @@ impl Reachability {
         }
     }
 
-    /// Makes the swarm's external addresses agree with the verdict.
+    /// Makes the swarm's external addresses and the summary agree with the verdict.
     pub(super) fn publish(&mut self, id: AddressId, now: Instant) {
+        self.announce(id, now);
+        self.update_summary();
+    }
+
+    fn announce(&mut self, id: AddressId, now: Instant) {
         let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
             return;
         };
@@ -487,7 +493,6 @@ impl Reachability {
             }
             _ => {}
         }
-        self.update_summary();
     }
 
     /// Whether a reachable address is proven as the application requires it.
