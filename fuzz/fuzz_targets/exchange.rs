@@ -242,7 +242,7 @@ impl World {
                 break stream;
             }
             assert!(start.elapsed() < PATIENCE, "no request");
-            std::thread::sleep(Duration::from_micros(100));
+            std::thread::yield_now();
         };
         let mut world = Self {
             swarm,
