@@ -260,6 +260,7 @@ impl Service {
     /// The stream has ended: the answer is written, or the client left or broke the protocol.
     pub fn on_stream_ended(&mut self, now: Instant, id: RequestId, end: End) {
         self.finish(now, id, end);
+        self.next_turns(now);
     }
 
     /// So many streams of this client were dropped before they were told of, as it has too many.
@@ -288,6 +289,8 @@ impl Service {
         while let Some((&id, _)) = self.requests.range(first..=last).next() {
             self.finish(now, id, End::ClientLeft);
         }
+        // Not before all of them are: one that waits must not be dialed for when its client has gone.
+        self.next_turns(now);
     }
 
     /// The connection of this dial is established; the nonce is being delivered.
@@ -308,6 +311,7 @@ impl Service {
             let action = request.job.dial_ended(now, outcome);
             self.perform(now, id, action);
         }
+        self.next_turns(now);
     }
 
     /// The socket of this dial is gone: it failed, or its connection is closed.
@@ -336,15 +340,15 @@ impl Service {
             .map(|(id, _)| *id)
             .collect();
         let mut busy = !due.is_empty();
-        if self.dials.drained(now) {
-            busy = true;
-            self.next_turns(now);
-        }
+        busy |= self.dials.drained(now);
         for id in due {
             if let Some(request) = self.requests.get_mut(&id) {
                 let action = request.job.timed_out(now);
                 self.perform(now, id, action);
             }
+        }
+        if busy {
+            self.next_turns(now);
         }
         while let Some((limit, count, client, connection_id)) = self.rejected.take(now) {
             busy = true;
@@ -422,7 +426,7 @@ impl Service {
             }
             Action::Answer(response) => {
                 self.command(peer, id, StreamCommand::Answer(response));
-                self.give_up_dial(now, id);
+                self.give_up_dial(id);
             }
             Action::Reset(end) => {
                 self.command(peer, id, StreamCommand::Reset);
@@ -432,10 +436,9 @@ impl Service {
     }
 
     /// Lets go of the dial of this request, if one is under way.
-    fn give_up_dial(&mut self, now: Instant, id: RequestId) {
+    fn give_up_dial(&mut self, id: RequestId) {
         if let Some(dial) = self.dials.give_up(id) {
             self.commands.push_back(Command::EndDial(dial));
-            self.next_turns(now);
         }
     }
 
@@ -480,7 +483,7 @@ impl Service {
         }
         span::close(&request.span, &served);
         self.event(Event::Served(served));
-        self.give_up_dial(now, id);
+        self.give_up_dial(id);
     }
 
     fn command(&mut self, client: PeerId, id: RequestId, command: StreamCommand) {

@@ -409,7 +409,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    #[ignore = "a dial is sometimes made for a request whose client has just ended it"]
     fn whatever_clients_and_targets_do_the_server_keeps_its_promises(
         seed: u64,
         operations in prop::collection::vec(operation(), 1..300),
