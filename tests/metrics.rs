@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::metrics::Registry;
 use libp2p_autonat_v2::{
-    client::{self, ProbeOutcome},
+    client::{self, ProbeOutcome, Verdict},
     metrics::Metrics,
     server,
 };
@@ -41,6 +41,7 @@ async fn gos_metrics_are_scraped_with_gos_labels_and_the_right_values() {
     // One success.
     let success = client.completed(ProbeOutcome::Reachable(vantage)).await;
     assert_eq!(success.dialed.as_ref(), Some(&open));
+    client.found(Verdict::Reachable).await;
     server.counted("the success", is_served).await;
 
     // One dial error, paid for since the IP is another one. Nobody listens while the socket is kept.

@@ -211,6 +211,17 @@ impl Observed<Client> {
         completed
     }
 
+    pub async fn found(&mut self, verdict: client::Verdict) {
+        let is_it = |event: &SwarmEvent<ClientEvent>| match event {
+            SwarmEvent::Behaviour(ClientEvent::Autonat(client::Event::VerdictChanged {
+                new,
+                ..
+            })) => (*new == verdict).then_some(()),
+            _ => None,
+        };
+        self.node.event("a verdict", is_it).await;
+    }
+
     pub async fn add(&self, address: &Multiaddr) {
         let address = address.clone();
         self.node
