@@ -1,12 +1,18 @@
-//! Decisions of the client's core on the next probe: time for each, with 50 tracked addresses and 10 to 10,000 servers.
+//! What one thing that happens costs the client's core, with the decisions that follow from it: for 10 to 500 tracked
+//! addresses and 10 to 10,000 servers.
 //!
 //! `cargo bench --bench core`
 //!
-//! Virtual time, a fixed seed; the clock runs while the core is being called and stops while the bench plays the servers.
+//! Virtual time, a fixed seed; the clock runs while the core is being called and stops while the bench plays the network.
 //! One run makes all figures, so that the ratios hold on any machine.
+//!
+//! * An answer: by turns of eight a server could not dial the address that it was asked about, or delivers the nonce and says
+//!   so, which is four events. All addresses lack a verdict at first, and keep changing.
+//! * A server: one leaves, and another one comes.
+//! * An observation: a peer says that it sees this node at an address that is known.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -17,127 +23,225 @@ use libp2p_autonat_v2::{
     reachability::{Config, ConnectionInfo, Output, ProbeEnd, ProbeRequest, Reachability},
 };
 
-const ADDRESSES: u16 = 50;
-const DECISIONS: usize = 20_000;
-const WANTED: Duration = Duration::from_micros(10);
+const EVENTS: usize = 5_000;
+const WANTED: Duration = Duration::from_micros(100);
+
+/// How often something was told, and the time that it took.
+#[derive(Debug, Default, Clone, Copy)]
+struct Cost {
+    events: u32,
+    time: Duration,
+}
+
+impl Cost {
+    fn each(self) -> Duration {
+        self.time / self.events.max(1)
+    }
+}
 
 struct World {
     core: Reachability,
     now: Instant,
     asked: VecDeque<ProbeRequest>,
-    decisions: usize,
-    /// Time spent on decisions, and on taking in what was answered.
-    deciding: Duration,
-    hearing: Duration,
+    /// Of the servers, the oldest first.
+    connections: VecDeque<ConnectionId>,
+    ips: HashMap<ConnectionId, Multiaddr>,
+    next_server: usize,
+    answers: Cost,
+    servers: Cost,
+    observations: Cost,
+}
+
+fn address(n: usize) -> Multiaddr {
+    let port = u16::try_from(4001 + n).expect("few");
+    Multiaddr::empty()
+        .with(Protocol::Ip4([81, 2, 69, 160].into()))
+        .with(Protocol::Tcp(port))
 }
 
 impl World {
-    fn new(servers: usize) -> Self {
+    fn new(addresses: usize, servers: usize) -> Self {
         let now = Instant::now();
-        let config = Config::default().with_max_servers(servers);
-        let mut core = Reachability::new(PeerId::random(), config, 1, now);
-        for n in 0..servers {
-            let [high, low] = u16::try_from(n).expect("fewer").to_be_bytes();
-            let ip = [20 + high, low, 1, 1];
-            let id = ConnectionId::new_unchecked(n);
-            core.on_connection(
-                now,
-                ConnectionInfo {
-                    id,
-                    peer: PeerId::random(),
-                    inbound: false,
-                    local: None,
-                    remote: Multiaddr::empty()
-                        .with(Protocol::Ip4(ip.into()))
-                        .with(Protocol::Tcp(4001)),
-                },
-            );
-            core.on_support(now, id, true);
-        }
-        for n in 0..ADDRESSES {
-            let addr = Multiaddr::empty()
-                .with(Protocol::Ip4([81, 2, 69, 160].into()))
-                .with(Protocol::Tcp(4001 + n));
-            core.add_candidate(now, &addr).expect("testable");
-        }
-        Self {
-            core,
+        let config = Config::default()
+            .with_max_servers(servers)
+            .with_max_addresses(addresses);
+        let mut world = Self {
+            core: Reachability::new(PeerId::random(), config, 1, now),
             now,
             asked: VecDeque::new(),
-            decisions: 0,
-            deciding: Duration::ZERO,
-            hearing: Duration::ZERO,
+            connections: VecDeque::new(),
+            ips: HashMap::new(),
+            next_server: 0,
+            answers: Cost::default(),
+            servers: Cost::default(),
+            observations: Cost::default(),
+        };
+        for _ in 0..servers {
+            world.server_comes();
         }
+        for n in 0..addresses {
+            world
+                .core
+                .add_candidate(now, &address(n))
+                .expect("testable");
+        }
+        world
     }
 
-    /// Lets the core decide whatever is due.
-    fn decide(&mut self) {
+    fn server_comes(&mut self) {
+        let n = self.next_server;
+        self.next_server += 1;
+        let [.., high, low] = n.to_be_bytes();
+        let ip = Multiaddr::empty().with(Protocol::Ip4([20 + high % 100, low, 1, 1].into()));
+        let id = ConnectionId::new_unchecked(n);
+        self.core.on_connection(
+            self.now,
+            ConnectionInfo {
+                id,
+                peer: PeerId::random(),
+                inbound: false,
+                local: None,
+                remote: ip.clone().with(Protocol::Tcp(4001)),
+            },
+        );
+        self.ips.insert(id, ip);
+        self.core.on_support(self.now, id, true);
+        self.connections.push_back(id);
+    }
+
+    /// Tells the core something and lets it decide whatever follows.
+    fn tell(&mut self, cost: fn(&mut Self) -> &mut Cost, what: impl FnOnce(&mut Self)) {
         let start = Instant::now();
-        self.core.handle_timeout(self.now);
+        what(self);
         let mut outputs = Vec::new();
+        while self.core.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.core.handle_timeout(self.now);
+        }
         while let Some(output) = self.core.poll_event() {
             outputs.push(output);
         }
-        self.deciding += start.elapsed();
+        let took = start.elapsed();
         for output in outputs {
             if let Output::Probe(request) = output {
-                self.decisions += 1;
                 self.asked.push_back(request);
             }
         }
+        cost(self).time += took;
     }
 
-    /// The server that was asked first says that it could not get through.
+    /// The server that was asked first answers.
     fn answer(&mut self) {
         let Some(request) = self.asked.pop_front() else {
+            if let Some(at) = self.core.poll_timeout() {
+                self.now = self.now.max(at);
+            }
+            self.tell(|it| &mut it.answers, |_| {});
             return;
         };
         self.now += Duration::from_millis(5);
+        let reaches = (self.answers.events / 8).is_multiple_of(2);
         let response = DialResponse {
             status: ResponseStatus::Ok,
             addr_idx: 0,
-            dial_status: DialStatus::DialError,
+            dial_status: if reaches {
+                DialStatus::Ok
+            } else {
+                DialStatus::DialError
+            },
         };
-        let start = Instant::now();
-        self.core.on_response(self.now, request.id, response);
-        self.core
-            .on_probe_end(self.now, request.id, ProbeEnd::Completed);
-        self.hearing += start.elapsed();
+        if reaches {
+            let dial_back = ConnectionInfo {
+                id: ConnectionId::new_unchecked(usize::MAX),
+                peer: request.server,
+                inbound: true,
+                local: Some(request.addrs[0].clone()),
+                remote: self.ips[&request.connection]
+                    .clone()
+                    .with(Protocol::Tcp(50_000)),
+            };
+            let id = dial_back.id;
+            let now = self.now;
+            self.tell(
+                |it| &mut it.answers,
+                |world| world.core.on_connection(now, dial_back),
+            );
+            self.tell(
+                |it| &mut it.answers,
+                |world| {
+                    world.core.on_nonce(now, id, request.nonce);
+                },
+            );
+            self.tell(
+                |it| &mut it.answers,
+                |world| world.core.on_connection_closed(now, id),
+            );
+            self.answers.events += 3;
+        }
+        self.tell(
+            |it| &mut it.answers,
+            |world| {
+                world.core.on_response(world.now, request.id, response);
+                world
+                    .core
+                    .on_probe_end(world.now, request.id, ProbeEnd::Completed);
+            },
+        );
+        self.answers.events += 1;
     }
 
-    fn run(&mut self, decisions: usize) {
-        while self.decisions < decisions {
-            self.decide();
-            self.answer();
-            if self.asked.is_empty()
-                && let Some(at) = self.core.poll_timeout()
-            {
-                self.now = self.now.max(at);
-            }
-        }
-        black_box(&self.core);
+    fn change_a_server(&mut self) {
+        self.now += Duration::from_millis(5);
+        let gone = self.connections.pop_front().expect("there are some");
+        self.asked.retain(|request| request.connection != gone);
+        let now = self.now;
+        self.tell(
+            |it| &mut it.servers,
+            |world| world.core.on_connection_closed(now, gone),
+        );
+        self.tell(|it| &mut it.servers, Self::server_comes);
+        self.servers.events += 2;
+    }
+
+    fn observe(&mut self, n: usize) {
+        self.now += Duration::from_millis(5);
+        let observer = self.connections[n % self.connections.len()];
+        let now = self.now;
+        self.tell(
+            |it| &mut it.observations,
+            |world| world.core.on_observed(now, observer, &address(0)),
+        );
+        self.observations.events += 1;
     }
 }
 
 fn main() {
-    println!("servers  µs a decision  µs an answer  of 10 µs  of that with 10 servers");
-    let mut first = None;
-    for servers in [10, 100, 1_000, 10_000] {
-        let mut world = World::new(servers);
-        world.run(DECISIONS / 10);
-        world.decisions = 0;
-        world.deciding = Duration::ZERO;
-        world.hearing = Duration::ZERO;
-        world.run(DECISIONS);
-        let each = |time: Duration| time.as_secs_f64() / world.decisions as f64;
-        let decision = each(world.deciding);
-        let first = *first.get_or_insert(decision);
+    println!(
+        "µs of one event, with all decisions that follow; wanted: at most {WANTED:?} with 50 and 1,000\n"
+    );
+    println!("addresses  servers  an answer  a server  an observation");
+    for (addresses, servers) in [
+        (50, 10),
+        (50, 100),
+        (50, 1_000),
+        (50, 10_000),
+        (10, 1_000),
+        (100, 1_000),
+        (500, 1_000),
+    ] {
+        let mut world = World::new(addresses, servers);
+        for n in 0..EVENTS {
+            world.answer();
+            if n % 10 == 0 {
+                world.change_a_server();
+                world.observe(n);
+            }
+        }
+        let micros = |cost: Cost| cost.each().as_secs_f64() * 1e6;
         println!(
-            "{servers:>7} {:>14.2} {:>13.2} {:>9.2} {:>24.2}",
-            decision * 1e6,
-            each(world.hearing) * 1e6,
-            decision / WANTED.as_secs_f64(),
-            decision / first,
+            "{addresses:>9} {servers:>8} {:>10.1} {:>9.1} {:>15.1}",
+            micros(world.answers),
+            micros(world.servers),
+            micros(world.observations),
         );
     }
 }
