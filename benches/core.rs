@@ -13,7 +13,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hint::black_box,
     time::{Duration, Instant},
 };
 

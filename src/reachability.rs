@@ -613,7 +613,7 @@ impl Reachability {
             },
             now,
         );
-        self.review(id, now);
+        self.review_one(id, now);
     }
 
     fn update_nat_mapping(&mut self) {

@@ -226,7 +226,7 @@ impl Reachability {
         self.clean_up(id);
         for target in targets {
             self.judged.touch(target);
-            self.review(target, now);
+            self.review_one(target, now);
         }
         self.wake.by(now, "a request is over");
     }
@@ -405,7 +405,7 @@ impl Reachability {
             Answer::AwaitsNonce | Answer::AlreadyProven => {}
         }
         self.judged.touch(address);
-        self.review(address, now);
+        self.review_one(address, now);
     }
 
     /// The nonce came back over target `index`.
@@ -443,7 +443,7 @@ impl Reachability {
         self.record_of(&server, address, asked, true, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
         self.judged.touch(address);
-        self.review(address, now);
+        self.review_one(address, now);
     }
 
     fn record_of(

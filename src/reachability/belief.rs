@@ -144,7 +144,7 @@ impl Default for Model {
 }
 
 /// P(data, state now, shares): the unnormalised posterior.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Posterior {
     joint: [[f64; SHARES]; 3],
 }
@@ -352,8 +352,9 @@ impl Model {
         Posterior { joint }
     }
 
-    /// What an answer of a server brings that is in no IP group of the outcomes that `posterior` has seen.
-    pub(crate) fn expect_of_new(&self, posterior: &Posterior, asked: &Asked) -> Expectation {
+    /// The posteriors after a success and after a failure of a server that is in no IP group of the outcomes that `posterior`
+    /// has seen.
+    fn after_new(&self, posterior: &Posterior, asked: &Asked) -> [Posterior; 2] {
         let mut success = *posterior;
         let mut failure = *posterior;
         for state in State::ALL {
@@ -366,7 +367,34 @@ impl Model {
                 failure.joint[state as usize][i] *= 1.0 - p;
             }
         }
+        [success, failure]
+    }
+
+    /// What an answer of such a server brings.
+    pub(crate) fn expect_of_new(&self, posterior: &Posterior, asked: &Asked) -> Expectation {
+        let [success, failure] = self.after_new(posterior, asked);
         posterior.expectation(&success, &failure)
+    }
+
+    /// The posterior after `outcomes`, the last of which `before` has not seen.
+    pub(crate) fn posterior_with_last(
+        &self,
+        prior: [f64; 3],
+        outcomes: &[Outcome],
+        before: &Posterior,
+        now: Instant,
+    ) -> Posterior {
+        match outcomes.split_last() {
+            Some((last, others))
+                if others
+                    .iter()
+                    .all(|o| o.source.group() != last.source.group()) =>
+            {
+                let [success, failure] = self.after_new(before, &last.asked);
+                if last.success { success } else { failure }
+            }
+            _ => self.posterior(prior, outcomes, now),
+        }
     }
 
     /// What an answer at `now` brings of a server that is in one of the outcomes' IP groups.

@@ -12,11 +12,11 @@ use crate::{
     reachability::{
         MAX_ADDRESS_LEN, Output, PROVEN_PORT_REQUESTS, ProbeRequest, Reachability, Sources,
         Verdict,
-        belief::{self, Asked},
+        belief::Asked,
         budget::Budget,
         candidates::{AddressId, Candidate, Class, Support, Trust},
         probes::Probe,
-        prospects::{Again, Choice, LATE, Prospects, Question},
+        prospects::{Again, Choice, LATE, Look, Prospects, Question},
         review::Entry,
         servers::WANTED_SERVERS,
     },
@@ -99,6 +99,7 @@ impl Reachability {
             self.tell_stability(id, now);
             self.review(id, now);
         }
+        self.update_summary();
         if !self.is_crowded() {
             self.dispatch(now);
         }
@@ -312,7 +313,10 @@ impl Reachability {
             .reviewed(self.servers.version(), now)
             .and_then(|reviewed| reviewed.prospects)
             .map_or_else(
-                || self.prospects(id, Self::again(entry), 0.0, now).to_ask,
+                || {
+                    self.prospects(id, Self::again(entry), Look::Glance, now)
+                        .to_ask
+                },
                 |prospects| prospects.to_ask,
             )
     }
@@ -396,8 +400,8 @@ impl Reachability {
         let again = Self::again(entry);
         let second_look = entry.schedule.second_look_at();
         let heard = entry.evidence.servers();
-        let start: f64 = self.rng.random();
-        let mut prospects = self.prospects(id, again, start, now);
+        let look = Look::Search(self.rng.random());
+        let mut prospects = self.prospects(id, again, look, now);
         let mut is_second_look = false;
         if prospects.best.is_none() || fresh && decided && !contradicted {
             let anyone = fresh && !contradicted && (decided || !prospects.someone_left);
@@ -408,15 +412,15 @@ impl Reachability {
                 } else {
                     Again::Anyone
                 };
-                prospects = self.prospects(id, again, start, now);
+                prospects = self.prospects(id, again, look, now);
                 if prospects.best.is_none() {
-                    prospects = self.prospects(id, Again::Anyone, start, now);
+                    prospects = self.prospects(id, Again::Anyone, look, now);
                 }
             } else if contradicted && !in_flight {
                 match second_look {
                     Some(at) if at <= now => {
                         is_second_look = true;
-                        prospects = self.prospects(id, Again::HeardBefore(at), start, now);
+                        prospects = self.prospects(id, Again::HeardBefore(at), look, now);
                     }
                     Some(at) => self.wake.by(at, "a second look"),
                     None => {}
@@ -546,10 +550,7 @@ impl Reachability {
                     id: other,
                     candidate,
                     evidence: &entry.evidence,
-                    prior: belief::prior(candidate.sources),
                     again,
-                    seeks_independent: false,
-                    groups_wanted: 1,
                 };
                 // A server is free to dial it instead.
                 let may_follow = !candidate.is_unobserved_guess()

@@ -17,7 +17,7 @@ use crate::{
         contacts::{Contacts, Vantage},
         dial_data::DialData,
         probes::Probe,
-        servers::{Ability, Server, Servers, Status},
+        servers::{Ability, Server, Servers, Status, WANTED_SERVERS},
     },
 };
 
@@ -67,18 +67,33 @@ impl Again {
     }
 }
 
-/// What is to be known about one address.
+/// One address, and who may be asked about it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub(crate) id: AddressId,
     pub(crate) candidate: &'a Candidate,
     pub(crate) evidence: &'a Evidence,
-    pub(crate) prior: [f64; 3],
     pub(crate) again: Again,
+}
+
+/// What is believed of the address, and what more is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) prior: [f64; 3],
+    pub(crate) posterior: Posterior,
     /// Whether an answer from a host that was never contacted is what matters.
     pub(crate) seeks_independent: bool,
     /// How many IP groups are to prove it.
-    pub(crate) groups_wanted: usize,
+    pub(crate) groups: usize,
+}
+
+/// How far the servers are looked through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Look {
+    /// Until it is clear that one is left, and that there are enough to decide by: what a verdict waits for.
+    Glance,
+    /// For the best one to ask, from a place that this gives, from 0 to 1.
+    Search(f64),
 }
 
 /// A server to ask, and what speaks for it.
@@ -154,12 +169,13 @@ impl Survey<'_> {
     fn outlook<'b>(
         &self,
         question: &Question<'_>,
+        wanted: &Wanted,
         under_way: impl Iterator<Item = &'b Probe>,
         prospects: &mut Prospects,
     ) -> (Vec<Outcome>, Posterior) {
         let mut outcomes = question.evidence.outcomes().to_vec();
-        let mut posterior = self.model.posterior(question.prior, &outcomes, self.now);
-        let known = posterior;
+        let known = wanted.posterior;
+        let mut posterior = known;
         for probe in under_way {
             let (Some(server), Some(target)) = (self.servers.get(&probe.server), probe.primary())
             else {
@@ -179,33 +195,39 @@ impl Survey<'_> {
                 asked,
                 success,
             });
-            posterior = self.model.posterior(question.prior, &outcomes, self.now);
+            posterior =
+                self.model
+                    .posterior_with_last(wanted.prior, &outcomes, &posterior, self.now);
         }
         (outcomes, posterior)
     }
 
-    /// Looks through the servers, from a place that `start` gives, from 0 to 1.
+    /// Looks through the servers, those that have proven the address first.
     pub(crate) fn prospects<'b>(
         &self,
         question: &Question<'_>,
+        wanted: &Wanted,
         under_way: impl Iterator<Item = &'b Probe>,
-        start: f64,
+        look: Look,
     ) -> Prospects {
         let mut prospects = Prospects::default();
-        let (mut outcomes, posterior) = self.outlook(question, under_way, &mut prospects);
+        let (mut outcomes, posterior) = self.outlook(question, wanted, under_way, &mut prospects);
         let known_outcomes = question.evidence.len();
         let being_asked: Vec<PeerId> = outcomes[known_outcomes..]
             .iter()
             .filter_map(Outcome::server)
             .collect();
-        let needs_group = (1..question.groups_wanted).contains(&question.evidence.proving_groups());
+        let needs_group = (1..wanted.groups).contains(&question.evidence.proving_groups());
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
         let first = provers.iter().filter_map(|peer| self.servers.get(peer));
         let others = self
             .servers
-            .around(start)
+            .around(match look {
+                Look::Glance => 0.0,
+                Look::Search(start) => start,
+            })
             .filter(|server| !provers.contains(&server.peer));
         for (is_prover, server) in first
             .map(|server| (true, server))
@@ -227,7 +249,7 @@ impl Survey<'_> {
                 Some((_, expectation)) => *expectation,
                 None => {
                     let expectation =
-                        self.expectation(server, &alike, question, &mut outcomes, &posterior);
+                        self.expectation(server, &alike, wanted.prior, &mut outcomes, &posterior);
                     known.push((alike, expectation));
                     expectation
                 }
@@ -250,7 +272,7 @@ impl Survey<'_> {
             match status {
                 Status::Ready if is_worth_it || question.again.asks_anyway() => {
                     let sought =
-                        question.seeks_independent && alike.asked.vantage == Vantage::Independent;
+                        wanted.seeks_independent && alike.asked.vantage == Vantage::Independent;
                     let value = if sought { value * SOUGHT } else { value };
                     self.consider(server, value, &mut best);
                 }
@@ -259,7 +281,13 @@ impl Survey<'_> {
                 }
                 _ => {}
             }
-            if prospects.to_ask >= COUNTED && best.is_some() {
+            let suffices = match look {
+                Look::Glance => {
+                    !is_prover && prospects.someone_left && prospects.to_ask >= WANTED_SERVERS
+                }
+                Look::Search(_) => prospects.to_ask >= COUNTED && best.is_some(),
+            };
+            if suffices {
                 break;
             }
         }
@@ -344,7 +372,7 @@ impl Survey<'_> {
         &self,
         server: &Server,
         alike: &Alike,
-        question: &Question<'_>,
+        prior: [f64; 3],
         outcomes: &mut Vec<Outcome>,
         posterior: &Posterior,
     ) -> Expectation {
@@ -352,14 +380,8 @@ impl Survey<'_> {
         if !alike.is_group_heard {
             return self.model.expect_of_new(posterior, &alike.asked);
         }
-        self.model.expect_of_known(
-            question.prior,
-            outcomes,
-            posterior,
-            source,
-            alike.asked,
-            self.now,
-        )
+        self.model
+            .expect_of_known(prior, outcomes, posterior, source, alike.asked, self.now)
     }
 
     fn consider(&self, server: &Server, value: f64, best: &mut Option<(Choice, Option<Instant>)>) {

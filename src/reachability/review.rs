@@ -13,7 +13,7 @@ use crate::{
     reachability::{
         AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict, belief,
         candidates::{AddressId, Candidate, Support, Trust},
-        prospects::{Again, LONGEST_WAIT, Prospects, Question, Survey},
+        prospects::{Again, LONGEST_WAIT, Look, Prospects, Question, Survey, Wanted},
         servers::WANTED_SERVERS,
         verdict::{Outlook, Standing},
     },
@@ -72,7 +72,7 @@ impl Reachability {
         &self,
         id: AddressId,
         again: Again,
-        start: f64,
+        look: Look,
         now: Instant,
     ) -> Prospects {
         let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
@@ -82,17 +82,27 @@ impl Reachability {
             id,
             candidate,
             evidence: &entry.evidence,
-            prior: self.prior(id),
             again,
+        };
+        let prior = self.prior(id);
+        let wanted = Wanted {
+            prior,
+            posterior: entry.belief(&self.model, prior, now),
             // Contacted servers pass the filter whether it is still there or not.
             seeks_independent: entry.standing.verdict() == Verdict::Filtered,
-            groups_wanted: Self::groups_needed(candidate).max(self.config.required_servers),
+            groups: Self::groups_needed(candidate).max(self.config.required_servers),
         };
         self.survey(now)
-            .prospects(&question, self.probes.about(id), start)
+            .prospects(&question, &wanted, self.probes.about(id), look)
     }
 
-    /// Looks at one address again after something was heard about it, or could have been.
+    /// Looks at one address again after something was heard about it.
+    pub(super) fn review_one(&mut self, id: AddressId, now: Instant) {
+        self.review(id, now);
+        self.update_summary();
+    }
+
+    /// Looks at one address again after something was heard about it, or could have been. The summary is left to the caller.
     pub(super) fn review(&mut self, id: AddressId, now: Instant) {
         let version = self.servers.version();
         let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
@@ -102,7 +112,7 @@ impl Reachability {
             || candidate.is_withheld
             || entry.schedule.is_settled() && entry.standing.contradicted_at().is_none();
         if passive {
-            self.publish(id, now);
+            self.announce(id, now);
             if let Some(entry) = self.judged.peek_mut(id) {
                 entry.set_reviewed(version, None, None);
             }
@@ -110,16 +120,16 @@ impl Reachability {
         }
         let again = Self::again(entry);
         let groups_needed = Self::groups_needed(candidate);
-        let prospects = self.prospects(id, again, 0.0, now);
-        let Some(entry) = self.judged.get(id) else {
-            return;
-        };
-        let (outlook, until) = self.outlook(entry, &prospects, groups_needed, now);
         let prior = self.prior(id);
         let Some(entry) = self.judged.peek_mut(id) else {
             return;
         };
         let posterior = entry.posterior(&self.model, prior, now);
+        let prospects = self.prospects(id, again, Look::Glance, now);
+        let Some(entry) = self.judged.get(id) else {
+            return;
+        };
+        let (outlook, until) = self.outlook(entry, &prospects, groups_needed, now);
         let verdict = entry
             .standing
             .judge(&entry.evidence, &posterior, outlook, now);
@@ -129,7 +139,7 @@ impl Reachability {
             return;
         }
         self.settle(id, &prospects, outlook, now);
-        self.publish(id, now);
+        self.announce(id, now);
         if let Some(at) = until {
             self.wake.by(at, "time may decide");
         }
@@ -264,10 +274,7 @@ impl Reachability {
                 id,
                 candidate,
                 evidence: &entry.evidence,
-                prior: belief::prior(candidate.sources),
                 again: Again::Never,
-                seeks_independent: false,
-                groups_wanted: 1,
             };
             let news = match entry.last_posterior() {
                 Some(posterior) => survey.has_news(server, &question, posterior),
@@ -519,34 +526,19 @@ impl Reachability {
     }
 
     pub(super) fn update_summary(&mut self) {
-        let mut decided = false;
-        let mut undecided = false;
-        let mut reachable = false;
-        let support = Support::of(&self.candidates);
-        for (id, candidate) in self.candidates.iter() {
-            let Some(entry) = self.judged.get(id) else {
-                continue;
-            };
-            match entry.standing.verdict() {
-                Verdict::Unknown => {
-                    undecided |= !candidate.is_withheld
-                        && entry.obstacle.is_none()
-                        && match support.trust(candidate, &self.listeners) {
-                            Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
-                            Trust::UnobservedGuess => !self.is_hopeless(id, entry),
-                            Trust::Observed | Trust::Own => true,
-                        };
-                }
-                Verdict::Reachable => reachable = true,
-                _ => decided = true,
-            }
-        }
-        let verdicts = match (reachable, decided, undecided) {
-            (true, _, _) => Summary::Public,
-            (false, true, false) => Summary::Private,
-            // One more address to look at is no reason to doubt what was known before.
-            (false, true, true) if self.summary == Summary::Private => Summary::Private,
-            _ => Summary::Unknown,
+        let is_any = |verdict| {
+            let mut entries = self.judged.iter();
+            entries.any(|(_, entry)| entry.standing.verdict() == verdict)
+        };
+        let verdicts = if is_any(Verdict::Reachable) {
+            Summary::Public
+        } else if !is_any(Verdict::Unreachable) && !is_any(Verdict::Filtered) {
+            Summary::Unknown
+        // One more address to look at is no reason to doubt what was known before.
+        } else if self.summary == Summary::Private || !self.is_any_open() {
+            Summary::Private
+        } else {
+            Summary::Unknown
         };
         let new = self.pinned.unwrap_or(verdicts);
         let old = std::mem::replace(&mut self.summary, new);
@@ -554,6 +546,21 @@ impl Reachability {
             self.outputs
                 .push_back(Output::Event(Event::SummaryChanged { old, new }));
         }
+    }
+
+    /// Whether an address without a verdict is likely to get one that matters.
+    fn is_any_open(&self) -> bool {
+        let support = Support::of(&self.candidates);
+        self.candidates.iter().any(|(id, candidate)| {
+            let entry = self.judged.get(id).filter(|entry| {
+                !entry.standing.is_decided() && entry.obstacle.is_none() && !candidate.is_withheld
+            });
+            entry.is_some_and(|entry| match support.trust(candidate, &self.listeners) {
+                Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
+                Trust::UnobservedGuess => !self.is_hopeless(id, entry),
+                Trust::Observed | Trust::Own => true,
+            })
+        })
     }
 
     /// No server could be asked about it when it was last reviewed.

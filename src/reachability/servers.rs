@@ -252,13 +252,17 @@ impl Servers {
         self.slots.get_mut(*self.index.get(peer)?)?.as_mut()
     }
 
-    /// What is remembered of `peer`, to be changed.
-    fn memory_mut(&mut self, peer: &PeerId) -> Option<&mut Memory> {
-        self.version += 1;
-        match self.index.get(peer) {
-            Some(i) => self.slots.get_mut(*i)?.as_mut().map(|s| &mut s.memory),
+    /// Changes what is remembered of `peer`. `change` says whether it did.
+    fn change(&mut self, peer: &PeerId, change: impl FnOnce(&mut Memory) -> bool) {
+        let memory = match self.index.get(peer) {
+            Some(i) => self.slots.get_mut(*i).and_then(Option::as_mut),
+            None => None,
+        };
+        let memory = match memory {
+            Some(server) => Some(&mut server.memory),
             None => self.past.get_mut(peer),
-        }
+        };
+        self.version += u64::from(memory.is_some_and(change));
     }
 
     /// The servers in an order that begins at a place given by `start`, from 0 to 1: one of each group, then the next one
@@ -281,9 +285,9 @@ impl Servers {
     /// `peer` speaks the protocol on `link`. `true` if it was not known as a server, or was silent on the links that it had.
     pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
         let named = !link.is_relayed && link.ip.is_none();
-        if let Some(memory) = self.memory_mut(&peer) {
-            memory.is_named |= named;
-        }
+        self.change(&peer, |memory| {
+            named && !std::mem::replace(&mut memory.is_named, true)
+        });
         if let Some(server) = self.get_mut(&peer) {
             let known = server.links.iter().any(|l| l.connection == link.connection);
             if !known && server.links.len() < MAX_LINKS {
@@ -522,24 +526,20 @@ impl Servers {
 
     /// It has dialed back over `class`, and from there unless that is hidden.
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
-        if let Some(memory) = self.memory_mut(peer) {
-            memory.note_proof(class, from);
-        }
+        self.change(peer, |memory| memory.note_proof(class, from));
     }
 
     /// It gave an answer about `id` that is within the protocol.
     pub(crate) fn note_answer(&mut self, peer: &PeerId, id: AddressId, link: ConnectionId) {
-        if let Some(memory) = self.memory_mut(peer) {
-            memory.note_answer(id);
-        }
+        self.change(peer, |memory| {
+            memory.lift_refusal_of(id) | memory.end_setbacks()
+        });
         self.set_responsive(peer, link, true);
     }
 
     /// It refused to dial: the link works, and it is not busy.
     pub(crate) fn note_refused_answer(&mut self, peer: &PeerId, link: ConnectionId) {
-        if let Some(memory) = self.memory_mut(peer) {
-            memory.end_setbacks();
-        }
+        self.change(peer, Memory::end_setbacks);
         self.set_responsive(peer, link, true);
     }
 
@@ -565,9 +565,9 @@ impl Servers {
 
     /// It has dialed another address of a request than the last.
     pub(crate) fn note_dials_first(&mut self, peer: &PeerId) {
-        if let Some(memory) = self.memory_mut(peer) {
-            memory.dials_first = true;
-        }
+        self.change(peer, |memory| {
+            !std::mem::replace(&mut memory.dials_first, true)
+        });
     }
 
     pub(crate) fn dials_first(&self, peer: &PeerId) -> bool {
@@ -578,21 +578,26 @@ impl Servers {
     /// It asked for dial data, or answered without.
     pub(crate) fn note_dial_data(&mut self, peer: &PeerId, wanted: bool) {
         if let Some(server) = self.get_mut(peer) {
-            server.memory.wants_dial_data = wanted;
+            let before = std::mem::replace(&mut server.memory.wants_dial_data, wanted);
+            // What is left to pay is another sum now.
+            self.version += u64::from(wanted || before);
         }
     }
 
     /// `false` if another refusal that still holds had to be forgotten.
     pub(crate) fn note_refusal(&mut self, peer: &PeerId, what: Refused, now: Instant) -> bool {
-        self.memory_mut(peer)
-            .is_none_or(|memory| memory.note_refusal(what, now))
+        let mut remembers_all = true;
+        self.change(peer, |memory| {
+            remembers_all = memory.note_refusal(what, now);
+            true
+        });
+        remembers_all
     }
 
     /// It may be asked about `id` again: that is not what it refused, or did not answer about.
     pub(crate) fn lift_refusals_of(&mut self, id: AddressId) {
-        self.version += 1;
         for server in self.slots.iter_mut().flatten() {
-            server.memory.lift_refusal_of(id);
+            self.version += u64::from(server.memory.lift_refusal_of(id));
         }
     }
 
@@ -605,8 +610,9 @@ impl Servers {
 
     pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
         self.note_trouble(peer, now);
-        if let Some(memory) = self.memory_mut(peer) {
+        self.change(peer, |memory| {
             memory.note_setback(setback, now);
-        }
+            true
+        });
     }
 }

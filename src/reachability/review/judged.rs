@@ -1,7 +1,7 @@
 //! What is held about each tracked address beyond where it was heard of: its evidence, its verdict, its schedule, and what the
 //! last review came to, for as long as that holds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use web_time::Instant;
 
@@ -14,6 +14,9 @@ use crate::reachability::{
     schedule::Schedule,
     verdict::{Standing, Verdict},
 };
+
+/// For how long a belief holds while nothing is heard. A state changes within a second with a probability of less than 1e-4.
+const FRESH_BELIEF: Duration = Duration::from_secs(1);
 
 /// One address.
 #[derive(Debug)]
@@ -28,7 +31,8 @@ pub(crate) struct Entry {
     pub(crate) told_unstable: bool,
     /// What the last look at it came to; `None` once something has happened to it.
     reviewed: Option<Reviewed>,
-    posterior: Option<(u64, Instant, Posterior)>,
+    /// The last belief, of which version of the evidence, when, and with which prior.
+    posterior: Option<(u64, Instant, [f64; 3], Posterior)>,
 }
 
 /// A review that came to nothing new. It holds until something happens to the address or to the servers, or until time
@@ -55,22 +59,33 @@ impl Entry {
         }
     }
 
-    /// The belief now; kept for as long as neither the evidence nor the time is another.
+    /// The belief now.
     pub(crate) fn posterior(&mut self, model: &Model, prior: [f64; 3], now: Instant) -> Posterior {
+        let posterior = self.belief(model, prior, now);
+        if self.posterior.is_none_or(|(.., known)| known != posterior) {
+            self.posterior = Some((self.evidence.version(), now, prior, posterior));
+        }
+        posterior
+    }
+
+    /// The same, without keeping it for the next time.
+    pub(crate) fn belief(&self, model: &Model, prior: [f64; 3], now: Instant) -> Posterior {
         let version = self.evidence.version();
         match self.posterior {
-            Some((of, at, posterior)) if of == version && at == now => posterior,
-            _ => {
-                let posterior = model.posterior(prior, self.evidence.outcomes(), now);
-                self.posterior = Some((version, now, posterior));
+            Some((of, at, with, posterior))
+                if of == version
+                    && with == prior
+                    && now.saturating_duration_since(at) < FRESH_BELIEF =>
+            {
                 posterior
             }
+            _ => model.posterior(prior, self.evidence.outcomes(), now),
         }
     }
 
     /// The belief when it was last looked at.
     pub(crate) fn last_posterior(&self) -> Option<&Posterior> {
-        self.posterior.as_ref().map(|(_, _, posterior)| posterior)
+        self.posterior.as_ref().map(|(.., posterior)| posterior)
     }
 
     /// Notes whether an outcome agrees with the verdict that stands.

@@ -70,7 +70,7 @@ struct Refusal {
 }
 
 /// Where a dial-back came from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum DialsFrom {
     Ip(IpAddr),
     /// A gateway put its own IP in place of it.
@@ -169,30 +169,28 @@ impl Memory {
         self.last_asked = Some(now);
     }
 
-    pub(super) fn note_proof(&mut self, class: Class, from: Option<IpAddr>) {
+    /// `true` if that is news.
+    pub(super) fn note_proof(&mut self, class: Class, from: Option<IpAddr>) -> bool {
+        let mut is_news = self.end_setbacks();
         if !self.able.contains(&class) {
+            is_news = true;
             if self.able.len() >= MAX_CLASSES {
                 self.able.remove(0);
             }
             self.able.push(class);
         }
-        self.refusals
-            .retain(|refusal| refusal.what != Refused::Class(class));
-        self.setbacks_in_a_row = 0;
+        is_news |= self.lift_refusal(Refused::Class(class));
         let family = from.map(IpFamily::of).or(class.family);
         if let Some(family) = family {
             let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
-            self.dials_from[slot(family)] = Some(from);
+            is_news |= self.dials_from[slot(family)].replace(from) != Some(from);
         }
+        is_news
     }
 
-    pub(super) fn note_answer(&mut self, id: AddressId) {
-        self.lift_refusal_of(id);
-        self.end_setbacks();
-    }
-
-    pub(super) fn end_setbacks(&mut self) {
-        self.setbacks_in_a_row = 0;
+    /// `true` if there were any.
+    pub(super) fn end_setbacks(&mut self) -> bool {
+        std::mem::take(&mut self.setbacks_in_a_row) > 0
     }
 
     /// There is another way to it, and that may be why it did not answer. `true` if it was left alone for that.
@@ -200,9 +198,15 @@ impl Memory {
         self.silent_until.take().is_some()
     }
 
-    pub(super) fn lift_refusal_of(&mut self, id: AddressId) {
-        self.refusals
-            .retain(|refusal| refusal.what != Refused::Address(id));
+    /// `true` if there was one.
+    pub(super) fn lift_refusal_of(&mut self, id: AddressId) -> bool {
+        self.lift_refusal(Refused::Address(id))
+    }
+
+    fn lift_refusal(&mut self, what: Refused) -> bool {
+        let before = self.refusals.len();
+        self.refusals.retain(|refusal| refusal.what != what);
+        self.refusals.len() < before
     }
 
     /// `false` if another refusal that still holds had to be forgotten.
