@@ -220,58 +220,70 @@ impl Latent {
         self.inside_prior = self.inside_prior.max(outcome.asked.inside);
     }
 
-    /// Multiplies in the outcome as judged in `state`, or takes it out again.
-    fn judge(&mut self, model: &Model, outcome: &Outcome, state: State, take_out: bool) {
-        let p = model.success_of(state, outcome.asked.vantage);
-        let factors = if outcome.success {
-            [p.0, p.1, model.success]
-        } else {
-            [1.0 - p.0, 1.0 - p.1, 1.0 - model.success]
-        };
-        for (latent, factor) in [&mut self.able, &mut self.liar, &mut self.inside]
-            .into_iter()
-            .zip(factors)
-        {
-            *latent = if take_out {
-                *latent / factor
-            } else {
-                *latent * factor
-            };
-        }
+    fn multiply(&mut self, factors: Factors) {
+        self.able *= factors.able;
+        self.liar *= factors.liar;
+        self.inside *= factors.inside;
     }
 
-    fn likelihood(&self, model: &Model, unable: f64, liars: f64) -> f64 {
-        let unable = model.unable_prior(self.ability, unable);
+    /// For each combination of the shares.
+    fn likelihood(&self, shares: &Shares) -> [f64; SHARES] {
         let unable_likelihood = f64::from(u8::from(self.successes == 0));
-        let outside = (1.0 - liars) * ((1.0 - unable) * self.able + unable * unable_likelihood)
-            + liars * self.liar;
-        (1.0 - self.inside_prior) * outside + self.inside_prior * self.inside
+        let unable = &shares.unable[self.ability as usize];
+        let mut likelihood = [0.0; SHARES];
+        for (i, likelihood) in likelihood.iter_mut().enumerate() {
+            let (unable, liars) = (unable[i], shares.liars[i]);
+            let outside = (1.0 - liars) * ((1.0 - unable) * self.able + unable * unable_likelihood)
+                + liars * self.liar;
+            *likelihood = (1.0 - self.inside_prior) * outside + self.inside_prior * self.inside;
+        }
+        likelihood
     }
 }
 
+/// P(outcome) for an able server, for a liar, and for one that gets in whatever the state.
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    able: f64,
+    liar: f64,
+    inside: f64,
+}
+
+/// The shares and their weights, for each combination.
+#[derive(Debug, Clone, Copy)]
+struct Shares {
+    /// By ability.
+    unable: [[f64; SHARES]; 3],
+    liars: [f64; SHARES],
+    weights: [f64; SHARES],
+}
+
 /// The outcomes of one IP group: those of each host, and all together in case they have one cause.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Group {
-    hosts: Vec<Latent>,
+    /// Its hosts, in the layout.
+    first: usize,
+    end: usize,
     together: Latent,
     likelihood: [f64; SHARES],
 }
 
 impl Group {
-    fn update(&mut self, model: &Model) {
-        for (likelihood, (unable, liars, _)) in self.likelihood.iter_mut().zip(model.shares()) {
-            let apart: f64 = self
-                .hosts
-                .iter()
-                .map(|host| host.likelihood(model, unable, liars))
-                .product();
-            *likelihood = if self.hosts.len() == 1 {
-                apart
-            } else {
-                let together = self.together.likelihood(model, unable, liars);
-                model.common_cause * together + (1.0 - model.common_cause) * apart
-            };
+    fn update(&mut self, model: &Model, shares: &Shares, hosts: &[Latent]) {
+        let hosts = &hosts[self.first..self.end];
+        let mut apart = [1.0; SHARES];
+        for host in hosts {
+            for (apart, likelihood) in apart.iter_mut().zip(host.likelihood(shares)) {
+                *apart *= likelihood;
+            }
         }
+        if hosts.len() > 1 {
+            let together = self.together.likelihood(shares);
+            for (apart, together) in apart.iter_mut().zip(together) {
+                *apart = model.common_cause * together + (1.0 - model.common_cause) * *apart;
+            }
+        }
+        self.likelihood = apart;
     }
 }
 
@@ -293,6 +305,32 @@ impl Model {
         }
     }
 
+    fn factors(&self, state: State, outcome: &Outcome) -> Factors {
+        let (able, liar) = self.success_of(state, outcome.asked.vantage);
+        let of = |p: f64| if outcome.success { p } else { 1.0 - p };
+        Factors {
+            able: of(able),
+            liar: of(liar),
+            inside: of(self.success),
+        }
+    }
+
+    fn all_shares(&self) -> Shares {
+        let mut all = Shares {
+            unable: [[0.0; SHARES]; 3],
+            liars: [0.0; SHARES],
+            weights: [0.0; SHARES],
+        };
+        for (i, (unable, liars, weight)) in self.shares().enumerate() {
+            for ability in [Ability::OtherFamily, Ability::SameFamily, Ability::Shown] {
+                all.unable[ability as usize][i] = self.unable_prior(ability, unable);
+            }
+            all.liars[i] = liars;
+            all.weights[i] = weight;
+        }
+        all
+    }
+
     /// Share of unable servers, share of liars, and the prior weight of both.
     fn shares(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
         self.unable.iter().flat_map(move |(unable, weight)| {
@@ -310,12 +348,10 @@ impl Model {
         now: Instant,
     ) -> Posterior {
         let mut joint = [[0.0; SHARES]; 3];
-        let weights: Vec<f64> = self.shares().map(|(_, _, weight)| weight).collect();
+        let shares = self.all_shares();
         let Some(first) = outcomes.first().map(|o| o.at) else {
-            for (y, shares) in joint.iter_mut().enumerate() {
-                for (p, weight) in shares.iter_mut().zip(&weights) {
-                    *p = prior[y] * weight;
-                }
+            for (joint, prior) in joint.iter_mut().zip(prior) {
+                *joint = shares.weights.map(|weight| prior * weight);
             }
             return Posterior { joint };
         };
@@ -331,22 +367,25 @@ impl Model {
             })
             .collect();
         let layout = Layout::of(outcomes);
+        let unchanged = stays(first, now);
+        let mut sweep = Sweep::default();
         for state in State::ALL {
             let y = state as usize;
-            let start = Sweep::new(self, &layout, outcomes, state);
-            for (i, weight) in weights.iter().enumerate() {
-                joint[y][i] += prior[y] * stays(first, now) * weight * start.product[i];
-            }
+            let start = Sweep::new(self, &shares, &layout, outcomes, state);
+            let mut paths = start.product.map(|p| prior[y] * unchanged * p);
             for before in State::ALL.into_iter().filter(|before| *before != state) {
                 let x = before as usize;
-                let mut sweep = start.clone_for(before);
+                sweep.begin_at(&start);
                 for (k, outcome) in outcomes.iter().enumerate() {
-                    sweep.step(self, &layout, outcome, k, state);
+                    sweep.step(self, &shares, layout.places[k], outcome, state, before);
                     let path = prior[x] * self.to[x][y] * changes[k];
-                    for (i, weight) in weights.iter().enumerate() {
-                        joint[y][i] += path * weight * sweep.product[i];
+                    for (sum, product) in paths.iter_mut().zip(sweep.product) {
+                        *sum += path * product;
                     }
                 }
+            }
+            for ((joint, sum), weight) in joint[y].iter_mut().zip(paths).zip(shares.weights) {
+                *joint = sum * weight;
             }
         }
         Posterior { joint }
@@ -422,104 +461,128 @@ impl Model {
     }
 }
 
-/// Which group and which host within it each outcome belongs to.
+/// Which group and which host each outcome belongs to. The hosts of a group are next to each other.
 #[derive(Debug)]
 struct Layout {
+    /// Group and host.
     places: Vec<(usize, usize)>,
-    groups: Vec<(Option<IpGroup>, Vec<Option<Host>>)>,
+    /// Of each group: its first host, and the first that is none of its.
+    groups: Vec<(usize, usize)>,
 }
 
 impl Layout {
     fn of(outcomes: &[Outcome]) -> Self {
-        let mut groups: Vec<(Option<IpGroup>, Vec<Option<Host>>)> = Vec::new();
-        let places = outcomes
-            .iter()
-            .map(|outcome| {
-                let group = outcome.source.group();
-                let g = groups.iter().position(|(it, _)| *it == group);
-                let g = g.unwrap_or_else(|| {
-                    groups.push((group, Vec::new()));
-                    groups.len() - 1
-                });
-                let hosts = &mut groups[g].1;
-                let host = outcome.source.host();
-                let h = hosts.iter().position(|it| *it == host);
-                let h = h.unwrap_or_else(|| {
-                    hosts.push(host);
-                    hosts.len() - 1
-                });
-                (g, h)
-            })
-            .collect();
+        let mut places = vec![(0, 0); outcomes.len()];
+        let mut groups: Vec<(usize, usize)> = Vec::with_capacity(outcomes.len());
+        let mut hosts = 0;
+        for (i, outcome) in outcomes.iter().enumerate() {
+            let group = outcome.source.group();
+            let is_known = |before: &Outcome| before.source.group() == group;
+            if outcomes[..i].iter().any(is_known) {
+                continue;
+            }
+            let first = hosts;
+            for (k, other) in outcomes.iter().enumerate().skip(i) {
+                if !is_known(other) {
+                    continue;
+                }
+                let host = other.source.host();
+                let same_host =
+                    (i..k).find(|j| is_known(&outcomes[*j]) && outcomes[*j].source.host() == host);
+                let at = same_host.map_or(hosts, |j| places[j].1);
+                hosts = hosts.max(at + 1);
+                places[k] = (groups.len(), at);
+            }
+            groups.push((first, hosts));
+        }
         Self { places, groups }
     }
 }
 
 /// The likelihood of all outcomes, while one after the other is moved from the state now to the state before.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Sweep {
+    hosts: Vec<Latent>,
     groups: Vec<Group>,
     product: [f64; SHARES],
-    before: State,
 }
 
 impl Sweep {
     /// All outcomes judged in `state`.
-    fn new(model: &Model, layout: &Layout, outcomes: &[Outcome], state: State) -> Self {
-        let mut groups: Vec<Group> = Vec::with_capacity(layout.groups.len());
-        for (outcome, (g, h)) in outcomes.iter().zip(&layout.places) {
-            if groups.len() <= *g {
-                groups.push(Group {
-                    hosts: Vec::new(),
-                    together: Latent::new(&outcome.asked),
-                    likelihood: [1.0; SHARES],
-                });
-            }
-            let group = &mut groups[*g];
-            if group.hosts.len() <= *h {
-                group.hosts.push(Latent::new(&outcome.asked));
-            }
-            for latent in [&mut group.hosts[*h], &mut group.together] {
+    fn new(
+        model: &Model,
+        shares: &Shares,
+        layout: &Layout,
+        outcomes: &[Outcome],
+        state: State,
+    ) -> Self {
+        let count = layout.groups.last().map_or(0, |(_, end)| *end);
+        let mut hosts: Vec<Option<Latent>> = vec![None; count];
+        let mut together: Vec<Option<Latent>> = vec![None; layout.groups.len()];
+        for (outcome, (group, host)) in outcomes.iter().zip(&layout.places) {
+            for latent in [&mut hosts[*host], &mut together[*group]] {
+                let latent = latent.get_or_insert_with(|| Latent::new(&outcome.asked));
                 latent.meet(outcome);
-                latent.judge(model, outcome, state, false);
+                latent.multiply(model.factors(state, outcome));
             }
         }
+        let hosts: Vec<Latent> = hosts.into_iter().flatten().collect();
+        let mut groups: Vec<Group> = together
+            .into_iter()
+            .flatten()
+            .zip(&layout.groups)
+            .map(|(together, (first, end))| Group {
+                first: *first,
+                end: *end,
+                together,
+                likelihood: [1.0; SHARES],
+            })
+            .collect();
         let mut product = [1.0; SHARES];
         for group in &mut groups {
-            group.update(model);
+            group.update(model, shares, &hosts);
             for (p, likelihood) in product.iter_mut().zip(group.likelihood) {
                 *p *= likelihood;
             }
         }
         Self {
+            hosts,
             groups,
             product,
-            before: state,
         }
     }
 
-    fn clone_for(&self, before: State) -> Self {
-        let groups = self.groups.iter().map(|group| Group {
-            hosts: group.hosts.clone(),
-            ..*group
-        });
-        Self {
-            groups: groups.collect(),
-            product: self.product,
-            before,
-        }
+    /// As a copy, without new memory.
+    fn begin_at(&mut self, start: &Self) {
+        self.hosts.clone_from(&start.hosts);
+        self.groups.clone_from(&start.groups);
+        self.product = start.product;
     }
 
-    /// Moves outcome `k` from `state` to the state before.
-    fn step(&mut self, model: &Model, layout: &Layout, outcome: &Outcome, k: usize, state: State) {
-        let (g, h) = layout.places[k];
-        let group = &mut self.groups[g];
+    /// Moves an outcome from `state` to the state before.
+    fn step(
+        &mut self,
+        model: &Model,
+        shares: &Shares,
+        place: (usize, usize),
+        outcome: &Outcome,
+        state: State,
+        before: State,
+    ) {
+        let (was, is) = (
+            model.factors(state, outcome),
+            model.factors(before, outcome),
+        );
+        let moved = Factors {
+            able: is.able / was.able,
+            liar: is.liar / was.liar,
+            inside: 1.0,
+        };
+        let group = &mut self.groups[place.0];
         let old = group.likelihood;
-        for latent in [&mut group.hosts[h], &mut group.together] {
-            latent.judge(model, outcome, state, true);
-            latent.judge(model, outcome, self.before, false);
-        }
-        group.update(model);
+        self.hosts[place.1].multiply(moved);
+        group.together.multiply(moved);
+        group.update(model, shares, &self.hosts);
         for ((p, new), old) in self.product.iter_mut().zip(group.likelihood).zip(old) {
             *p *= new / old;
         }

@@ -401,7 +401,19 @@ impl Reachability {
         let second_look = entry.schedule.second_look_at();
         let heard = entry.evidence.servers();
         let look = Look::Search(self.rng.random());
-        let mut prospects = self.prospects(id, again, look, now);
+        // The review has looked for somebody, and that nobody was left holds still.
+        let known = entry.reviewed(self.servers.version(), now);
+        let known = known.and_then(|reviewed| reviewed.prospects);
+        let holds = |known: &Prospects| {
+            !known.someone_left && known.next_ready.is_none_or(|ready| now < ready)
+        };
+        let mut prospects = match known.filter(holds) {
+            Some(known) => Prospects {
+                best: None,
+                ..known
+            },
+            None => self.prospects(id, again, look, now),
+        };
         let mut is_second_look = false;
         if prospects.best.is_none() || fresh && decided && !contradicted {
             let anyone = fresh && !contradicted && (decided || !prospects.someone_left);

@@ -45,7 +45,8 @@ const INSIDE_NEARBY: f64 = 0.3;
 const INSIDE_OBSERVED: f64 = 0.05;
 /// The same where a dial-back came from a private IP, and the server is known at no global one.
 pub(crate) const INSIDE_PRIVATE: f64 = 0.5;
-/// After how many servers that can be asked a look through them ends.
+/// After how many servers that can be asked a look through them ends, of one IP group each where there are so many: the window
+/// of evidence has room for fewer.
 const COUNTED: usize = 64;
 
 /// Who may be asked that was heard already.
@@ -64,6 +65,15 @@ pub(crate) enum Again {
 impl Again {
     const fn asks_anyway(self) -> bool {
         matches!(self, Self::NobodyButAsk | Self::Anyone)
+    }
+
+    /// Whether a server may be asked whose newest outcome is this one.
+    fn allows(self, heard: Option<&Outcome>) -> bool {
+        match (heard, self) {
+            (None, _) | (_, Self::Anyone) => true,
+            (Some(_), Self::Never | Self::NobodyButAsk) => false,
+            (Some(heard), Self::HeardBefore(since)) => heard.at < since,
+        }
     }
 }
 
@@ -221,6 +231,7 @@ impl Survey<'_> {
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
+        let newest = question.evidence.newest();
         let first = provers.iter().filter_map(|peer| self.servers.get(peer));
         let others = self
             .servers
@@ -241,10 +252,14 @@ impl Survey<'_> {
                 continue;
             };
             prospects.to_ask += 1;
-            if !question.may_ask(server) || being_asked.contains(&server.peer) {
+            let heard = newest
+                .binary_search_by_key(&server.peer, |(peer, _)| *peer)
+                .ok()
+                .map(|at| newest[at].1);
+            if !question.again.allows(heard) || being_asked.contains(&server.peer) {
                 continue;
             }
-            let alike = self.alike(server, question, &outcomes);
+            let alike = self.alike(server, question, heard, &outcomes);
             let expectation = match known.iter().find(|(it, _)| *it == alike) {
                 Some((_, expectation)) => *expectation,
                 None => {
@@ -281,13 +296,14 @@ impl Survey<'_> {
                 }
                 _ => {}
             }
-            let suffices = match look {
-                Look::Glance => {
-                    !is_prover && prospects.someone_left && prospects.to_ask >= WANTED_SERVERS
-                }
-                Look::Search(_) => prospects.to_ask >= COUNTED && best.is_some(),
+            let enough = if prospects.someone_left && look == Look::Glance {
+                WANTED_SERVERS
+            } else {
+                COUNTED
             };
-            if suffices {
+            let waits_for_better =
+                matches!(look, Look::Search(_)) && prospects.someone_left && best.is_none();
+            if !is_prover && prospects.to_ask >= enough && !waits_for_better {
                 break;
             }
         }
@@ -356,14 +372,17 @@ impl Survey<'_> {
         Some(status)
     }
 
-    fn alike(&self, server: &Server, question: &Question<'_>, outcomes: &[Outcome]) -> Alike {
+    fn alike(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        heard: Option<&Outcome>,
+        outcomes: &[Outcome],
+    ) -> Alike {
         let of_group = |o: &Outcome| matches!(o.source, Source::Server { group, .. } if group == server.group());
         Alike {
             asked: self.asked(server, question.candidate),
-            heard: question
-                .evidence
-                .newest_by(&server.peer)
-                .map(|outcome| outcome.success),
+            heard: heard.map(|outcome| outcome.success),
             is_group_heard: outcomes.iter().any(of_group),
         }
     }
@@ -405,12 +424,7 @@ impl Survey<'_> {
 
 impl Question<'_> {
     fn may_ask(&self, server: &Server) -> bool {
-        let heard = self.evidence.newest_by(&server.peer).map(|o| o.at);
-        match (heard, self.again) {
-            (None, _) | (_, Again::Anyone) => true,
-            (Some(_), Again::Never | Again::NobodyButAsk) => false,
-            (Some(at), Again::HeardBefore(since)) => at < since,
-        }
+        self.again.allows(self.evidence.newest_by(&server.peer))
     }
 }
 

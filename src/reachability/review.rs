@@ -599,10 +599,9 @@ impl Reachability {
     pub(super) fn report(&self, id: AddressId, now: Instant) -> Option<AddressReport> {
         let (candidate, entry) = (self.candidates.get(id)?, self.judged.get(id)?);
         let grounds = self.grounds(id);
-        let evidence = &self.judged.get(grounds)?.evidence;
-        let posterior = self
-            .model
-            .posterior(self.prior(grounds), evidence.outcomes(), now);
+        let grounds_entry = self.judged.get(grounds)?;
+        let evidence = &grounds_entry.evidence;
+        let posterior = grounds_entry.belief(&self.model, self.prior(grounds), now);
         let verdict = entry.standing.verdict();
         Some(AddressReport {
             address: candidate.addr.clone(),

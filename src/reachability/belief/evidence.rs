@@ -201,6 +201,16 @@ impl Evidence {
         self.outcomes.iter().rev().find(|o| o.is_by(server))
     }
 
+    /// The newest outcome of each server, in the order of the servers.
+    pub(crate) fn newest(&self) -> Vec<(PeerId, &Outcome)> {
+        let by_server = |o| Outcome::server(o).map(|server| (server, o));
+        let mut newest: Vec<_> = self.outcomes.iter().rev().filter_map(by_server).collect();
+        // Stable: of each server the newest comes first.
+        newest.sort_by_key(|(server, _)| *server);
+        newest.dedup_by_key(|(server, _)| *server);
+        newest
+    }
+
     /// Whether `server` has proven the address.
     pub(crate) fn was_proven_by(&self, server: &PeerId) -> bool {
         self.proofs().any(|o| o.is_by(server))
