@@ -63,6 +63,8 @@ class Cell:
     blocks_tcp: bool = False
     # The client knows all servers over TCP, whatever it listens on.
     met_over_tcp: bool = False
+    # The client has forty network interfaces of which some come and go, and serves too; the servers are clients, and ask it.
+    messy: bool = False
     # Per cent of all packets.
     loss: int = 0
     server_program: str = "ours"
@@ -90,14 +92,17 @@ class Cell:
     def protos(self):
         return TRANSPORTS[self.transport]
 
-    @property
-    def shows_filtering(self):
-        """Whether a client can tell that only those get in whom it has contacted.
+    def shows_filtering(self, proto):
+        """Whether a client can tell that only those get in whom it has contacted, at a door of this transport protocol.
 
-        It needs servers of which it knows that they dial from an IP that it has never contacted. A multihomed one that has
-        never got through at this door looks like one that can't dial.
+        It needs servers of which it knows that they dial from an IP that it has never contacted over this protocol: a NAT
+        filters each by itself. A multihomed one that has never got through at this door looks like one that can't dial.
         """
-        return self.servers.count("over IPv6") >= ENOUGH
+        over_other = sum(
+            kind == "plain" and self.known_over(number)[0] != proto
+            for number, kind in enumerate(self.servers)
+        )
+        return self.servers.count("over IPv6") + over_other >= ENOUGH
 
     def known_over(self, number):
         """Transport protocol and IP family over which the client meets a server. Where there are two, they take turns."""
@@ -134,7 +139,7 @@ class Cell:
         if nat.filtering == "anybody":
             return REACHABLE
         if nat.filtering == "address":
-            return FILTERED if self.shows_filtering else CONTACTED
+            return FILTERED if self.shows_filtering(proto) else CONTACTED
         return UNREACHABLE
 
     def doors(self):
@@ -221,7 +226,8 @@ def server_cells():
                     if nat == "address-restricted" and forwards:
                         continue
                     name = f"{nat}, forwarded" if forwards else nat
-                    yield Cell(name, transport, servers(count), (Box(nat, forwards),), silent=bool(forwards))
+                    quick = nat == "address-restricted" and transport == "both" and count == 5
+                    yield Cell(name, transport, servers(count), (Box(nat, forwards),), silent=bool(forwards), quick=quick)
         for count, deaf in ((3, 1), (5, 2), (7, 5)):
             yield Cell("no NAT", transport, servers(count, "cannot dial", deaf), quick=deaf == 5 and transport == "both")
             for nat in ("port-restricted", "symmetric"):
@@ -287,6 +293,14 @@ def change_cells():
             yield Cell(name, transport, servers(5), (Box(nat, forwards),), change="servers leave")
 
 
+def messy_cells():
+    """A host as people have them, behind a NAT that changes ports."""
+    name = "symmetric, messy host"
+    yield Cell(name, "both", servers(7), (Box("symmetric"),), messy=True, quick=True)
+    yield Cell(name, "both", servers(7), (Box("symmetric"),), messy=True, change="10 minutes")
+    yield Cell(f"{name}, forwarded", "both", servers(7), (Box("symmetric", BOTH),), messy=True)
+
+
 def go_server_cells():
     """Servers of go-libp2p."""
     networks = [
@@ -342,6 +356,7 @@ CELLS = [
     *other_cells(),
     *change_cells(),
     *lasting_cells(),
+    *messy_cells(),
 ]
 COMPARED = [
     replace(cell, client_program=client) for cell in compared_cells() for client in ("ours", "libp2p-autonat", "go-libp2p")

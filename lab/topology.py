@@ -31,6 +31,9 @@ ROUTER = "169.254.1.1"
 # The link-layer addresses of both ends of a link: the one towards the Internet, and the other.
 OUTER_END, INNER_END = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
+# Of a messy host.
+INTERFACES = 40
+
 SERIAL = itertools.count()
 # Held where namespaces are made, so that none is made once all are being removed.
 MAKING = threading.Lock()
@@ -238,6 +241,12 @@ class World:
         self._attach("x", [STRANGER], [STRANGER_6])
         if cell.loss:
             self.nft("w", f"table inet loss {{ chain forward {{ type filter hook forward priority 0; numgen random mod 100 < {cell.loss} drop\n }}\n }}")
+        self._attach_client()
+        if cell.messy:
+            self._ip("c", "".join(self._interface(number) for number in range(INTERFACES)))
+
+    def _attach_client(self):
+        cell = self.cell
         if not cell.boxes:
             self._attach("c", [PUBLIC], [CLIENT_6] if cell.ipv6 else [])
             if cell.host_firewall:
@@ -284,6 +293,16 @@ class World:
             else:
                 rules = firewall_rules(self.cell.silent, self.cell.pinhole)
             self.nft(role, rules)
+
+    @staticmethod
+    def _interface(number):
+        """As a container's network makes one on its host."""
+        return f"link add br{number} type dummy\nlink set br{number} up\naddr add 172.18.{number}.1/24 dev br{number}\n"
+
+    def churn(self, turn):
+        """One of the client's interfaces goes, and comes back with the next turn."""
+        number = turn // 2 % INTERFACES
+        self._ip("c", f"link del br{number}\n" if turn % 2 == 0 else self._interface(number))
 
     def set_forwarding(self, protos):
         """On the outermost box, as UPnP or a person would."""

@@ -1,5 +1,6 @@
 """One run of one cell: makes its network, starts the nodes, and judges what the client says."""
 
+import itertools
 import json
 import sys
 import threading
@@ -34,6 +35,12 @@ SPREAD = 60
 SPREAD_LATE = 300
 # For how long verdicts must stand when servers have left, and with most servers unable to dial.
 STAND = {"servers leave": 120, "10 minutes": 600}
+
+# How often an interface of a messy host comes or goes.
+CHURN = 1
+# How many requests a messy host may make about what is none of its doors: as many as the budget for ports that one peer saw
+# allows at once, and once in 25 minutes.
+JUNK = 6 + 1
 
 # The clients that are compared, and what their programs need to be told.
 CLIENTS = {"ours": {}, "libp2p-autonat": {"role": "foreign-client"}, "go-libp2p": {"lab": True}}
@@ -71,6 +78,7 @@ class Trial:
         self.changed = threading.Condition()
         self.world = World(cell)
         self.servers = []
+        self.over = threading.Event()
         # Servers that were stopped on purpose.
         self.stopped = []
         self.client = None
@@ -96,6 +104,7 @@ class Trial:
             result.update(self.observe())
             return result
         finally:
+            self.over.set()
             for peer in [*self.servers, self.client]:
                 if peer:
                     peer.stop()
@@ -118,7 +127,7 @@ class Trial:
         seconds = 2 * START + DEADLINE + self.minimum + 60 + (SPREAD_LATE + NOTICE + max(STAND.values()) if cell.change else 0)
         for server in self.world.servers:
             listen = [multiaddr(proto, ip, PORT) for ip in (server.ip, server.ip6) for proto in ("tcp", "udp")]
-            options = {"role": "server", "listen": listen, "seconds": seconds}
+            options = {"role": "public" if cell.messy else "server", "listen": listen, "seconds": seconds}
             if server.second_ip:
                 options["dialer"] = multiaddr("udp", server.second_ip, PORT)
             self.servers.append(self.peer(self.programs["server", cell.server_program], server.role, options))
@@ -136,10 +145,24 @@ class Trial:
             listen += [multiaddr(proto, "0.0.0.0", PORT) for proto in cell.protos]
         if cell.only_ipv6 or cell.listens_on_ipv6:
             listen += [multiaddr(proto, "::", PORT) for proto in cell.protos]
-        options = {"role": "client", "listen": listen, "servers": known, "seconds": seconds, **CLIENTS[cell.client_program]}
+        role = "both" if cell.messy else "client"
+        options = {"role": role, "listen": listen, "servers": known, "seconds": seconds, **CLIENTS[cell.client_program]}
+        if cell.messy:
+            threading.Thread(target=self.churn, daemon=True).start()
         self.client = self.peer(self.programs["client", cell.client_program], "c", options)
         if not self.wait(lambda: self.client.any("connected") or self.client.ended, START) or self.client.ended:
             raise RuntimeError(f"the client did not connect: {self.client.events[-3:]} {self.client.errors[-3:]}")
+
+    def churn(self):
+        for turn in itertools.count():
+            if self.over.wait(CHURN):
+                return
+            try:
+                self.world.churn(turn)
+            except RuntimeError:
+                # The network is gone, if the run is over.
+                if not self.over.is_set():
+                    raise
 
     def verdict(self, door):
         """The verdict that stands, and from where it was proven."""
@@ -176,6 +199,8 @@ class Trial:
         wrong += self.wrong()
         if self.cell.client_program == "ours":
             wrong += self.wrong_announcements(expected) + self.wrong_vantages(expected)
+        if self.cell.messy:
+            wrong += self.junk(expected)
         wrong += self.broken()
         missing = [door for door, truth in expected.items() if not is_right(*self.verdict(door), truth)]
         return {
@@ -305,6 +330,14 @@ class Trial:
             vantage = self.verdict(door)[1]
             if proven and vantage != "independent":
                 wrong.append(f"{door} was proven from an IP that was not contacted, and the vantage is {vantage}")
+        return wrong
+
+    def junk(self, expected):
+        """What a messy host asked about that nobody could want to know, or too often."""
+        others = [probe["addr"] for probe in self.client.all("probed") if probe["addr"] not in expected]
+        wrong = [f"{addr} was asked about" for addr in sorted(set(others)) if parsed(addr) is None or parsed(addr)[1] != PUBLIC]
+        if len(others) > JUNK:
+            wrong.append(f"{len(others)} requests about other addresses: {sorted(set(others))}")
         return wrong
 
     def broken(self):

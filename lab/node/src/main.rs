@@ -40,7 +40,8 @@ const RECONNECT: Duration = Duration::from_secs(5);
 
 /// What the runner wants.
 struct Options {
-    /// Who tests and serves: `client`, `server` or `foreign-client` (`libp2p-autonat`).
+    /// Who tests and serves: `client`, `server`, `both`, `public` (both, with a known external address) or `foreign-client`
+    /// (`libp2p-autonat`).
     role: String,
     listen: Vec<Multiaddr>,
     /// Client: whom to connect to, with their peer ids.
@@ -70,6 +71,10 @@ impl Options {
             dialer: given["dialer"].as_str().map(str::parse).transpose()?,
             time: Duration::from_secs(given["seconds"].as_u64().ok_or("no time limit")?),
         })
+    }
+
+    fn is(&self, roles: &[&str]) -> bool {
+        roles.contains(&self.role.as_str())
     }
 }
 
@@ -143,7 +148,6 @@ impl Clock {
 }
 
 async fn run(options: &Options) -> Result<(), Failure> {
-    let serves = options.role == "server";
     let mut swarm = swarm(options)?;
     let mut clock = Clock {
         first_connection: None,
@@ -161,7 +165,7 @@ async fn run(options: &Options) -> Result<(), Failure> {
             _ => {}
         }
     }
-    if serves {
+    if options.is(&["server", "public"]) {
         // Servers are public by configuration.
         for addr in &listening {
             swarm.add_external_address(addr.clone());
@@ -181,12 +185,11 @@ async fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn swarm(options: &Options) -> Result<Swarm<Node>, Failure> {
-    let serves = options.role == "server";
+    let serves = options.is(&["server", "public", "both"]);
     let dialer = match &options.dialer {
         Some(listen) => Some(dialer(listen)?),
         None => None,
     };
-    let is = |role: &str| options.role == role;
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(
@@ -202,17 +205,19 @@ fn swarm(options: &Options) -> Result<Swarm<Node>, Failure> {
                 kad::store::MemoryStore::new(id),
                 kad::Config::new(KAD),
             );
-            if serves {
+            if options.is(&["server", "public"]) {
                 kad.set_mode(Some(kad::Mode::Server));
             }
             Node {
                 identify: identify(key),
                 kad,
                 ping: ping::Behaviour::default(),
-                client: is("client")
+                client: options
+                    .is(&["client", "both", "public"])
                     .then(|| client::Behaviour::new(id, client::Config::default()))
                     .into(),
-                foreign: is("foreign-client")
+                foreign: options
+                    .is(&["foreign-client"])
                     .then(foreign::Behaviour::default)
                     .into(),
                 server: serves.then(|| server_behaviour(dialer)).into(),
