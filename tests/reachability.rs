@@ -10,6 +10,8 @@ mod candidates;
 mod crowds;
 #[path = "reachability/guesses.rs"]
 mod guesses;
+#[path = "reachability/guide.rs"]
+mod guide;
 #[path = "reachability/hosts.rs"]
 mod hosts;
 #[path = "reachability/neighbours.rs"]

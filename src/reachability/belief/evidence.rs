@@ -15,7 +15,7 @@ use crate::reachability::{
 /// How many outcomes are kept for one address. With 24 the posterior takes some 10 µs; more change no verdict in the
 /// simulator.
 pub(crate) const WINDOW: usize = 24;
-/// Equal failures by one server within this time count once: what lost the first packet loses the next one too.
+/// Equal failures by one server within this time count once, as the newer: what lost the first packet loses the next one too.
 /// Chosen; insensitive between 5 and 60 s in the simulator.
 const SAME_FAILURE: Duration = Duration::from_secs(10);
 
@@ -33,17 +33,18 @@ impl Evidence {
         if outcome.source == Source::Strangers {
             self.outcomes.retain(|o| o.source != Source::Strangers);
         }
-        let repeats = self
+        let newest = self
             .outcomes
             .iter()
-            .rev()
-            .find(|o| o.source == outcome.source);
-        if !outcome.success
-            && repeats.is_some_and(|o| {
-                !o.success && outcome.at.saturating_duration_since(o.at) < SAME_FAILURE
-            })
-        {
-            return;
+            .rposition(|o| o.source == outcome.source);
+        let repeated = newest.filter(|i| {
+            let before = &self.outcomes[*i];
+            let since = outcome.at.saturating_duration_since(before.at);
+            !outcome.success && !before.success && since < SAME_FAILURE
+        });
+        if let Some(i) = repeated {
+            // The server was heard just now, and not to be asked for the same again.
+            self.outcomes.remove(i);
         }
         if self.outcomes.len() >= WINDOW {
             self.outcomes.remove(self.least());
