@@ -16,7 +16,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent},
     upnp, yamux,
 };
-use libp2p_autonat_v2::{client, client::Event, client::Summary, server};
+use libp2p_autonat_v2::{client, client::Event, client::Summary, server, server::BoundedClose};
 use std::{env, error::Error, iter::Cycle, time::Duration, vec::IntoIter};
 
 #[derive(NetworkBehaviour)]
@@ -60,7 +60,10 @@ impl Node {
 async fn main() -> Result<(), Box<dyn Error>> {
     let parse = |text: String| text.parse().map_err(|e| format!("{text}: {e}"));
     let peers: Vec<Multiaddr> = env::args().skip(1).map(parse).collect::<Result<_, _>>()?;
-    let (noise, yamux) = (noise::Config::new, yamux::Config::default);
+    // No peer that is dialed back holds a socket by not reading.
+    let (noise, yamux) = (noise::Config::new, || {
+        BoundedClose::new(yamux::Config::default())
+    });
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(Default::default(), noise, yamux)?

@@ -21,7 +21,7 @@ use libp2p::{
 use libp2p_autonat_v2::{
     address::{IpFamily, Transport},
     client::{self, ProbeOutcome, Verdict},
-    server,
+    server::{self, BoundedClose},
 };
 
 const SERVERS: usize = 4;
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    println!("Starting {SERVERS} AutoNAT servers and one client on loopback.\n");
+    println!("Starting {SERVERS} AutoNAT servers and one client on loopback. The client is told of five addresses.\n");
     let mut names = BTreeMap::new();
     let mut server_addrs = Vec::new();
     for i in 0..SERVERS {
@@ -278,8 +278,8 @@ fn print_table(client: &Swarm<Client>, expected: &BTreeMap<Multiaddr, Expectatio
     for report in client.behaviour().autonat.addresses() {
         if !expected.contains_key(&report.address) {
             println!(
-                "\n{} is the client's own guess: the IP that the servers see, with the port of its listener on another IP. \
-                 It would be tested next.",
+                "\nNobody told the client of {}. It is a guess: the IP that the servers see, with the port of its listener \
+                 on another IP. Behind a NAT such a guess is how an external address is found; here nothing listens there.",
                 report.address
             );
         }
@@ -314,11 +314,10 @@ fn client_swarm() -> Result<Swarm<Client>, Box<dyn Error>> {
 fn server_swarm() -> Result<Swarm<Server>, Box<dyn Error>> {
     Ok(SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )?
+        // No peer that is dialed back holds a socket by not reading.
+        .with_tcp(tcp::Config::default(), noise::Config::new, || {
+            BoundedClose::new(yamux::Config::default())
+        })?
         .with_quic()
         .with_behaviour(|key| Server {
             identify: identify(key),

@@ -25,7 +25,10 @@
 //!
 //! ```
 //! use libp2p::{SwarmBuilder, identify, noise, swarm::NetworkBehaviour, tcp, yamux};
-//! use libp2p_autonat_v2::{client, server};
+//! use libp2p_autonat_v2::{
+//!     client,
+//!     server::{self, BoundedClose},
+//! };
 //!
 //! #[derive(NetworkBehaviour)]
 //! struct Behaviour {
@@ -38,7 +41,10 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut swarm = SwarmBuilder::with_new_identity()
 //!     .with_tokio()
-//!     .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+//!     // With a server: lets no peer hold a socket by not reading.
+//!     .with_tcp(tcp::Config::default(), noise::Config::new, || {
+//!         BoundedClose::new(yamux::Config::default())
+//!     })?
 //!     .with_quic()
 //!     .with_behaviour(|key| Behaviour {
 //!         // Announces what is confirmed, and not what is merely listened on.

@@ -70,7 +70,7 @@ async fn run(args: &Args) -> Result<(), String> {
         swarm.add_external_address(addr.clone());
     }
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
+    let metrics = Metrics::of_server(&mut registry);
     let (metrics_at, mut scrapes) = match args.metrics {
         None => (None, None),
         Some(addr) => {
