@@ -82,7 +82,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    println!("Starting {SERVERS} AutoNAT servers and one client on loopback. The client is told of five addresses.\n");
+    println!(
+        "Starting {SERVERS} AutoNAT servers and one client on loopback. The client is told of five addresses.\n"
+    );
     let mut names = BTreeMap::new();
     let mut server_addrs = Vec::new();
     for i in 0..SERVERS {

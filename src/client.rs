@@ -40,14 +40,31 @@ mod requests;
 
 pub use crate::reachability::{
     AddressReport, CandidateError, Config, Event, NatMapping, NotTracked, Obstacle, ProbeEnd,
-    ProbeId, ProbeOutcome, Probed, RequestCompleted, Sizes, Sources, Summary, Vantage, Verdict,
-    Violation,
+    ProbeId, ProbeOutcome, Probed, RequestCompleted, RequestStarted, ServerReport, Sizes, Sources,
+    Summary, Vantage, Verdict, Violation,
 };
 use handler::{Command, Do, Handler, Report, Said};
 use requests::{Next, Requests};
 
 /// The core is called again after this time at the soonest, should it ask for less again and again.
 const MIN_WAIT: Duration = Duration::from_millis(1);
+
+/// Whom the application lets it ask.
+struct ServerFilter(Box<dyn Fn(&PeerId) -> bool + Send>);
+
+impl std::fmt::Debug for ServerFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerFilter")
+    }
+}
+
+/// A connection that is established.
+#[derive(Debug)]
+struct Connected {
+    peer: PeerId,
+    /// The peer says on it that it serves dial requests.
+    serves: bool,
+}
 
 /// Asks connected servers which of this node's addresses can be reached.
 ///
@@ -71,8 +88,8 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Behaviour {
     core: Reachability,
-    /// Connections that are established, and whose.
-    connections: HashMap<ConnectionId, PeerId>,
+    connections: HashMap<ConnectionId, Connected>,
+    filter: Option<ServerFilter>,
     requests: Requests,
     /// Answers to nonces and to demands for dial data, and second requests: one for each report of a handler.
     answers: VecDeque<(PeerId, ConnectionId, Command)>,
@@ -87,6 +104,7 @@ impl Behaviour {
         Self {
             core: Reachability::from_seed(local_peer_id, config, rand::random(), Instant::now()),
             connections: HashMap::new(),
+            filter: None,
             requests: Requests::default(),
             answers: VecDeque::new(),
             timer: None,
@@ -161,6 +179,46 @@ impl Behaviour {
     #[must_use]
     pub fn nat_mapping(&self) -> NatMapping {
         self.core.nat_mapping()
+    }
+
+    /// Asks only peers that `may_ask` lets it ask, now and from now on, whoever dialed whom. By default all that serve are asked.
+    ///
+    /// For an allow list of one's own servers, or a block list. Few servers make slow and unsure verdicts: three in different
+    /// networks are the least to decide by.
+    ///
+    /// ```
+    /// # use libp2p::PeerId;
+    /// # use libp2p_autonat_v2::client;
+    /// # use std::collections::HashSet;
+    /// # fn example(autonat: &mut client::Behaviour, mine: HashSet<PeerId>) {
+    /// autonat.set_server_filter(move |peer| mine.contains(peer));
+    /// # }
+    /// ```
+    pub fn set_server_filter(&mut self, may_ask: impl Fn(&PeerId) -> bool + Send + 'static) {
+        self.filter = Some(ServerFilter(Box::new(may_ask)));
+        let mut serving: Vec<(ConnectionId, PeerId)> = self
+            .connections
+            .iter()
+            .filter(|(_, connected)| connected.serves)
+            .map(|(id, connected)| (*id, connected.peer))
+            .collect();
+        serving.sort_unstable();
+        for (connection, peer) in serving {
+            let may_ask = self.may_ask(&peer);
+            self.core.on_support(Instant::now(), connection, may_ask);
+        }
+        self.wake();
+    }
+
+    fn may_ask(&self, peer: &PeerId) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|ServerFilter(may_ask)| may_ask(peer))
+    }
+
+    /// The connected servers that may be asked.
+    pub fn known_servers(&self) -> impl Iterator<Item = ServerReport> + '_ {
+        self.core.known_servers()
     }
 
     /// How many servers are connected, and how many of them are not backed off.
@@ -278,7 +336,9 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(event) => {
                 // The swarm may have dialed addresses that other behaviours came up with.
                 self.dialed(event.failed_addresses);
-                self.connections.insert(event.connection_id, event.peer_id);
+                let (peer, serves) = (event.peer_id, false);
+                self.connections
+                    .insert(event.connection_id, Connected { peer, serves });
                 let info = connection_info(event.connection_id, event.peer_id, event.endpoint);
                 self.core.on_connection(now, info);
                 if is_from_new_port(event.endpoint) {
@@ -322,7 +382,13 @@ impl NetworkBehaviour for Behaviour {
     ) {
         let now = Instant::now();
         match said {
-            Said::Serves(serves) => self.core.on_support(now, connection, serves),
+            Said::Serves(serves) => {
+                if let Some(connected) = self.connections.get_mut(&connection) {
+                    connected.serves = serves;
+                }
+                let serves = serves && self.may_ask(&peer);
+                self.core.on_support(now, connection, serves);
+            }
             Said::Response { probe, response } => {
                 self.requests.on_response(probe, response);
                 self.core.on_response(now, probe, response);

@@ -82,17 +82,24 @@
 //! * [`protocol`]: the messages and their codecs.
 //! * [`address`]: what a multiaddr is: public or not, of which transport and family.
 //! * `metrics`, with the feature of that name: Prometheus metrics of both roles, under go-libp2p's names.
+//! * `test_util`, with the feature `test-util`: events and reports for the tests of applications.
+//!
+//! The feature `serde` writes verdicts and their like as the words that `Display` shows, and reads them; it writes
+//! [`client::AddressReport`].
 //!
 //! Follows the AutoNAT v2 specification (`libp2p/specs`, `autonat/autonat-v2.md`, r2).
 
 pub mod address;
 pub mod client;
+mod display;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod protocol;
 pub mod reachability;
 pub mod server;
 pub mod service;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 /// Compiles the blocks of the README and the guides.
 #[cfg(doctest)]

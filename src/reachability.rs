@@ -91,8 +91,10 @@ mod dispatch;
 mod event;
 pub use event::{
     AddressReport, CandidateError, Event, NotTracked, Obstacle, Output, ProbeEnd, ProbeOutcome,
-    ProbeRequest, Probed, RequestCompleted, Summary, Violation,
+    ProbeRequest, Probed, RequestCompleted, RequestStarted, ServerReport, Summary, Violation,
 };
+
+mod getters;
 
 mod listeners;
 use listeners::{Listeners, listens_for};

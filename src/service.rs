@@ -47,6 +47,7 @@ mod command;
 mod config;
 mod dials;
 mod event;
+mod getters;
 mod host;
 mod job;
 mod limits;

@@ -6,6 +6,12 @@ use crate::{address::Printable, reachability::Event};
 /// One line for each event, with its fields by the same names.
 pub(super) fn event(event: &Event) {
     match event {
+        Event::RequestStarted(started) => tracing::debug!(
+            probe = ?started.probe,
+            server = %started.server,
+            addresses = started.addresses.len(),
+            "a request leaves"
+        ),
         Event::Probed(probed) => tracing::debug!(
             probe = ?probed.probe,
             server = %probed.server,

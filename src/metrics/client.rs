@@ -234,7 +234,8 @@ impl Metrics {
             Event::ServersWanted { .. } => {
                 self.servers_wanted.inc();
             }
-            Event::SummaryChanged { .. }
+            Event::RequestStarted(_)
+            | Event::SummaryChanged { .. }
             | Event::NatMappingChanged { .. }
             | Event::Obstructed { .. }
             | Event::StabilityChanged { .. } => {}

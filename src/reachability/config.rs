@@ -38,6 +38,7 @@ pub struct Config {
     /// In millionths, so that options can be compared.
     pub(crate) required_confidence: u32,
     pub(crate) required_servers: usize,
+    pub(crate) confirms: bool,
     pub(crate) never_announced: Vec<Neighbourhood>,
     pub(crate) expire_foreign: bool,
     pub(crate) connection_limit: Option<u32>,
@@ -67,6 +68,7 @@ impl Default for Config {
             required_vantage: Vantage::Contacted,
             required_confidence: 0,
             required_servers: 1,
+            confirms: true,
             never_announced: Vec::new(),
             expire_foreign: false,
             connection_limit: None,
@@ -257,6 +259,16 @@ impl Config {
     #[must_use]
     pub fn with_required_servers(mut self, servers: usize) -> Self {
         self.required_servers = servers.max(1);
+        self
+    }
+
+    /// Whether reachable addresses are confirmed to the swarm. Default: `true`.
+    ///
+    /// With `false` the client only reports: the application decides what becomes of the swarm's external addresses, and hears
+    /// of each verdict by [`Event::VerdictChanged`](super::Event::VerdictChanged).
+    #[must_use]
+    pub fn with_confirmations(mut self, confirm: bool) -> Self {
+        self.confirms = confirm;
         self
     }
 

@@ -10,8 +10,8 @@ use web_time::Instant;
 use crate::{
     address,
     reachability::{
-        MAX_ADDRESS_LEN, Output, PROVEN_PORT_REQUESTS, ProbeRequest, Reachability, Sources,
-        Verdict,
+        Event, MAX_ADDRESS_LEN, Output, PROVEN_PORT_REQUESTS, ProbeRequest, Reachability,
+        RequestStarted, Sources, Verdict,
         belief::Asked,
         budget::Budget,
         candidates::{AddressId, Candidate, Class, Support, Trust},
@@ -506,6 +506,13 @@ impl Reachability {
         if let Some(entry) = self.judged.get_mut(id) {
             entry.schedule.asked_at = Some(now);
         }
+        let started = RequestStarted {
+            probe,
+            server: choice.peer,
+            addresses: addrs.clone(),
+        };
+        self.outputs
+            .push_back(Output::Event(Event::RequestStarted(started)));
         self.outputs.push_back(Output::Probe(ProbeRequest {
             id: probe,
             server: choice.peer,

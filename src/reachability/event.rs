@@ -231,6 +231,8 @@ impl Summary {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A request leaves for a server.
+    RequestStarted(RequestStarted),
     /// A server was asked about an address, and this came of it.
     Probed(Probed),
     /// A request is over: no answer and no nonce of it can count any more. One per request, after its
@@ -295,6 +297,18 @@ pub enum Event {
         /// The mapping now.
         new: NatMapping,
     },
+}
+
+/// One request that leaves. Its [`RequestCompleted`] follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestStarted {
+    /// Which request.
+    pub probe: ProbeId,
+    /// Who is asked.
+    pub server: PeerId,
+    /// About which addresses, from 1 to 10: the one to be decided first.
+    pub addresses: Vec<Multiaddr>,
 }
 
 /// One answer, or the lack of one.
@@ -376,6 +390,18 @@ pub struct AddressReport {
     pub proven_by: usize,
 }
 
+/// A connected peer that serves dial requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerReport {
+    /// Who.
+    pub peer: PeerId,
+    /// Until when it is left alone, since it did not answer, rejected a request or broke the protocol.
+    pub backed_off_until: Option<Instant>,
+    /// When a request last left for it.
+    pub last_asked: Option<Instant>,
+}
+
 /// Why an address can't be tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -407,27 +433,3 @@ pub enum CandidateError {
 #[error("the address is not tracked")]
 #[non_exhaustive]
 pub struct NotTracked;
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::fmt::Display for ProbeOutcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::fmt::Display for ProbeEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}

@@ -4,7 +4,7 @@ use libp2p_core::Multiaddr;
 use web_time::Instant;
 
 use crate::reachability::{
-    AddressReport, CandidateError, NatMapping, NotTracked, Reachability, Summary,
+    AddressReport, CandidateError, NatMapping, NotTracked, Reachability, ServerReport, Summary,
 };
 
 impl Reachability {
@@ -76,6 +76,11 @@ impl Reachability {
     #[must_use]
     pub fn servers(&self) -> (usize, usize) {
         (self.servers.len(), self.servers.usable(self.now))
+    }
+
+    /// The servers that are connected, in no order that means anything.
+    pub fn known_servers(&self) -> impl Iterator<Item = ServerReport> + '_ {
+        self.servers.reports(self.now)
     }
 
     /// How many entries each bounded collection holds.

@@ -512,7 +512,7 @@ impl Reachability {
         });
         let Some(report) = self
             .report(id, now)
-            .filter(|_| !forbidden && !candidate.is_withheld)
+            .filter(|_| self.config.confirms && !forbidden && !candidate.is_withheld)
         else {
             return false;
         };

@@ -17,6 +17,7 @@ use crate::{
         candidates::{AddressId, Candidate, Class},
         config::Config,
         contacts::{Contacts, Vantage},
+        event::ServerReport,
     },
 };
 
@@ -227,6 +228,14 @@ impl Servers {
         self.all()
             .filter(|server| server.memory.backed_off_until(now).is_none())
             .count()
+    }
+
+    pub(crate) fn reports(&self, now: Instant) -> impl Iterator<Item = ServerReport> + '_ {
+        self.all().map(move |server| ServerReport {
+            peer: server.peer,
+            backed_off_until: server.memory.backed_off_until(now),
+            last_asked: server.last_asked(),
+        })
     }
 
     /// Whether one could be asked now, of those that a look through them would see.

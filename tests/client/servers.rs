@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, swarm::SwarmEvent};
 use libp2p_autonat_v2::{
     client::{Config, Event, ProbeOutcome, Verdict},
     protocol::{DialStatus, ResponseStatus},
@@ -13,7 +13,7 @@ use crate::{
     scene::{brisk, event, external, honest, listen, over_both, probed_by},
     support::{
         autonat::{dialed, not_dialed},
-        serving::{Asked, Client, HonestServer, RawServer, TestedEvent},
+        serving::{Asked, Client, HonestServer, RawServer, TestedEvent, honest_server},
     },
 };
 
@@ -248,6 +248,47 @@ async fn with_one_server_that_refuses_the_application_is_asked_for_more() {
         drop(asked);
         let (known, wanted) = servers_wanted(&mut client).await;
         assert!(known < wanted, "{known} of {wanted}");
+    })
+    .await;
+}
+
+async fn known(client: &Client) -> Vec<PeerId> {
+    client
+        .with(|autonat| autonat.known_servers().map(|it| it.peer).collect())
+        .await
+}
+
+#[tokio::test]
+async fn only_servers_that_the_application_lets_it_ask_are_asked() {
+    over_both(async |transport| {
+        let mut client = Client::new(brisk());
+        listen(&mut client, transport).await;
+        let mut servers = [honest_server(), honest_server()];
+        let mine = servers[0].peer_id;
+        client
+            .with(move |autonat| autonat.set_server_filter(move |peer| *peer == mine))
+            .await;
+        for server in &mut servers {
+            let at = server.listen(transport).await;
+            client.connect(&at).await;
+        }
+        for _ in 0..5 {
+            let started = event(&mut client, "a request", |event| match event {
+                Event::RequestStarted(started) => Some(started.server),
+                _ => None,
+            });
+            assert_eq!(started.await, mine);
+        }
+        assert_eq!(known(&client).await, [mine]);
+
+        client
+            .with(|autonat| autonat.set_server_filter(|_| true))
+            .await;
+        probed_by(&mut client, servers[1].peer_id).await;
+        client
+            .with(|autonat| autonat.set_server_filter(|_| false))
+            .await;
+        assert!(known(&client).await.is_empty());
     })
     .await;
 }

@@ -2,7 +2,7 @@
 //! are taken back, other spellings, every observed address added.
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use libp2p_autonat_v2::reachability::{Config, Verdict};
+use libp2p_autonat_v2::reachability::{Config, Event, Summary, Verdict};
 
 use crate::world::{Answer, World, addr, hours, minutes, secs, server_ip};
 
@@ -185,4 +185,50 @@ fn an_application_that_confirms_every_observed_address_leaves_room_for_the_real_
         let took = found.expect("tracked and proven") - asked;
         assert!(took < minutes(1), "{took:?}, added: {added}");
     }
+}
+
+#[test]
+fn a_client_that_only_reports_leaves_the_external_addresses_alone() {
+    let mut world = World::with(Config::default().with_confirmations(false));
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    for _ in 0..3 {
+        world.server(Answer::Truth);
+    }
+    world.open.insert(tcp());
+    world.run(minutes(1));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    assert_eq!(world.core.summary(), Summary::Public);
+    world.open.clear();
+    world.run(minutes(2));
+    assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+    assert_eq!(world.confirmations, 0);
+    assert!(world.external.is_empty());
+}
+
+#[test]
+fn each_request_is_told_of_when_it_leaves_and_when_it_is_over() {
+    let mut world = World::of(&tcp(), [Answer::Truth, Answer::Reject, Answer::Silent]);
+    world.run(minutes(5));
+    let mut under_way = Vec::new();
+    for (_, event) in &world.events {
+        match event {
+            Event::RequestStarted(started) => {
+                assert_eq!(started.addresses, [tcp()]);
+                under_way.push((started.probe, started.server));
+            }
+            Event::Probed(probed) => assert!(under_way.contains(&(probed.probe, probed.server))),
+            Event::RequestCompleted(completed) => {
+                let over = (completed.probe, completed.server);
+                let at = under_way.iter().position(|it| *it == over);
+                under_way.remove(at.expect("it has left"));
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        world.requests.len() > 5,
+        "{} requests",
+        world.requests.len()
+    );
+    assert!(under_way.len() <= 1, "{under_way:?}");
 }
