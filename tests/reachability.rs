@@ -2,6 +2,8 @@
 
 #[path = "reachability/applications.rs"]
 mod applications;
+#[path = "reachability/asking.rs"]
+mod asking;
 #[path = "reachability/attacks.rs"]
 mod attacks;
 #[path = "reachability/candidates.rs"]

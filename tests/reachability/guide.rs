@@ -20,9 +20,12 @@ fn met_over_quic(world: &mut World, answer: Answer) {
     world.core.on_support(world.now, id, true);
 }
 
-fn confidence(world: &World) -> f64 {
-    let confidence = world.report(&tcp()).confidence;
+fn rounded(confidence: f64) -> f64 {
     (confidence * 1000.0).round() / 1000.0
+}
+
+fn confidence(world: &World) -> f64 {
+    rounded(world.report(&tcp()).confidence)
 }
 
 #[test]
@@ -58,4 +61,35 @@ fn one_strangers_proof_is_enough() {
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
     assert_eq!(confidence(&world), 0.995);
     assert_eq!(world.requests.len(), 1);
+}
+
+/// What contacted servers can show of each kind of address.
+#[test]
+fn contacted_proofs_alone_amount_to_so_much() {
+    let of = |source: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        source(&mut world);
+        for _ in 0..8 {
+            world.server(Answer::DialBack);
+        }
+        world.run(secs(20));
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+        rounded(world.report(&tcp()).confidence)
+    };
+    let added = of(&|world| world.core.add_candidate(world.now, &tcp()).unwrap());
+    let listening = of(&|world| world.core.on_listen_addr(world.now, &tcp()));
+    let confirmed = of(&|world| world.core.on_external_confirmed(world.now, &tcp()));
+    assert_eq!((added, confirmed, listening), (0.806, 0.915, 0.943));
+}
+
+/// A lone server of unknown ability, and some more.
+#[test]
+fn failures_alone_amount_to_so_much() {
+    let of = |count: usize| {
+        let mut world = World::of(&tcp(), vec![Answer::DialError; count]);
+        world.run(secs(20));
+        assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+        rounded(world.report(&tcp()).confidence)
+    };
+    assert_eq!([1, 3].map(of), [0.678, 0.882]);
 }

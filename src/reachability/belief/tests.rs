@@ -367,3 +367,94 @@ fn a_crowd_on_one_host_is_one_voice() {
     let all = closed(&model, &crowd, now);
     assert!(all < one + 0.1, "{one}, {all}");
 }
+
+/// What lost the first packet loses the next one too, and the server was heard all the same.
+#[test]
+fn equal_failures_of_a_server_within_ten_seconds_count_once_as_the_newer() {
+    let start = Instant::now();
+    let server = source(1);
+    let mut evidence = Evidence::default();
+    for (at, kept) in [(0.0, 1), (9.0, 1), (18.0, 1), (29.0, 2)] {
+        evidence.record(outcome(start, at, server, false, true));
+        assert_eq!(evidence.len(), kept, "after {at} s");
+        let newest = evidence.outcomes().last().unwrap().at;
+        assert_eq!(newest, start + Duration::from_secs_f64(at));
+    }
+    evidence.record(outcome(start, 30.0, server, true, true));
+    evidence.record(outcome(start, 31.0, server, true, true));
+    assert_eq!(evidence.len(), 4, "successes each");
+}
+
+#[test]
+fn the_only_proof_from_the_best_vantage_never_gives_way() {
+    let start = Instant::now();
+    let mut evidence = Evidence::default();
+    let stranger = source(1);
+    evidence.record(outcome(start, 0.0, stranger, true, false));
+    for n in 1..100_u32 {
+        evidence.record(outcome(start, f64::from(n), source(2), true, true));
+        evidence.record(outcome(start, f64::from(n), stranger, true, true));
+    }
+    assert_eq!(evidence.len(), 24);
+    assert_eq!(evidence.vantage(), Some(Vantage::Independent));
+}
+
+#[test]
+fn all_strangers_are_one_outcome() {
+    let start = Instant::now();
+    let mut evidence = Evidence::default();
+    for n in 0..50_u32 {
+        evidence.record(outcome(start, f64::from(n), Source::Strangers, true, false));
+    }
+    assert_eq!(evidence.len(), 1);
+}
+
+/// It may have no address of the family at all.
+#[test]
+fn a_failure_weighs_less_where_only_the_other_family_of_the_server_is_known() {
+    let start = Instant::now();
+    let [less, usual, more] =
+        [Ability::OtherFamily, Ability::SameFamily, Ability::Shown].map(|it| {
+            let mut failure = outcome(start, 0.0, source(1), false, true);
+            failure.asked.ability = it;
+            closed(&Model::default(), &[failure], start)
+        });
+    assert!(
+        less < usual - 0.001 && usual < more - 0.1,
+        "{less}, {usual}, {more}"
+    );
+}
+
+/// Some that succeed once and then always fail would otherwise outvote one that is right.
+#[test]
+fn a_crowd_of_liars_is_found_out_by_those_that_contradict_it() {
+    let start = Instant::now();
+    let now = start + Duration::from_secs(600);
+    let mut outcomes = Vec::new();
+    for n in 0..4_u32 {
+        outcomes.push(outcome(
+            start,
+            f64::from(n),
+            source(10 + u64::from(n)),
+            true,
+            true,
+        ));
+    }
+    for n in 0..3_u32 {
+        outcomes.push(outcome(
+            start,
+            300.0 + f64::from(n),
+            source(10 + u64::from(n)),
+            false,
+            true,
+        ));
+    }
+    outcomes.push(outcome(start, 310.0, source(13), true, true));
+    let heavy = Model::default();
+    let light = Model {
+        liars: [(0.02, 1.0), (0.2, 0.0)],
+        ..Model::default()
+    };
+    let [with, without] = [&heavy, &light].map(|model| closed(model, &outcomes, now));
+    assert!(with < without, "{with}, {without}");
+}

@@ -244,3 +244,19 @@ fn doubled(first: Duration, times: u32) -> Duration {
         .saturating_mul(1u32.checked_shl(times.min(16)).unwrap_or(u32::MAX))
         .min(MAX_BACKOFF)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_offs_double_up_to_an_hour() {
+        let hour = Duration::from_secs(60 * 60);
+        for setback in [Setback::Silent, Setback::Rejected, Setback::Misbehaved] {
+            let first = setback.backoff();
+            assert_eq!(doubled(first, 1), 2 * first);
+            assert_eq!(doubled(first, 12), hour);
+            assert_eq!(doubled(first, u32::MAX), hour);
+        }
+    }
+}

@@ -136,3 +136,76 @@ fn two_servers_that_dial_the_family_reveal_a_filter_in_any_case() {
         assert_eq!(one, Verdict::Reachable, "{standing}");
     }
 }
+
+/// An address of a public listener, which one failure alone does not refute.
+fn public(outcomes: &[(Instant, bool, Vantage, Ability)]) -> (Evidence, Posterior) {
+    let mut evidence = Evidence::default();
+    for (n, (at, success, vantage, ability)) in (0..).zip(outcomes) {
+        let mut outcome = outcome(n, *at, *success, *ability);
+        outcome.asked.vantage = *vantage;
+        evidence.record(outcome);
+    }
+    let now = outcomes.last().map_or_else(Instant::now, |(at, ..)| *at);
+    let posterior = Model::default().posterior([0.66, 0.04, 0.30], evidence.outcomes(), now);
+    (evidence, posterior)
+}
+
+fn exhausted() -> Outlook {
+    Outlook {
+        someone_left: false,
+        prover_left: false,
+        patience_over: true,
+        groups_needed: 1,
+    }
+}
+
+#[test]
+fn a_verdict_whose_grounds_have_left_the_window_gives_way_like_none() {
+    let now = Instant::now();
+    let failure = (now, false, Vantage::Contacted, Ability::SameFamily);
+    let proof = (now, true, Vantage::Contacted, Ability::SameFamily);
+    let mut standing = Standing::new(now);
+    standing.set(Verdict::Reachable, now);
+    let (evidence, posterior) = public(&[failure]);
+    let left = Verdict::Reachable.confidence(&posterior);
+    assert!(left > UNLIKELY, "{left}");
+    let without = standing.judge(&evidence, &posterior, exhausted(), now);
+    assert_eq!(without, Verdict::Unreachable);
+    let (evidence, posterior) = public(&[proof, failure]);
+    let with = standing.judge(&evidence, &posterior, exhausted(), now);
+    assert_eq!(with, Verdict::Reachable);
+}
+
+#[test]
+fn a_failure_that_leaves_a_verdict_sure_brings_no_doubt() {
+    let now = Instant::now();
+    let proof = |vantage| (now, true, vantage, Ability::SameFamily);
+    let failure = (now, false, Vantage::Contacted, Ability::OtherFamily);
+    for (vantage, doubted) in [(Vantage::Independent, false), (Vantage::Contacted, true)] {
+        let (evidence, posterior) = public(&[proof(vantage), proof(vantage), failure]);
+        let mut standing = Standing::new(now);
+        standing.set(Verdict::Reachable, now);
+        standing.hear(false, &evidence, &posterior, now);
+        assert_eq!(standing.contradicted_at().is_some(), doubted, "{vantage:?}");
+    }
+}
+
+#[test]
+fn an_outcome_that_agrees_ends_a_doubt_only_if_it_makes_the_verdict_likely_again() {
+    let now = Instant::now();
+    let proof = (now, true, Vantage::Contacted, Ability::SameFamily);
+    let strangers_failure = (now, false, Vantage::Independent, Ability::Shown);
+    for (failures, ends) in [(1, true), (4, false)] {
+        let mut outcomes = vec![strangers_failure; failures];
+        outcomes.push(proof);
+        let (evidence, posterior) = public(&outcomes);
+        let mut standing = Standing::new(now);
+        standing.set(Verdict::Reachable, now);
+        standing.hear(false, &evidence, &posterior, now);
+        assert!(standing.contradicted_at().is_some(), "{failures}");
+        standing.hear(true, &evidence, &posterior, now);
+        let left = Verdict::Reachable.confidence(&posterior);
+        assert_eq!(left > UNLIKELY, ends, "{failures}: {left}");
+        assert_eq!(standing.contradicted_at().is_none(), ends, "{failures}");
+    }
+}
