@@ -43,7 +43,7 @@ pub use crate::reachability::{
     ProbeId, ProbeOutcome, Probed, RequestCompleted, RequestStarted, ServerReport, Sizes, Sources,
     Summary, Vantage, Verdict, Violation,
 };
-use handler::{Command, Do, Handler, Report, Said};
+use handler::{Command, FromBehaviour, Handler, Report, ToBehaviour};
 use requests::{Next, Requests};
 
 /// The core is called again after this time at the soonest, should it ask for less again and again.
@@ -280,7 +280,7 @@ impl Behaviour {
                 Some(ToSwarm::NotifyHandler {
                     peer_id,
                     handler: NotifyHandler::One(connection),
-                    event: Command(Do::Ask(order)),
+                    event: Command(FromBehaviour::Ask(order)),
                 })
             }
         }
@@ -382,40 +382,40 @@ impl NetworkBehaviour for Behaviour {
     ) {
         let now = Instant::now();
         match said {
-            Said::Serves(serves) => {
+            ToBehaviour::Serves(serves) => {
                 if let Some(connected) = self.connections.get_mut(&connection) {
                     connected.serves = serves;
                 }
                 let serves = serves && self.may_ask(&peer);
                 self.core.on_support(now, connection, serves);
             }
-            Said::Response { probe, response } => {
+            ToBehaviour::Response { probe, response } => {
                 self.requests.on_response(probe, response);
                 self.core.on_response(now, probe, response);
             }
-            Said::Asks {
+            ToBehaviour::Asks {
                 probe,
                 index,
                 bytes,
             } => {
                 let pays = self.core.on_dial_data_request(now, probe, index, bytes);
-                let answer = Command(Do::Pay { probe, pays });
+                let answer = Command(FromBehaviour::Pay { probe, pays });
                 self.answers.push_back((peer, connection, answer));
             }
-            Said::Ended { probe, end } => self.ended(probe, end),
-            Said::Unread { probe } => match self.requests.on_unread(now, probe) {
+            ToBehaviour::Ended { probe, end } => self.ended(probe, end),
+            ToBehaviour::Unread { probe } => match self.requests.on_unread(now, probe) {
                 Some(Next::AskAgain(server, on, order)) => {
                     self.answers
-                        .push_back((server, on, Command(Do::Ask(order))));
+                        .push_back((server, on, Command(FromBehaviour::Ask(order))));
                 }
                 Some(Next::Over(end)) => self.core.on_probe_end(now, probe, end),
                 None => {}
             },
-            Said::Nonce { stream, nonce } => {
+            ToBehaviour::Nonce { stream, nonce } => {
                 self.requests.on_nonce(nonce.number, nonce.encoding);
                 let accept = self.core.on_nonce(now, connection, nonce.number);
                 tracing::debug!(%peer, %connection, accept, "a nonce came in");
-                let answer = Command(Do::Answer { stream, accept });
+                let answer = Command(FromBehaviour::Answer { stream, accept });
                 self.answers.push_back((peer, connection, answer));
             }
         }

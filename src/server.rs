@@ -70,9 +70,9 @@ pub use bounded_close::BoundedClose;
 pub use dial_back::DialBack;
 
 use capabilities::Capabilities;
-use dial_back::{DialBackEvent, Fact};
+use dial_back::{DialBackEvent, DialEvent};
 use exchange::Meter;
-use handler::{Command, Handler, Order, Report, Said};
+use handler::{Command, FromBehaviour, Handler, Report, ToBehaviour};
 use own::OwnIps;
 
 /// Events of a dialer's swarm that are handled in one go, before other behaviours get their turn.
@@ -371,15 +371,15 @@ impl Behaviour {
         }
     }
 
-    fn on_said(&mut self, client: PeerId, connection: ConnectionId, said: Said) {
+    fn on_said(&mut self, client: PeerId, connection: ConnectionId, said: ToBehaviour) {
         let now = Instant::now();
         let id = |stream| RequestId { connection, stream };
         match said {
-            Said::Incoming {
+            ToBehaviour::Incoming {
                 stream,
                 observed_ip,
             } => self.core.on_stream(now, id(stream), client, observed_ip),
-            Said::Requested { stream, request } => {
+            ToBehaviour::Requested { stream, request } => {
                 let host = View {
                     now,
                     dialer: &self.dialer,
@@ -387,25 +387,27 @@ impl Behaviour {
                 self.core
                     .on_request(now, id(stream), request, &host, &mut rand::rng());
             }
-            Said::Paid { stream } => self.read_meter(now, id(stream)),
-            Said::Over { stream, end } => {
+            ToBehaviour::Paid { stream } => self.read_meter(now, id(stream)),
+            ToBehaviour::Over { stream, end } => {
                 self.read_meter(now, id(stream));
                 self.meters.remove(&id(stream));
                 self.core.on_stream_ended(now, id(stream), end);
             }
-            Said::TooManyStreams(count) => {
+            ToBehaviour::TooManyStreams(count) => {
                 self.core.on_streams_dropped(now, client, connection, count)
             }
-            Said::DialBack(result) => self.dialer.dial_back_mut().on_report(connection, result),
+            ToBehaviour::DialBack(result) => {
+                self.dialer.dial_back_mut().on_report(connection, result)
+            }
         }
     }
 
-    fn on_fact(&mut self, fact: Fact) {
+    fn on_fact(&mut self, fact: DialEvent) {
         let now = Instant::now();
         match fact {
-            Fact::Established(dial) => self.core.on_dial_established(now, dial),
-            Fact::Ended(dial, outcome) => self.core.on_dial_ended(now, dial, outcome),
-            Fact::Gone(dial) => self.core.on_dial_gone(now, dial),
+            DialEvent::Established(dial) => self.core.on_dial_established(now, dial),
+            DialEvent::Ended(dial, outcome) => self.core.on_dial_ended(now, dial, outcome),
+            DialEvent::Gone(dial) => self.core.on_dial_gone(now, dial),
         }
     }
 
@@ -415,17 +417,17 @@ impl Behaviour {
             match command {
                 service::Command::Stream(client, id, command) => {
                     let order = match command {
-                        StreamCommand::Serve => Order::Serve,
-                        StreamCommand::Reject => Order::Reject,
+                        StreamCommand::Serve => FromBehaviour::Serve,
+                        StreamCommand::Reject => FromBehaviour::Reject,
                         StreamCommand::AskForData(request) => {
                             let meter = Meter::default();
                             self.meters.insert(id, meter.clone());
-                            Order::AskForData(request, meter)
+                            FromBehaviour::AskForData(request, meter)
                         }
-                        StreamCommand::Answer(response) => Order::Answer(response),
+                        StreamCommand::Answer(response) => FromBehaviour::Answer(response),
                         StreamCommand::Reset => {
                             self.meters.remove(&id);
-                            Order::Reset
+                            FromBehaviour::Reset
                         }
                     };
                     let stream = id.stream;

@@ -24,6 +24,8 @@ mod nonces;
 mod obstacles;
 #[path = "reachability/properties.rs"]
 mod properties;
+#[path = "reachability/rules.rs"]
+mod rules;
 #[path = "reachability/schedule.rs"]
 mod schedule;
 #[path = "reachability/servers.rs"]

@@ -24,7 +24,7 @@ use libp2p_swarm::{
 
 use super::{
     exchange::{Exchange, Progress},
-    requests::Order,
+    requests::OutgoingRequest,
 };
 use crate::{
     protocol::{
@@ -98,10 +98,10 @@ enum DialBackStep {
 /// What a handler tells the behaviour.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "of no use but as an associated type")]
-pub struct Report(pub(super) Said);
+pub struct Report(pub(super) ToBehaviour);
 
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ToBehaviour {
     Serves(bool),
     Response {
         probe: ProbeId,
@@ -130,11 +130,11 @@ pub(super) enum Said {
 /// What the behaviour tells a handler.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "of no use but as an associated type")]
-pub struct Command(pub(super) Do);
+pub struct Command(pub(super) FromBehaviour);
 
 #[derive(Debug)]
-pub(super) enum Do {
-    Ask(Order),
+pub(super) enum FromBehaviour {
+    Ask(OutgoingRequest),
     /// Send the dial data that was asked for, or break the request off. Ignored if it is over.
     Pay {
         probe: ProbeId,
@@ -157,7 +157,7 @@ impl fmt::Debug for Handler {
 }
 
 impl Handler {
-    fn ask(&mut self, order: Order) {
+    fn ask(&mut self, order: OutgoingRequest) {
         let active = self.active.get_or_insert_default();
         if active.requests.len() >= MAX_REQUESTS {
             active.turned_down.push(order.probe);
@@ -257,14 +257,14 @@ impl Handler {
 /// What a handler does next: a stream to open, or something to tell.
 enum Step {
     Open(ProbeId),
-    Tell(Said),
+    Tell(ToBehaviour),
 }
 
 impl Active {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if let Some(probe) = self.turned_down.pop() {
             let end = ProbeEnd::Reset;
-            return Poll::Ready(Step::Tell(Said::Ended { probe, end }));
+            return Poll::Ready(Step::Tell(ToBehaviour::Ended { probe, end }));
         }
         for at in (0..self.dial_backs.len()).rev() {
             let Some(dial_back) = self.dial_backs.get_mut(at) else {
@@ -274,7 +274,7 @@ impl Active {
                 Poll::Pending => {}
                 Poll::Ready(Some(nonce)) => {
                     let stream = dial_back.id;
-                    return Poll::Ready(Step::Tell(Said::Nonce { stream, nonce }));
+                    return Poll::Ready(Step::Tell(ToBehaviour::Nonce { stream, nonce }));
                 }
                 Poll::Ready(None) => {
                     self.dial_backs.swap_remove(at);
@@ -288,7 +288,10 @@ impl Active {
             let Poll::Ready(step) = request.poll(cx) else {
                 continue;
             };
-            if matches!(step, Step::Tell(Said::Ended { .. } | Said::Unread { .. })) {
+            if matches!(
+                step,
+                Step::Tell(ToBehaviour::Ended { .. } | ToBehaviour::Unread { .. })
+            ) {
                 self.requests.swap_remove(at);
             }
             return Poll::Ready(step);
@@ -304,7 +307,7 @@ impl Active {
 impl Request {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         let probe = self.probe;
-        let ended = |end| Poll::Ready(Step::Tell(Said::Ended { probe, end }));
+        let ended = |end| Poll::Ready(Step::Tell(ToBehaviour::Ended { probe, end }));
         let progress = match &mut self.state {
             RequestState::New(message) => {
                 self.state = RequestState::Opening(std::mem::take(message));
@@ -316,15 +319,17 @@ impl Request {
         };
         match progress {
             Poll::Ready(Progress::Response(response)) => {
-                Poll::Ready(Step::Tell(Said::Response { probe, response }))
+                Poll::Ready(Step::Tell(ToBehaviour::Response { probe, response }))
             }
-            Poll::Ready(Progress::Asks { index, bytes }) => Poll::Ready(Step::Tell(Said::Asks {
-                probe,
-                index,
-                bytes,
-            })),
+            Poll::Ready(Progress::Asks { index, bytes }) => {
+                Poll::Ready(Step::Tell(ToBehaviour::Asks {
+                    probe,
+                    index,
+                    bytes,
+                }))
+            }
             Poll::Ready(Progress::Over(end)) => ended(end),
-            Poll::Ready(Progress::Unread) => Poll::Ready(Step::Tell(Said::Unread { probe })),
+            Poll::Ready(Progress::Unread) => Poll::Ready(Step::Tell(ToBehaviour::Unread { probe })),
             Poll::Pending => {
                 ready!(self.timer.poll_unpin(cx));
                 ended(ProbeEnd::Timeout)
@@ -380,7 +385,7 @@ impl ConnectionHandler for Handler {
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, ProbeId, Report>> {
         if self.serves != self.told {
             self.told = self.serves;
-            let report = Report(Said::Serves(self.serves));
+            let report = Report(ToBehaviour::Serves(self.serves));
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
         let Some(active) = &mut self.active else {
@@ -409,9 +414,9 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, Command(command): Command) {
         match command {
-            Do::Ask(order) => self.ask(order),
-            Do::Pay { probe, pays } => self.pay(probe, pays),
-            Do::Answer { stream, accept } => self.answer(stream, accept),
+            FromBehaviour::Ask(order) => self.ask(order),
+            FromBehaviour::Pay { probe, pays } => self.pay(probe, pays),
+            FromBehaviour::Answer { stream, accept } => self.answer(stream, accept),
         }
     }
 

@@ -35,7 +35,7 @@ const MAX_SERVERS: usize = 128;
 
 /// A request to write.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct OutgoingRequest {
     pub(super) probe: ProbeId,
     pub(super) addrs: Vec<Multiaddr>,
     pub(super) nonce: u64,
@@ -47,7 +47,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) enum Next {
     /// It is asked once more, on this connection.
-    AskAgain(PeerId, ConnectionId, Order),
+    AskAgain(PeerId, ConnectionId, OutgoingRequest),
     Over(ProbeEnd),
 }
 
@@ -69,8 +69,8 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn order(&self, timeout: Duration) -> Order {
-        Order {
+    fn order(&self, timeout: Duration) -> OutgoingRequest {
+        OutgoingRequest {
             probe: self.request.id,
             addrs: self.request.addrs.clone(),
             nonce: self.request.nonce,
@@ -81,7 +81,7 @@ impl UnderWay {
 }
 
 impl Requests {
-    pub(super) fn start(&mut self, now: Instant, request: ProbeRequest) -> Order {
+    pub(super) fn start(&mut self, now: Instant, request: ProbeRequest) -> OutgoingRequest {
         let timeout = request.timeout;
         let under_way = UnderWay {
             encoding: self.reads.known(request.server).unwrap_or_default(),

@@ -1,4 +1,5 @@
-//! A budget for work that others can cause: so much at once, and so much an hour in the long run.
+//! A budget for work that others can cause: so much at once, and so much an hour in the long run. How much each kind of work has
+//! (checks for new external IPs, ports and IPs that one peer saw) is said in `reachability.rs`.
 
 use std::time::Duration;
 

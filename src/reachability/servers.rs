@@ -1,4 +1,5 @@
-//! The servers that can be asked: on which links, what each can dial and from where, and when it may be asked again.
+//! The servers that can be asked: on which links, what each can dial and from where, when it may be asked again, and which IP
+//! groups gave no usable answer lately.
 //!
 //! A server is a connected peer that speaks the dial-request protocol. What it has shown is remembered for a while
 //! after it has left. Servers live in IP groups, one for each operator as far as IPs tell: a group has a bounded share of

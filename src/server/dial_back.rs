@@ -69,7 +69,7 @@ pub struct DialBack {
     /// them.
     connections: BTreeMap<ConnectionId, Connection>,
     /// At most three per dial.
-    facts: VecDeque<Fact>,
+    facts: VecDeque<DialEvent>,
     /// At most three per dial.
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
     pub(super) capabilities: Capabilities,
@@ -106,10 +106,10 @@ enum ConnectionState {
 /// What became of a dial; of no use to anyone but the server that asked for it.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "of no use but as an associated type")]
-pub struct DialBackEvent(pub(super) Fact);
+pub struct DialBackEvent(pub(super) DialEvent);
 
 #[derive(Debug)]
-pub(super) enum Fact {
+pub(super) enum DialEvent {
     Established(DialId),
     Ended(DialId, DialBackOutcome),
     /// Its socket is gone.
@@ -243,12 +243,13 @@ impl DialBack {
                 Ok(()) => DialBackOutcome::Delivered,
                 Err(cause) => DialBackOutcome::NotDelivered(cause),
             };
-            self.facts.push_back(Fact::Ended(connection.dial, outcome));
+            self.facts
+                .push_back(DialEvent::Ended(connection.dial, outcome));
         }
     }
 
     /// The next thing to tell the server.
-    pub(super) fn next_fact(&mut self) -> Option<Fact> {
+    pub(super) fn next_fact(&mut self) -> Option<DialEvent> {
         self.facts.pop_front()
     }
 
@@ -261,7 +262,8 @@ impl DialBack {
         // One that nobody waits for was refused by now.
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.state = ConnectionState::Established;
-            self.facts.push_back(Fact::Established(connection.dial));
+            self.facts
+                .push_back(DialEvent::Established(connection.dial));
         }
     }
 
@@ -275,8 +277,8 @@ impl DialBack {
                     DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost)
                 }
             };
-            self.facts.push_back(Fact::Ended(dial, outcome));
-            self.facts.push_back(Fact::Gone(dial));
+            self.facts.push_back(DialEvent::Ended(dial, outcome));
+            self.facts.push_back(DialEvent::Gone(dial));
         }
     }
 
@@ -295,8 +297,8 @@ impl DialBack {
         let outcome = DialBackOutcome::of(failure.error, |addr| {
             self.capabilities.is_connected(now, addr)
         });
-        self.facts.push_back(Fact::Ended(dial, outcome));
-        self.facts.push_back(Fact::Gone(dial));
+        self.facts.push_back(DialEvent::Ended(dial, outcome));
+        self.facts.push_back(DialEvent::Gone(dial));
     }
 }
 

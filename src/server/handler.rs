@@ -116,10 +116,10 @@ enum State {
 /// What a handler tells the behaviour.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "of no use but as an associated type")]
-pub struct Report(pub(super) Said);
+pub struct Report(pub(super) ToBehaviour);
 
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ToBehaviour {
     /// A stream was opened and waits to be served or rejected.
     Incoming {
         stream: StreamId,
@@ -147,11 +147,11 @@ pub(super) enum Said {
 #[expect(unnameable_types, reason = "of no use but as an associated type")]
 pub struct Command {
     pub(super) stream: StreamId,
-    pub(super) order: Order,
+    pub(super) order: FromBehaviour,
 }
 
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum FromBehaviour {
     Serve,
     Reject,
     AskForData(DialDataRequest, Meter),
@@ -221,11 +221,11 @@ impl Server {
         };
         let state = &mut active.streams[at].state;
         match (order, mem::replace(state, State::Gone)) {
-            (Order::Serve, State::Announced(stream)) => {
+            (FromBehaviour::Serve, State::Announced(stream)) => {
                 let exchange = Exchange::new(stream, self.shared.limits);
                 *state = State::Served(Box::new(exchange));
             }
-            (Order::Reject, State::Announced(stream)) => {
+            (FromBehaviour::Reject, State::Announced(stream)) => {
                 *state = State::Rejected {
                     rejection: Rejection::new(stream),
                     until: Instant::now() + REJECTION_TIME,
@@ -234,30 +234,30 @@ impl Server {
                     .timer
                     .get_or_insert_with(|| Delay::new(REJECTION_TIME));
             }
-            (Order::AskForData(request, meter), State::Served(mut exchange)) => {
+            (FromBehaviour::AskForData(request, meter), State::Served(mut exchange)) => {
                 exchange.ask_for_data(request, meter);
                 *state = State::Served(exchange);
             }
-            (Order::Answer(response), State::Served(mut exchange)) => {
+            (FromBehaviour::Answer(response), State::Served(mut exchange)) => {
                 exchange.answer(response);
                 *state = State::Served(exchange);
             }
             // Dropping is all that a stream offers: yamux then resets it, QUIC ends it and refuses what comes.
-            (Order::Reset, _) => {
+            (FromBehaviour::Reset, _) => {
                 active.streams.swap_remove(at);
             }
             (_, other) => *state = other,
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Said> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToBehaviour> {
         self.shared.switch.wakes(&mut self.waker, cx.waker());
         let Some(active) = &mut self.active else {
             return Poll::Pending;
         };
         if active.dropped > 0 {
             let dropped = mem::take(&mut active.dropped);
-            return Poll::Ready(Said::TooManyStreams(dropped));
+            return Poll::Ready(ToBehaviour::TooManyStreams(dropped));
         }
         active.drop_late(cx);
 
@@ -269,7 +269,7 @@ impl Server {
                     if let State::New(new) = mem::replace(&mut slot.state, State::Gone) {
                         slot.state = State::Announced(new);
                     }
-                    return Poll::Ready(Said::Incoming {
+                    return Poll::Ready(ToBehaviour::Incoming {
                         stream,
                         observed_ip: self.observed_ip,
                     });
@@ -278,14 +278,14 @@ impl Server {
                 State::Served(exchange) => match exchange.poll(cx) {
                     Poll::Pending => at += 1,
                     Poll::Ready(Progress::Requested(request)) => {
-                        return Poll::Ready(Said::Requested { stream, request });
+                        return Poll::Ready(ToBehaviour::Requested { stream, request });
                     }
                     Poll::Ready(Progress::Paid) => {
-                        return Poll::Ready(Said::Paid { stream });
+                        return Poll::Ready(ToBehaviour::Paid { stream });
                     }
                     Poll::Ready(Progress::Over(end)) => {
                         active.streams.swap_remove(at);
-                        return Poll::Ready(Said::Over { stream, end });
+                        return Poll::Ready(ToBehaviour::Over { stream, end });
                     }
                 },
                 State::Rejected { rejection, .. } => match rejection.poll(cx) {
@@ -367,7 +367,7 @@ impl ConnectionHandler for Handler {
                     protocol: SubstreamProtocol::new(ReadyUpgrade::new(DIAL_BACK_PROTOCOL), ()),
                 },
                 dial_back::Step::Report(result) => {
-                    ConnectionHandlerEvent::NotifyBehaviour(Report(Said::DialBack(result)))
+                    ConnectionHandlerEvent::NotifyBehaviour(Report(ToBehaviour::DialBack(result)))
                 }
             }),
         }

@@ -1,6 +1,7 @@
 //! The `tracing` span around each request. It has the fields of [`Served`], by the same names: those that are known
 //! when a request is admitted from the start, the others from its end. It never decides anything, and costs nothing
-//! while nobody listens at the level `DEBUG`.
+//! while nobody listens at the level `DEBUG`. What has no request (rejections, misbehaviour) is logged where it is counted, in
+//! `service.rs`.
 
 use libp2p_core::Multiaddr;
 use tracing::{

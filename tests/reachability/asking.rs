@@ -191,3 +191,20 @@ fn a_recheck_asks_somebody_new_until_three_servers_have_spoken() {
     assert!(!asked[..2].contains(&n), "{asked:?}");
     assert_ne!(asked[0], asked[1]);
 }
+
+/// Whoever holds a name decides where it leads.
+#[test]
+fn a_name_is_tested_if_the_application_adds_it_and_not_if_peers_speak_of_it() {
+    let name = addr("/dns4/node.example/tcp/4001");
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.server(Answer::DialError);
+    world.core.on_candidate(world.now, &name);
+    world.run(minutes(1));
+    assert_eq!(world.core.sizes().addresses, 0);
+    world.core.add_candidate(world.now, &name).unwrap();
+    world.run(secs(10));
+    assert_eq!(world.asked_about(&name).len(), 1);
+}

@@ -93,3 +93,23 @@ fn failures_alone_amount_to_so_much() {
     };
     assert_eq!([1, 3].map(of), [0.678, 0.882]);
 }
+
+/// A server can dial an address that works, and say that it dialed the one of which only peers speak.
+#[test]
+fn where_only_peers_speak_of_an_address_proofs_amount_to_less() {
+    let of = |port: u16| {
+        let seen = addr(&format!("/ip4/81.2.69.160/tcp/{port}"));
+        let mut world = World::new();
+        let listener = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listener);
+        world.open.insert(seen.clone());
+        for _ in 0..2 {
+            world.server(Answer::Truth);
+            world.core.on_candidate(world.now, &seen);
+        }
+        world.run(secs(20));
+        assert_eq!(world.verdict(&seen), Verdict::Reachable);
+        rounded(world.report(&seen).confidence)
+    };
+    assert_eq!([4001, 5000].map(of), [0.806, 0.804]);
+}

@@ -3,8 +3,8 @@ use std::{mem::size_of, task::Waker};
 use super::*;
 use crate::protocol::NonceEncoding;
 
-fn order(id: u64) -> Order {
-    Order {
+fn order(id: u64) -> OutgoingRequest {
+    OutgoingRequest {
         probe: ProbeId(id),
         addrs: vec!["/ip4/20.1.0.1/tcp/1".parse().unwrap()],
         nonce: id,
@@ -21,7 +21,7 @@ fn poll(handler: &mut Handler) -> Polled {
 
 fn ended(polled: Polled) -> Option<(ProbeId, ProbeEnd)> {
     match polled {
-        Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Report(Said::Ended {
+        Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Report(ToBehaviour::Ended {
             probe,
             end,
         }))) => Some((probe, end)),
@@ -70,7 +70,7 @@ fn a_failed_request_leaves_nothing_behind() {
         ),
     ] {
         let mut handler = Handler::default();
-        handler.on_behaviour_event(Command(Do::Ask(order(1))));
+        handler.on_behaviour_event(Command(FromBehaviour::Ask(order(1))));
         assert_eq!(opens(poll(&mut handler)), Some(ProbeId(1)));
         assert!(poll(&mut handler).is_pending());
         fails(&mut handler, ProbeId(1), error);
@@ -83,11 +83,11 @@ fn a_failed_request_leaves_nothing_behind() {
 #[test]
 fn a_stream_that_never_opens_is_given_up() {
     let mut handler = Handler::default();
-    let order = Order {
+    let order = OutgoingRequest {
         timeout: Duration::ZERO,
         ..order(1)
     };
-    handler.on_behaviour_event(Command(Do::Ask(order)));
+    handler.on_behaviour_event(Command(FromBehaviour::Ask(order)));
     assert_eq!(opens(poll(&mut handler)), Some(ProbeId(1)));
     let (probe, end) = futures::executor::block_on(std::future::poll_fn(|cx| {
         let polled = handler.poll(cx);
@@ -107,7 +107,7 @@ fn a_stream_that_never_opens_is_given_up() {
 fn every_request_beyond_the_limit_ends_at_once() {
     let mut handler = Handler::default();
     for id in 0..10 {
-        handler.on_behaviour_event(Command(Do::Ask(order(id))));
+        handler.on_behaviour_event(Command(FromBehaviour::Ask(order(id))));
     }
     let mut turned_down = Vec::new();
     let mut opened = Vec::new();
@@ -132,7 +132,7 @@ fn every_request_beyond_the_limit_ends_at_once() {
 fn an_answer_for_a_stream_that_is_gone_is_ignored() {
     let mut handler = Handler::default();
     for accept in [true, false] {
-        handler.on_behaviour_event(Command(Do::Answer { stream: 7, accept }));
+        handler.on_behaviour_event(Command(FromBehaviour::Answer { stream: 7, accept }));
         assert!(poll(&mut handler).is_pending());
         assert!(handler.active.is_none());
     }

@@ -38,7 +38,7 @@ impl Scene {
         self.now += time;
     }
 
-    fn asks(&mut self) -> Order {
+    fn asks(&mut self) -> OutgoingRequest {
         self.asked += 1;
         let request = ProbeRequest {
             id: ProbeId(self.asked),
@@ -52,7 +52,7 @@ impl Scene {
     }
 
     /// The second request, if there is one.
-    fn is_not_read(&mut self, order: &Order) -> Result<Order, ProbeEnd> {
+    fn is_not_read(&mut self, order: &OutgoingRequest) -> Result<OutgoingRequest, ProbeEnd> {
         match self.requests.on_unread(self.now, order.probe) {
             Some(Next::AskAgain(server, connection, again)) => {
                 assert_eq!(server, self.server);
@@ -66,12 +66,12 @@ impl Scene {
         }
     }
 
-    fn answers(&mut self, order: &Order, response: DialResponse) {
+    fn answers(&mut self, order: &OutgoingRequest, response: DialResponse) {
         self.requests.on_response(order.probe, response);
         self.ends(order, ProbeEnd::Completed);
     }
 
-    fn ends(&mut self, order: &Order, end: ProbeEnd) {
+    fn ends(&mut self, order: &OutgoingRequest, end: ProbeEnd) {
         assert_eq!(self.requests.on_end(order.probe, end), Some(end));
     }
 

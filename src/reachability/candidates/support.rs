@@ -1,5 +1,5 @@
 //! How far a candidate is trusted, by who speaks for it. What peers alone say costs strangers dials, so it is asked about
-//! within budgets, and after all that has more to speak for it.
+//! within budgets (`reachability.rs` has them), and after all that has more to speak for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

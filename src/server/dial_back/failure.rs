@@ -132,7 +132,7 @@ mod tests {
     use libp2p_identity::PeerId;
 
     use super::{
-        super::{DialBack, Fact},
+        super::{DialBack, DialEvent},
         *,
     };
     use crate::{
@@ -251,10 +251,10 @@ mod tests {
                 connection_id,
             }));
             let outcome = match dialer.next_fact() {
-                Some(Fact::Ended(_, outcome)) => outcome,
+                Some(DialEvent::Ended(_, outcome)) => outcome,
                 other => panic!("{other:?}"),
             };
-            assert!(matches!(dialer.next_fact(), Some(Fact::Gone(_))));
+            assert!(matches!(dialer.next_fact(), Some(DialEvent::Gone(_))));
             outcome
         };
         let listening = || {
