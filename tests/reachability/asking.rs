@@ -208,3 +208,35 @@ fn a_name_is_tested_if_the_application_adds_it_and_not_if_peers_speak_of_it() {
     world.run(secs(10));
     assert_eq!(world.asked_about(&name).len(), 1);
 }
+
+#[test]
+fn a_new_external_ip_has_what_is_known_checked_at_once() {
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.open.insert(tcp());
+    for _ in 0..4 {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    world.run(hours(3));
+    let next = world.report(&tcp()).next_probe.expect("it is settled");
+    assert!(next - world.now > minutes(1));
+    let before = world.asked_about(&tcp()).len();
+    let another = addr("/ip4/81.2.69.170/tcp/4001");
+    world.core.on_candidate(world.now, &another);
+    world.run(secs(5));
+    assert_eq!(world.asked_about(&tcp()).len(), before + 1);
+}
+
+#[test]
+fn an_outcome_counts_for_three_hours() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(1));
+    world.disconnect(0);
+    world.run(minutes(179));
+    assert_eq!(world.report(&tcp()).servers, 1);
+    world.run(minutes(2));
+    assert_eq!(world.report(&tcp()).servers, 0);
+}
