@@ -50,7 +50,7 @@ use requests::{Next, Requests};
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
 /// Whom the application lets it ask.
-struct ServerFilter(Box<dyn Fn(&PeerId) -> bool + Send>);
+struct ServerFilter(Box<dyn Fn(&PeerId) -> bool + Send + Sync>);
 
 impl std::fmt::Debug for ServerFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -145,8 +145,8 @@ impl Behaviour {
 
     /// The interfaces or the network of this host changed: all addresses are checked at once.
     ///
-    /// The swarm tells of listen addresses that come and go. What it does not see, a laptop that wakes up in another network
-    /// with the same addresses, say, the application can tell.
+    /// The swarm tells of listen addresses that come and go by itself. This is for what it cannot see, such as a laptop that
+    /// wakes up in another network with the same addresses.
     pub fn network_changed(&mut self) {
         self.core.on_network_change(Instant::now());
         self.wake();
@@ -181,10 +181,11 @@ impl Behaviour {
         self.core.nat_mapping()
     }
 
-    /// Asks only peers that `may_ask` lets it ask, now and from now on, whoever dialed whom. By default all that serve are asked.
+    /// From now on asks only peers for which `may_ask` is true, whether they dialed this node or it dialed them. By default all
+    /// that serve may be asked.
     ///
-    /// For an allow list of one's own servers, or a block list. Few servers make slow and unsure verdicts: three in different
-    /// networks are the least to decide by.
+    /// For a list of servers of one's own, or of servers to leave out. With few servers verdicts are slow and unsure: there should
+    /// be three in different networks.
     ///
     /// ```
     /// # use libp2p::PeerId;
@@ -194,7 +195,7 @@ impl Behaviour {
     /// autonat.set_server_filter(move |peer| mine.contains(peer));
     /// # }
     /// ```
-    pub fn set_server_filter(&mut self, may_ask: impl Fn(&PeerId) -> bool + Send + 'static) {
+    pub fn set_server_filter(&mut self, may_ask: impl Fn(&PeerId) -> bool + Send + Sync + 'static) {
         self.filter = Some(ServerFilter(Box::new(may_ask)));
         let mut serving: Vec<(ConnectionId, PeerId)> = self
             .connections

@@ -12,13 +12,16 @@
 //!
 //! # Whose swarm dials
 //!
-//! A dialer of its own is for nodes whose application opens streams to the peers that ask here: a stream
-//! that is opened while the client is being dialed back may be put on the dial-back connection, and is lost
-//! when that is closed. It is also for nodes whose other behaviours should not see a connection for
-//! each test, and for a server that dials from a second IP, which the client has never contacted, as the
-//! strictest test there is. And only there a dial that takes too long can be called back; elsewhere it keeps
-//! its socket until the transport gives it up. It costs a second identity and a second set of sockets.
-//! Without such needs, the node's own swarm is simpler.
+//! The node's own swarm is simpler. Give the server a dialer of its own
+//!
+//! * if the application opens streams to the peers that ask here: while such a peer is being tested, the swarm may use the
+//!   test's connection for a stream, and the stream is lost when the test is over;
+//! * if other behaviours should not see a connection for each test;
+//! * if tests should come from a second IP that clients have never contacted, which is the strictest test there is;
+//! * if a dial that takes too long should be aborted: in the node's own swarm it keeps its socket until the transport gives
+//!   it up.
+//!
+//! It costs a second identity and a second set of sockets.
 //!
 //! # Inside
 //!
@@ -258,10 +261,10 @@ impl Behaviour {
 
     /// Serves, or stops to. A server serves from the start.
     ///
-    /// A server that is off does not offer the protocol any more, on connections that are open neither, and identify tells the
-    /// peers so at once. Requests under way are served to their end. One that comes in all the same, from a peer that has not heard of
-    /// it, is rejected ([`Limit::Off`]). Everything else goes on: what the node can dial and which IPs it has is kept up to
-    /// date, so that a server that is switched on serves at once.
+    /// A server that is off no longer offers the protocol, on open connections either, and identify tells the peers so at
+    /// once. Requests under way are served to their end. A request of a peer that has not heard of it yet is rejected
+    /// ([`Limit::Off`]). The server keeps track of what the node can dial and which IPs it has, so that it serves at once when
+    /// it is switched on again.
     pub fn set_serving(&mut self, serving: bool) {
         self.core.set_serving(serving);
         self.shared.switch.set(serving);

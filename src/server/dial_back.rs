@@ -190,7 +190,7 @@ impl DialBack {
         id
     }
 
-    /// Nobody waits for this dial any more. It is called back where that is possible; else its connection is closed, or
+    /// Nobody waits for this dial any more. It is aborted where that is possible; else its connection is closed, or
     /// refused as soon as it comes.
     pub(super) fn end(&mut self, dial: DialId) {
         let Some((id, connection)) = self

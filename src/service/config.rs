@@ -115,10 +115,10 @@ impl Config {
     /// Never dial into these networks, each an IP and the length of its prefix in bits. Default: none.
     ///
     /// For hosts with public IPs that only this node and its neighbours can reach: behind the same firewall, or behind a
-    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. Without a word here the node knows of its host's
-    /// IPs, and of its LAN, which is dialed only for clients that are in it: the /24 or /64 of the address that it would dial
-    /// from, and the /64 of each IPv6 address that it listens on or has confirmed. **If its LAN has public IPs and is larger than
-    /// that, list it.**
+    /// NAT64 with a prefix of its own, which leads to private IPv4 addresses. The node's own IPs need not be listed, nor its
+    /// LAN, which is dialed only for clients that are in it. For its LAN it takes the /24 or /64 of the address that it would
+    /// dial from, and the /64 of each IPv6 address that it listens on or has confirmed. **If the LAN has public IPs and is
+    /// larger than that, list it.**
     ///
     /// An IPv4 network also stands for the IPv6 addresses that wrap it (IPv4-mapped, NAT64's well-known prefix, 6to4,
     /// Teredo). Costs one comparison per network and address of a request. Clients in a refused network are refused.
@@ -220,7 +220,7 @@ impl Config {
 
     /// Requests per minute that need dial data, in all. Default: 12, as in go-libp2p.
     ///
-    /// Each receives up to 100,000 bytes and an eighth more for what is around them. A higher number helps clients with several
+    /// Each brings in up to 100,000 bytes of dial data, and up to an eighth more of what is around it. A higher number helps clients with several
     /// IPs, at the price of traffic, and lets more dials go to IPs that are not the client's. With 0 only the IP that a client
     /// is connected from is tested, and relayed clients never are.
     ///
@@ -235,7 +235,7 @@ impl Config {
 
     /// Requests per minute that need dial data, from one IP neighbourhood. Default: 3, a quarter of those in all.
     ///
-    /// It leaves the others theirs. With 0 none is served, as with 0 in all. A neighbourhood whose limit is over a third of
+    /// So one neighbourhood leaves three quarters to the others. With 0 none is served, as with 0 in all. A neighbourhood whose limit is over a third of
     /// those in all takes its network along.
     #[must_use]
     pub const fn with_max_dial_data_requests_per_minute_per_neighbourhood(
@@ -283,10 +283,10 @@ impl Config {
     /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](crate::server::BoundedClose) for
     /// targets that keep it. Those that are over but hold theirs take at most a quarter of the places for each neighbourhood.
     /// With 0 every request is rejected. In the node's own swarm a dial that nobody waits
-    /// for any more counts until the transport gives it up, since it cannot be called back there. Give the transport a timeout
+    /// for any more counts until the transport gives it up, since it cannot be aborted there. Give the transport a timeout
     /// (the [`SwarmBuilder`](https://docs.rs/libp2p/0.57/libp2p/struct.SwarmBuilder.html) sets one of 10 s): without one, a
     /// target that accepts a TCP connection and says nothing keeps its place for good, and few of them stop the server.
-    /// [A swarm of its own](crate::server::Behaviour::with_dialer) calls such dials back.
+    /// [A swarm of its own](crate::server::Behaviour::with_dialer) aborts such dials.
     #[must_use]
     pub const fn with_max_concurrent_dials(mut self, dials: u32) -> Self {
         self.limits.dials = dials;
@@ -310,8 +310,8 @@ impl Config {
     ///
     /// More than the concurrent requests of a peer, so that those over the limit can be told so: a rejected stream stays until
     /// the client has read so, for 2 s at most. It has no buffers here, but what the muxer has for it. Streams
-    /// beyond are dropped without an answer, and counted as misbehaviour. With 0 all are: to serve nobody, allow no requests
-    /// instead.
+    /// beyond are dropped without an answer, and counted as misbehaviour. With 0 that happens to all of them. To serve nobody,
+    /// allow no requests instead.
     #[must_use]
     pub const fn with_max_streams_per_connection(mut self, streams: usize) -> Self {
         self.max_streams = streams;

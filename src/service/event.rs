@@ -187,7 +187,7 @@ pub enum Misbehaviour {
     /// Messages of dial data that are made of other things, such as unknown fields, which pay nothing.
     PaddedDialData,
     /// A message that nobody asked for, such as a second request on the stream. The dial that the first one asked for may
-    /// have gone out by then; it was called back, or its connection closed.
+    /// have gone out by then; it was aborted, or its connection closed.
     Unasked,
 }
 
