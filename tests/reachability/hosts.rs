@@ -234,8 +234,13 @@ fn a_server_that_failed_on_a_dead_link_is_asked_at_once_when_it_is_back() {
 }
 
 #[test]
-fn a_node_without_listeners_asks_about_next_to_nothing() {
-    for relayed in [false, true] {
+fn a_node_without_listeners_asks_nobody() {
+    for (relayed, stack) in [
+        (false, "tcp/#"),
+        (true, "tcp/#"),
+        (false, "udp/#/quic-v1"),
+        (false, "tcp/#/ws"),
+    ] {
         let mut world = World::new();
         if relayed {
             let circuit = host(server_ip(900))
@@ -249,18 +254,48 @@ fn a_node_without_listeners_asks_about_next_to_nothing() {
             world.server(Answer::Truth);
         }
         for n in 0..120 {
-            let seen = addr(&format!("/ip4/81.2.69.160/tcp/{}", 30_000 + n));
+            let port = 30_000 + n / 2;
+            let seen = stack.replace('#', &port.to_string());
+            let seen = addr(&format!("/ip4/81.2.69.160/{seen}"));
             world.core.on_candidate(world.now, &seen);
             seen_by(&mut world, server_ip(100 + n), &seen);
             world.run(secs(30));
         }
-        // The ports that peers see are all that there is, and the budget for one peer's word lets a few through.
         let requests = world.requests.len();
-        assert!(
-            requests <= 8,
-            "{requests} requests in an hour, over a relay: {relayed}"
-        );
+        assert_eq!(requests, 0, "in an hour, {stack}, over a relay: {relayed}");
+        assert_eq!(world.servers_wanted(), []);
+        assert_eq!(world.core.summary(), Summary::Unknown);
     }
+}
+
+/// What peers have seen meanwhile is not asked about for ever, either.
+#[test]
+fn a_node_whose_listeners_have_all_stopped_asks_nobody() {
+    let mut world = behind_nat(&["tcp/4001"]);
+    for n in 0..5 {
+        world.server(Answer::Truth);
+        seen_by(&mut world, server_ip(100 + n), &tcp());
+    }
+    world.run(minutes(10));
+    world
+        .core
+        .on_listen_addr_gone(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.run(secs(1));
+    let before = world.requests.len();
+    for n in 0..30 {
+        let seen = addr(&format!("/ip4/81.2.69.160/tcp/{}", 30_000 + n / 2));
+        seen_by(&mut world, server_ip(200 + n), &seen);
+        world.core.on_candidate(world.now, &tcp());
+        world.run(minutes(1));
+    }
+    assert_eq!(world.requests.len(), before);
+    // It listens again, and what it would have asked then it asks now.
+    world.open.insert(tcp());
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.run(secs(2));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
 }
 
 /// No check could tell: there is nobody to ask.

@@ -87,7 +87,7 @@ impl Support {
             return Trust::Own;
         }
         if candidate.is_only_observed() {
-            if !listeners.is_empty() && !listeners.accepts(candidate.class) {
+            if !listeners.accepts(candidate.class) {
                 return Trust::NoListener;
             }
             return if candidate.reports.count() <= 1 {
