@@ -469,10 +469,12 @@ impl Reachability {
         }
         self.count_late(turn.id, now);
         let open = self.judged.get(turn.id).is_some_and(|entry| {
-            entry.standing.verdict() == Verdict::Unknown
-                || entry.standing.contradicted_at().is_some()
+            let undecided = entry.standing.verdict() == Verdict::Unknown;
+            // What is in its way was said, and that more of the same servers don't help.
+            undecided && entry.obstacle.is_none() || entry.standing.contradicted_at().is_some()
         });
-        if open && turn.trust >= Trust::Observed && prospects.to_ask < WANTED_SERVERS {
+        let known = prospects.to_ask + prospects.refusing;
+        if open && turn.trust >= Trust::Observed && known < WANTED_SERVERS {
             self.want_servers(prospects.to_ask, now);
         }
     }

@@ -61,13 +61,23 @@ fn an_address_that_all_servers_refuse_keeps_no_summary_waiting() {
             requests <= 60,
             "{requests} requests a day about {announced}"
         );
-        // Others that dial it are called for until that is said.
-        let late = world
-            .servers_wanted()
-            .iter()
-            .filter(|(at, _)| *at > minutes(5))
-            .count();
-        assert_eq!(late, 0, "{announced}");
+        assert_eq!(world.servers_wanted(), [], "{announced}");
+    }
+}
+
+/// The event that it is refused says all there is to say.
+#[test]
+fn few_servers_that_refuse_an_address_are_called_for_once() {
+    for count in [1, 2] {
+        let mut world = World::new();
+        let wss = addr("/dns4/node.example.org/tcp/443/tls/ws");
+        world.core.on_external_confirmed(world.now, &wss);
+        for _ in 0..count {
+            world.server(Answer::Refuse);
+        }
+        world.run(hours(24));
+        assert_eq!(obstacles(&world, &wss), [Obstacle::Refused]);
+        assert_eq!(world.servers_wanted().len(), 1, "{count} servers");
     }
 }
 
