@@ -345,8 +345,7 @@ impl Reachability {
             self.call_off(id, &shown);
             self.announcements.note_confirmed(id, &shown, addr);
             if is_news {
-                // A mapping has been made, say.
-                self.demand(id, now);
+                self.check_afresh(id, now);
             }
         }
     }

@@ -366,7 +366,7 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let (server, link) = (probe.server, probe.connection);
+        let (server, link, asked_at) = (probe.server, probe.connection, probe.sent_at);
         let paid = probe.dial_data > 0;
         let is_denied = probe.is_denied;
         let Some(target) = probe.targets.get(index) else {
@@ -388,7 +388,7 @@ impl Reachability {
                         .note_refusal(&server, Refused::Address(address), now);
                     self.report_probe(id, index, ProbeOutcome::DeniedHere, now);
                 } else {
-                    self.record_of(&server, address, asked, false, now);
+                    self.record_of(&server, address, asked, false, asked_at, now);
                     self.report_probe(id, index, ProbeOutcome::DialError, now);
                 }
             }
@@ -413,7 +413,7 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let server = probe.server;
+        let (server, asked_at) = (probe.server, probe.sent_at);
         let Some(target) = probe.targets.get(index) else {
             return;
         };
@@ -440,7 +440,7 @@ impl Reachability {
                 judged.evidence.set_ability(&server, Ability::Shown);
             }
         }
-        self.record_of(&server, address, asked, true, now);
+        self.record_of(&server, address, asked, true, asked_at, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
         self.judged.touch(address);
         self.review_one(address, now);
@@ -452,6 +452,7 @@ impl Reachability {
         address: AddressId,
         mut asked: Asked,
         success: bool,
+        asked_at: Instant,
         now: Instant,
     ) {
         let source = match self.servers.get(server) {
@@ -478,8 +479,11 @@ impl Reachability {
             success,
         };
         if let Some(judged) = self.judged.get_mut(address) {
-            judged.schedule.note_answer(now);
+            judged.schedule.note_answer(asked_at, now);
             judged.obstacle = None;
+            if !success && judged.evidence.is_older(asked_at) {
+                return;
+            }
         }
         self.record(address, outcome, now);
     }

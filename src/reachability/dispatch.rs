@@ -335,7 +335,13 @@ impl Reachability {
             _ => self.config.max_parallel,
         };
         let in_flight = self.probes.about(turn.id).count();
-        if in_flight < most {
+        // A request from before the last change does not tell what is wanted, and one of them is not waited for.
+        let counts = |probe: &Probe| {
+            let schedule = self.judged.get(turn.id).map(|entry| &entry.schedule);
+            schedule.is_none_or(|schedule| schedule.is_answered_by(probe.sent_at))
+        };
+        let telling = self.probes.about(turn.id).filter(|it| counts(it)).count();
+        if in_flight < most || telling == 0 && in_flight == most {
             return true;
         }
         let presses = matches!(turn.priority, Priority::Contradicted | Priority::Undecided);

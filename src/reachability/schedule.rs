@@ -28,6 +28,8 @@ pub(crate) struct Schedule {
     wanted_since: Option<Instant>,
     /// The application asked for that outcome.
     demanded: bool,
+    /// Requests that left before are no answer to it.
+    asked_from: Option<Instant>,
     second_looks: u32,
     /// A server passed it over for an address behind it, or did not answer: name it alone the next time.
     pub(crate) alone: bool,
@@ -72,6 +74,7 @@ impl Schedule {
     pub(crate) fn start_over(&mut self, now: Instant) {
         self.interval = Duration::ZERO;
         self.begin_recheck(now);
+        self.asked_from = Some(now);
     }
 
     /// The application wants it checked.
@@ -92,12 +95,20 @@ impl Schedule {
         self.wanted_since = self.wanted_since.or(Some(now));
     }
 
-    /// A server has answered.
-    pub(crate) fn note_answer(&mut self, now: Instant) {
-        self.wanted_since = None;
-        self.demanded = false;
+    /// A server has answered a request that left at `asked_at`. One from before the last change does not tell
+    /// what is wanted.
+    pub(crate) fn note_answer(&mut self, asked_at: Instant, now: Instant) {
+        if self.is_answered_by(asked_at) {
+            self.wanted_since = None;
+            self.demanded = false;
+        }
         self.alone = false;
         self.last_probe = Some(now);
+    }
+
+    /// Whether a request that left at `asked_at` can tell what is wanted now.
+    pub(crate) fn is_answered_by(&self, asked_at: Instant) -> bool {
+        self.asked_from.is_none_or(|from| from <= asked_at)
     }
 
     pub(crate) fn recheck_at(&self) -> Option<Instant> {

@@ -138,6 +138,19 @@ impl Reachability {
         self.wake.by(now, "a check is asked for");
     }
 
+    /// This node's own side speaks for an address that it did not speak for before: a port has been mapped or forwarded, say. What
+    /// was found before goes for nothing, unless it was that it works.
+    pub(super) fn check_afresh(&mut self, id: AddressId, now: Instant) {
+        let is_reachable = self
+            .candidates
+            .get(id)
+            .is_some_and(|candidate| candidate.is_reachable);
+        if let Some(judged) = self.judged.get_mut(id).filter(|_| !is_reachable) {
+            judged.evidence.start_afresh(now);
+        }
+        self.demand(id, now);
+    }
+
     /// A change concerns some addresses: has them checked at once, and often from here on.
     pub(super) fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
         for (id, candidate) in self.candidates.iter() {

@@ -171,7 +171,8 @@ impl Standing {
         at: Instant,
     ) {
         self.most_proving_groups = self.most_proving_groups.max(evidence.proving_groups());
-        if !self.is_decided() {
+        // What has no grounds left is no verdict to be doubted.
+        if !self.is_decided() || !self.verdict.has_grounds(evidence) {
             return;
         }
         let confidence = self.verdict.confidence(posterior);
