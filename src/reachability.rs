@@ -44,7 +44,7 @@
 //! * An authenticated connection of the asked server that comes in on the tested address and is denied by this node itself
 //!   counts as a dial-back: the packets came through.
 //! * What only peers speak of needs proofs by servers of two IP groups: one server can dial an address that works and say
-//!   that it dialed another.
+//!   that it dialed another. That goes for a listen port at an observed IP, too, unless two groups see that IP.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 

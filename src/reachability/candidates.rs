@@ -124,6 +124,12 @@ impl Candidate {
         !self.sources.guessed && !self.sources.are_own()
     }
 
+    /// Nobody but peers speaks for it, and of its IP those of one IP group only, or nobody of its port.
+    pub(crate) fn is_hearsay(&self) -> bool {
+        let is_vouched_for = self.sources.guessed && self.reports.groups() >= 2;
+        !self.sources.are_own() && !is_vouched_for
+    }
+
     /// No peer that sees its IP speaks of its transport there, and nobody else does. Maybe no peer has it. A proof speaks
     /// for it.
     pub(crate) fn is_unobserved_guess(&self) -> bool {

@@ -56,6 +56,8 @@ struct Turn {
     priority: Priority,
     id: AddressId,
     trust: Trust,
+    /// More speaks for it than for others, and still it takes the word of two IP groups.
+    takes_two: bool,
     /// Since when it has had no turn; `None`: since before all others.
     waits_since: Option<Instant>,
 }
@@ -185,7 +187,13 @@ impl Reachability {
                     if self.probes.len() >= self.config.max_in_flight {
                         return;
                     }
-                    sent |= self.has_room(turn, now) && self.ask_about(turn, &named, now);
+                    let asks =
+                        |it: &mut Self| it.has_room(turn, now) && it.ask_about(turn, &named, now);
+                    let is_sent = asks(self);
+                    if is_sent && turn.takes_two {
+                        asks(self);
+                    }
+                    sent |= is_sent;
                 }
                 if sent && !self.servers.is_any_free(now) {
                     break;
@@ -214,6 +222,7 @@ impl Reachability {
             priority: priority?,
             id,
             trust,
+            takes_two: trust == Trust::Observed && self.groups_needed(candidate) > 1,
             waits_since: waits_since(candidate, entry),
         })
     }

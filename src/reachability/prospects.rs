@@ -227,7 +227,11 @@ impl Survey<'_> {
             .iter()
             .filter_map(Outcome::server)
             .collect();
-        let needs_group = (1..wanted.groups).contains(&question.evidence.proving_groups());
+        let needs_group = wanted.groups > 1 && {
+            let asked = outcomes[known_outcomes..].iter().filter_map(Outcome::group);
+            let groups = question.evidence.proving_groups_with(asked);
+            (1..wanted.groups).contains(&groups)
+        };
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
@@ -436,7 +440,7 @@ fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
         .is_some_and(|ip| server.is_in_wider_network_of(ip));
     if nearby {
         INSIDE_NEARBY
-    } else if candidate.is_only_observed() {
+    } else if candidate.is_hearsay() {
         INSIDE_OBSERVED
     } else {
         0.0

@@ -63,9 +63,15 @@ impl Reachability {
         }
     }
 
-    /// How many IP groups must have proven it: one server can say that it dialed an address of which only peers speak.
-    fn groups_needed(candidate: &Candidate) -> usize {
-        if candidate.is_only_observed() { 2 } else { 1 }
+    /// How many IP groups must have proven it: one server can say that it dialed an address of which only peers speak. Where all
+    /// servers are one group, its word for one of our ports is all that can be had.
+    pub(super) fn groups_needed(&self, candidate: &Candidate) -> usize {
+        let several = candidate.is_only_observed() || self.servers.are_of_several_groups();
+        if candidate.is_hearsay() && several {
+            2
+        } else {
+            1
+        }
     }
 
     pub(super) fn prospects(
@@ -90,7 +96,9 @@ impl Reachability {
             posterior: entry.belief(&self.model, prior, now),
             // Contacted servers pass the filter whether it is still there or not.
             seeks_independent: entry.standing.verdict() == Verdict::Filtered,
-            groups: Self::groups_needed(candidate).max(self.config.required_servers),
+            groups: self
+                .groups_needed(candidate)
+                .max(self.config.required_servers),
         };
         self.survey(now)
             .prospects(&question, &wanted, self.probes.about(id), look)
@@ -119,7 +127,7 @@ impl Reachability {
             return;
         }
         let again = Self::again(entry);
-        let groups_needed = Self::groups_needed(candidate);
+        let groups_needed = self.groups_needed(candidate);
         let prior = self.prior(id);
         let Some(entry) = self.judged.peek_mut(id) else {
             return;

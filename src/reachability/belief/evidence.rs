@@ -174,8 +174,14 @@ impl Evidence {
 
     /// How many distinct IP groups have proven it; strangers count as one.
     pub(crate) fn proving_groups(&self) -> usize {
+        self.proving_groups_with(std::iter::empty())
+    }
+
+    /// The same if servers of these groups prove it too.
+    pub(crate) fn proving_groups_with(&self, others: impl Iterator<Item = IpGroup>) -> usize {
         let mut seen = Vec::new();
-        for group in self.proofs().map(|o| o.source.group()) {
+        let proving = self.proofs().map(|o| o.source.group());
+        for group in proving.chain(others.map(Some)) {
             if !seen.contains(&group) {
                 seen.push(group);
             }
@@ -251,6 +257,10 @@ impl Outcome {
             Source::Server { peer, .. } => Some(peer),
             Source::Strangers => None,
         }
+    }
+
+    pub(crate) fn group(&self) -> Option<IpGroup> {
+        self.source.group()
     }
 
     fn is_by(&self, server: &PeerId) -> bool {
