@@ -440,7 +440,7 @@ fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
         .is_some_and(|ip| server.is_in_wider_network_of(ip));
     if nearby {
         INSIDE_NEARBY
-    } else if candidate.is_hearsay() {
+    } else if candidate.is_only_observed() {
         INSIDE_OBSERVED
     } else {
         0.0
