@@ -18,7 +18,7 @@ use crate::{
         candidates::{AddressId, Candidate, Class},
         probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
         prospects::{INSIDE_PRIVATE, Survey},
-        servers::{Ability, IpGroup, Refused, Setback, network},
+        servers::{Ability, IpGroup, Refused, Server, Setback, network},
     },
 };
 
@@ -355,7 +355,7 @@ impl Reachability {
         if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
             judged
                 .schedule
-                .settle(candidate.first_seen, now, &self.config);
+                .settle(candidate.first_seen, false, now, &self.config);
             if let Some(at) = judged.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }
@@ -455,6 +455,15 @@ impl Reachability {
         asked_at: Instant,
         now: Instant,
     ) {
+        let class = self
+            .candidates
+            .get(address)
+            .map(|candidate| candidate.class);
+        let is_able = |server: &Server| {
+            class.is_some_and(|class| success || server.ability(class) == Ability::Shown)
+        };
+        let able = self.servers.get(server).filter(|server| is_able(server));
+        let able = able.map(|server| server.group());
         let source = match self.servers.get(server) {
             Some(server) => Survey::source(server),
             // It has left in the meantime.
@@ -483,6 +492,10 @@ impl Reachability {
             judged.obstacle = None;
             if !success && judged.evidence.is_older(asked_at) {
                 return;
+            }
+            if let Some(group) = able {
+                let vantage = outcome.asked.vantage;
+                judged.standing.note_answer(success, vantage, group, now);
             }
         }
         self.record(address, outcome, now);

@@ -83,7 +83,8 @@ impl Reachability {
             let expiry = entry.evidence.oldest().map(|at| at + lifetime);
             let stability = entry.standing.unstable_until(now);
             let renew = is_due(recheck) || is_due(expiry);
-            if renew || reviewed.is_none() || entry.told_unstable != stability.is_some() {
+            if renew || reviewed.is_none() || entry.told_unstable != entry.standing.is_unstable(now)
+            {
                 due.push((id, renew));
             }
             wake(reviewed.and_then(|it| it.until), "time may decide");

@@ -257,7 +257,10 @@ impl Reachability {
         }
         if let Some(entry) = self.judged.get_mut(id) {
             entry.standing.settle();
-            entry.schedule.settle(first_seen, now, &self.config);
+            let is_unstable = entry.standing.is_unstable(now);
+            entry
+                .schedule
+                .settle(first_seen, is_unstable, now, &self.config);
             if let Some(at) = entry.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }

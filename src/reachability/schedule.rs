@@ -8,6 +8,8 @@ use crate::reachability::config::Config;
 
 /// The longest time between two checks of an address that has just been found.
 const SETTLING_RECHECK: Duration = Duration::from_secs(60);
+/// The same of an address that is unstable: whether it still is, only checks can tell.
+const UNSTABLE_RECHECK: Duration = Duration::from_secs(20 * 60);
 /// How long a check may wait behind addresses without a verdict.
 const OVERDUE: Duration = Duration::from_secs(10);
 /// After this time a server may be heard again about a contradiction that no other can settle.
@@ -42,7 +44,13 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Nobody is left to ask who is worth it: check again after a while, longer each time. A check that was due before is not
     /// put off.
-    pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
+    pub(crate) fn settle(
+        &mut self,
+        first_seen: Instant,
+        is_unstable: bool,
+        now: Instant,
+        config: &Config,
+    ) {
         self.wanted_since = None;
         self.demanded = false;
         self.reopened_at = None;
@@ -52,11 +60,14 @@ impl Schedule {
         }
         let doubled = (self.interval * 2).clamp(config.recheck_min, config.recheck_max);
         let age = now.saturating_duration_since(first_seen);
-        self.interval = if age < config.settling_time {
-            doubled.min(SETTLING_RECHECK.max(config.recheck_min))
+        let longest = if age < config.settling_time {
+            SETTLING_RECHECK
+        } else if is_unstable {
+            UNSTABLE_RECHECK
         } else {
-            doubled
+            config.recheck_max
         };
+        self.interval = doubled.min(longest.max(config.recheck_min));
         self.recheck_at = Some(now + self.interval);
     }
 
@@ -160,7 +171,7 @@ mod tests {
         let mut now = start + config.settling_time;
         let mut intervals = Vec::new();
         for _ in 0..9 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             let due = schedule.recheck_at.unwrap();
             intervals.push((due - now).as_secs());
             now = due;
@@ -176,7 +187,7 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         while now < start + config.settling_time {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             let due = schedule.recheck_at.unwrap();
             assert!(due - now <= SETTLING_RECHECK);
             now = due;
@@ -189,12 +200,12 @@ mod tests {
         let config = Config::default();
         let mut schedule = Schedule::default();
         let start = Instant::now();
-        schedule.settle(start, start, &config);
+        schedule.settle(start, false, start, &config);
         let due = schedule.recheck_at;
         for seconds in 1..20 {
             schedule.reopen(start);
             assert!(!schedule.is_settled());
-            schedule.settle(start, start + Duration::from_secs(seconds), &config);
+            schedule.settle(start, false, start + Duration::from_secs(seconds), &config);
             assert!(schedule.is_settled());
             assert_eq!(schedule.recheck_at, due);
         }
@@ -207,12 +218,12 @@ mod tests {
         let start = Instant::now();
         let now = start + config.settling_time;
         for _ in 0..5 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             schedule.begin_recheck(now);
         }
         schedule.start_over(now);
         assert!(!schedule.is_settled());
-        schedule.settle(start, now, &config);
+        schedule.settle(start, false, now, &config);
         assert_eq!(schedule.recheck_at, Some(now + config.recheck_min));
     }
 }

@@ -5,7 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 
 use web_time::Instant;
 
-use crate::reachability::belief::{Evidence, Posterior, State};
+use crate::reachability::{
+    belief::{Evidence, Posterior, State},
+    contacts::Vantage,
+    servers::IpGroup,
+};
+
+mod turns;
+use turns::Turns;
 
 /// The posterior at which a first verdict needs no more servers. Once none is worth asking, the likeliest is said.
 const SURE: f64 = 0.98;
@@ -117,6 +124,7 @@ pub(crate) struct Standing {
     /// The most IP groups that have proven the address together while the verdict has stood.
     most_proving_groups: usize,
     changes: VecDeque<Instant>,
+    turns: Turns,
 }
 
 impl Standing {
@@ -128,6 +136,7 @@ impl Standing {
             contradicted_at: None,
             most_proving_groups: 0,
             changes: VecDeque::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -157,6 +166,7 @@ impl Standing {
         *self = Self {
             decided_at: self.decided_at,
             changes: std::mem::take(&mut self.changes),
+            turns: std::mem::take(&mut self.turns),
             ..Self::new(now)
         };
     }
@@ -275,12 +285,23 @@ impl Standing {
             .count()
     }
 
-    /// Whether the verdict keeps changing.
-    pub(crate) fn is_unstable(&self, now: Instant) -> bool {
-        self.recent_changes(now) >= UNSTABLE_CHANGES
+    /// A server that is able to dial the address has answered.
+    pub(crate) fn note_answer(
+        &mut self,
+        success: bool,
+        vantage: Vantage,
+        group: IpGroup,
+        now: Instant,
+    ) {
+        self.turns.note(success, vantage, group, now);
     }
 
-    /// When it is no longer unstable, if nothing changes.
+    /// Whether the verdict keeps changing, or the answers do.
+    pub(crate) fn is_unstable(&self, now: Instant) -> bool {
+        self.recent_changes(now) >= UNSTABLE_CHANGES || self.turns.is_unstable()
+    }
+
+    /// When there have no longer been too many changes, if there is no other.
     pub(crate) fn unstable_until(&self, now: Instant) -> Option<Instant> {
         let recent = self.recent_changes(now);
         let at = self.changes.len().checked_sub(UNSTABLE_CHANGES)?;
