@@ -564,7 +564,10 @@ impl Reachability {
         let support = Support::of(&self.candidates);
         self.candidates.iter().any(|(id, candidate)| {
             let entry = self.judged.get(id).filter(|entry| {
-                !entry.standing.is_decided() && entry.obstacle.is_none() && !candidate.is_withheld
+                !entry.standing.is_decided()
+                    && entry.obstacle.is_none()
+                    && !candidate.is_withheld
+                    && !self.is_unanswered(candidate, entry)
             });
             entry.is_some_and(|entry| match support.trust(candidate, &self.listeners) {
                 Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
@@ -572,6 +575,13 @@ impl Reachability {
                 Trust::Observed | Trust::Own => true,
             })
         })
+    }
+
+    /// Servers were asked about it for long, and none had an answer.
+    fn is_unanswered(&self, candidate: &Candidate, entry: &Entry) -> bool {
+        let age = self.now.saturating_duration_since(candidate.first_seen);
+        let asked = entry.schedule.asked_at.is_some();
+        asked && entry.evidence.len() == 0 && age >= self.config.settling_time
     }
 
     /// No server could be asked about it when it was last reviewed.

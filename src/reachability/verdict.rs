@@ -312,9 +312,13 @@ impl Standing {
 
     /// Until when the verdict of an unstable address stands, whatever is heard (as RFC 2439 damps routes that flap).
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
-        let doubled = HOLD.saturating_mul(1 << extra.min(8)).min(LONGEST_HOLD);
-        Some(self.since + doubled).filter(|until| now < *until)
+        let hold = if self.turns.is_unstable() && self.is_decided() {
+            LONGEST_HOLD
+        } else {
+            let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
+            HOLD.saturating_mul(1 << extra.min(8)).min(LONGEST_HOLD)
+        };
+        Some(self.since + hold).filter(|until| now < *until)
     }
 }
 

@@ -237,18 +237,50 @@ fn a_dial_back_that_may_have_been_denied_before_its_handshake_blames_nobody_and_
     }
 }
 
+/// Servers that break off where others refuse.
+#[test]
+fn an_address_that_no_server_answers_about_keeps_no_summary_waiting_for_ever() {
+    let wss = addr("/dns4/node.example.org/tcp/443/tls/ws");
+    for answer in [
+        Answer::Silent,
+        Answer::Reset,
+        Answer::Eof,
+        Answer::InternalError,
+        Answer::Reject,
+        Answer::Violation,
+    ] {
+        let mut world = World::new();
+        world
+            .core
+            .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+        world.core.on_external_confirmed(world.now, &wss);
+        for _ in 0..8 {
+            let answer = Box::new(answer.clone());
+            world.server(Answer::Over(Transport::SecureWebSocket, answer));
+            world.core.on_candidate(world.now, &tcp());
+        }
+        world.run(minutes(30));
+        assert_eq!(world.verdicts(&tcp()), [Verdict::Unreachable], "{answer:?}");
+        assert_eq!(world.core.summary(), Summary::Private, "{answer:?}");
+        assert_eq!(world.summaries(), [Summary::Private], "{answer:?}");
+    }
+}
+
 /// A load balancer in front of two replicas with one key, of which one is down.
 fn half_of_all_dials_fail(seed: u64) -> World {
+    dials_fail(seed, 0.5, 8)
+}
+
+fn dials_fail(seed: u64, share: f64, servers: usize) -> World {
     let mut world = World::of(&tcp(), []);
     let mut rng = StdRng::seed_from_u64(seed);
-    for _ in 0..8 {
+    for _ in 0..servers {
         let n = world.server(Answer::DialBack);
         let script = (0..2_000).map(|_| {
-            let gets_through = rng.random_bool(0.5);
-            if gets_through {
-                Answer::DialBack
-            } else {
+            if rng.random_bool(share) {
                 Answer::DialError
+            } else {
+                Answer::DialBack
             }
         });
         world.servers[n].script = script.collect();
@@ -292,6 +324,19 @@ fn an_address_that_half_of_all_dials_fail_is_said_to_be_unstable() {
         let world = half_of_all_dials_fail(seed);
         assert_eq!(told_stability(&world), [true], "seed {seed}");
         assert!(world.report(&tcp()).unstable, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_verdict_on_an_address_that_many_dials_fail_changes_seldom() {
+    for share in [0.3, 0.7] {
+        for servers in [3, 20] {
+            let world = dials_fail(1, share, servers);
+            let changes = world.verdict_changes(&tcp()).len();
+            let case = format!("{share} of {servers} servers' dials fail");
+            assert!(changes <= 54, "{changes} changes in two days, {case}");
+            assert_eq!(told_stability(&world).first(), Some(&true), "{case}");
+        }
     }
 }
 

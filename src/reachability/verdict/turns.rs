@@ -10,9 +10,9 @@ use web_time::Instant;
 
 use crate::reachability::{contacts::Vantage, servers::IpGroup};
 
-/// So many turns within this time make an address unstable. One that closes and opens again makes two, and each dial that fails
-/// for no reason two more, which is one in fifty.
-const UNSTABLE_TURNS: usize = 6;
+/// So many turns within this time make an address unstable. One that closes and opens again makes two, and so does each dial
+/// that fails for no reason. An operator who tries a forwarding out makes fewer.
+const UNSTABLE_TURNS: usize = 8;
 const WITHIN: Duration = Duration::from_secs(3 * 60 * 60);
 /// So many IP groups must have turned: one server that answers at random makes no address unstable.
 const TURNING_GROUPS: usize = 2;
