@@ -3,6 +3,8 @@
 //! Only a proof and a credible failure are evidence about the address. All else is held against what failed: the server, the
 //! link to it, or this one address as far as this server goes.
 
+use std::net::IpAddr;
+
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
@@ -17,8 +19,8 @@ use crate::{
         belief::{Asked, Outcome, Source},
         candidates::{AddressId, Candidate, Class},
         probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
-        prospects::{INSIDE_PRIVATE, Survey},
-        servers::{Ability, IpGroup, Refused, Server, Setback, network},
+        prospects::{INSIDE_NEARBY, INSIDE_PRIVATE, Survey},
+        servers::{Ability, IpGroup, Refused, Server, Setback, network, wide_network},
     },
 };
 
@@ -422,9 +424,15 @@ impl Reachability {
         let DialBackSource { ip, vantage } = source;
         let outside = ip.filter(|ip| self.is_from_outside(*ip));
         asked.vantage = vantage;
+        let near = outside.is_none_or(|ip| {
+            let at = self.candidates.get(address).and_then(Candidate::ip);
+            self.is_from_nearby(ip, at)
+        });
         if outside.is_none() && !self.servers.is_at_global_ip(&server) {
             // From inside, as likely as from behind a gateway that hides its source.
             asked.inside = asked.inside.max(INSIDE_PRIVATE);
+        } else if near {
+            asked.inside = asked.inside.max(INSIDE_NEARBY);
         }
         self.servers.note_proof(&server, class, outside);
         let group = self.group_of(&server);
@@ -444,6 +452,12 @@ impl Reachability {
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
         self.judged.touch(address);
         self.review_one(address, now);
+    }
+
+    /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
+    fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
+        let at = at.filter(|at| address::ip_scope(*at).is_global());
+        at.is_some_and(|at| wide_network(at) == wide_network(from))
     }
 
     fn record_of(

@@ -324,7 +324,10 @@ impl Reachability {
         if let Some(candidate) = self.candidates.get_mut(id) {
             candidate.is_reachable = verdict == Verdict::Reachable;
             candidate.is_refuted = matches!(verdict, Verdict::Unreachable | Verdict::Filtered);
-            self.has_proven_port |= candidate.is_reachable && candidate.is_only_observed();
+            if candidate.is_reachable && candidate.is_only_observed() {
+                self.has_proven_port = true;
+                self.suspect_other_ports(id, now);
+            }
         }
         self.announce(id, now);
         self.tell_verdict(id, old, now);
@@ -332,6 +335,26 @@ impl Reachability {
         self.tell_stability(id, now);
         self.share_with_siblings(id, now);
         true
+    }
+
+    /// The NAT maps a listener to the port of `proven`: what was proven of other ports may be over.
+    fn suspect_other_ports(&mut self, proven: AddressId, now: Instant) {
+        let Some((ip, class)) = self.candidates.get(proven).map(|it| (it.ip(), it.class)) else {
+            return;
+        };
+        let mut others = Vec::new();
+        for (id, other) in self.candidates.iter() {
+            let alike = other.class == class && other.ip() == ip && id != proven;
+            if alike && other.is_reachable && other.is_only_observed() {
+                others.push(id);
+            }
+        }
+        for id in others {
+            if let Some(entry) = self.judged.get_mut(id) {
+                entry.schedule.start_over(now);
+            }
+            self.wake.by(now, "another port was proven");
+        }
     }
 
     fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {

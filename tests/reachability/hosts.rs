@@ -440,6 +440,38 @@ fn an_external_port_that_moved_is_withdrawn_within_the_time_that_the_new_one_tak
     assert!(took <= minutes(1), "{took:?}");
 }
 
+/// The same where nobody tells who sees which port.
+#[test]
+fn an_external_port_that_moved_is_withdrawn_without_named_observers_too() {
+    for stack in ["tcp/#", "udp/#/quic-v1", "tcp/#/ws"] {
+        let mut world = behind_nat(&[stack.replace('#', "4001").as_str()]);
+        let [old, new] = ["40001", "40002"]
+            .map(|port| addr(&format!("/ip4/81.2.69.160/{}", stack.replace('#', port))));
+        world.open.insert(old.clone());
+        for _ in 0..8 {
+            world.server(Answer::Truth);
+        }
+        let see = |world: &mut World, peer: usize, seen: &Multiaddr| {
+            world.acquaintance(server_ip(peer));
+            world.core.on_candidate(world.now, seen);
+            world.run(secs(10));
+        };
+        for n in 0..4 {
+            see(&mut world, 100 + n, &old);
+        }
+        world.run(hours(3));
+        assert!(world.external.contains(&old), "{stack}");
+        world.open = [new.clone()].into();
+        let moved = world.at();
+        for n in 0..3 {
+            see(&mut world, 200 + n, &new);
+        }
+        let only_new = |w: &World| w.external.contains(&new) && !w.external.contains(&old);
+        let took = world.run_until(minutes(20), only_new).expect("withdrawn") - moved;
+        assert!(took <= minutes(1), "{took:?}, {stack}");
+    }
+}
+
 /// Bootstrap peers are dialed by `/dnsaddr`, and the swarm does not say which IPs that were.
 #[test]
 fn peers_that_were_dialed_by_name_tell_how_the_nat_maps_ports() {
