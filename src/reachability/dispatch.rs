@@ -210,13 +210,13 @@ impl Reachability {
                     if self.probes.len() >= self.config.max_in_flight {
                         return;
                     }
-                    let asks =
-                        |it: &mut Self| it.has_room(turn, now) && it.ask_about(turn, &named, now);
-                    let is_sent = asks(self);
-                    if is_sent && turn.takes_two {
-                        asks(self);
-                    }
+                    let is_sent = self.has_room(turn, now) && self.ask_about(turn, &named, now);
                     sent |= is_sent;
+                    // The word of one group is not enough: a second is asked as soon.
+                    let fits = self.probes.len() < self.config.max_in_flight;
+                    if is_sent && turn.takes_two && fits && self.has_room(turn, now) {
+                        self.ask_about(turn, &named, now);
+                    }
                 }
                 if sent && !self.servers.is_any_free(now) {
                     break;
