@@ -44,7 +44,7 @@
 //! * An authenticated connection of the asked server that comes in on the tested address and is denied by this node itself
 //!   counts as a dial-back: the packets came through.
 //! * What only peers speak of needs proofs by servers of two IP groups: one server can dial an address that works and say
-//!   that it dialed another.
+//!   that it dialed another. That goes for a listen port at an observed IP, too, unless two groups see that IP.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
@@ -141,6 +141,16 @@ const PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(25 * 60));
 const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
 const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
 
+/// The same for ports that several hosts saw, where none of ours works. A NAT may show a new one for every few peers.
+const SEEN_PORT_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
+/// How often an address is looked at anew since a listener came or went: so often at once, and once more in each such time.
+const LISTENER_CHECKS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
+/// How many addresses are remembered for that.
+const MAX_LISTENER_CHECKS: usize = 256;
+/// How many addresses that come with a listener are asked about at once, in multiples of those that can be tracked, and how
+/// often one more. A host that opens a port for each thing that it does has a new one all the time.
+const NEWCOMERS: (u32, Duration) = (1, Duration::from_secs(5 * 60));
+
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
     local_peer: PeerId,
@@ -167,6 +177,10 @@ pub struct Reachability {
     restarts: Budget,
     port_requests: Budget,
     ip_requests: Budget,
+    seen_port_requests: Budget,
+    newcomers: Budget,
+    /// How often each address may still be looked at anew for a listener's sake.
+    listener_checks: LruCache<Multiaddr, Budget>,
     has_proven_port: bool,
     servers_wanted: review::ServersWanted,
 }
@@ -223,6 +237,13 @@ impl Reachability {
             restarts: budget(RESTARTS),
             port_requests: budget(PORT_REQUESTS),
             ip_requests: budget(IP_REQUESTS),
+            seen_port_requests: budget(SEEN_PORT_REQUESTS),
+            newcomers: {
+                let (times, refill) = NEWCOMERS;
+                let most = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
+                budget((most.saturating_mul(times), refill))
+            },
+            listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
             has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),
             config,
@@ -244,14 +265,16 @@ impl Reachability {
             self.track(addr.clone(), |sources| sources.listening = true, now);
         }
         if !is_new_kind {
+            self.candidates.note_listener(&addr, now);
             return;
         }
         // A stranger may notice: the port behind an address has a listener now.
-        self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
+        self.recheck_behind(&addr, now);
         let external: Vec<ExternalIp> = self.observations.external_ips().collect();
         for external in external {
             self.guess(external, now);
         }
+        self.candidates.note_listener(&addr, now);
     }
 
     /// The swarm no longer listens on `addr`.
@@ -267,7 +290,7 @@ impl Reachability {
             return;
         }
         self.withdraw_unfounded(&addr, now);
-        self.recheck_where(now, |candidate| listens_for(&addr, &candidate.addr));
+        self.recheck_behind(&addr, now);
     }
 
     /// A peer sees this node at `addr`, or somebody guesses so: the swarm's `NewExternalAddrCandidate`.
@@ -347,8 +370,7 @@ impl Reachability {
             self.call_off(id, &shown);
             self.announcements.note_confirmed(id, &shown, addr);
             if is_news {
-                // A mapping has been made, say.
-                self.demand(id, now);
+                self.check_afresh(id, now);
             }
         }
     }

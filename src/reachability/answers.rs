@@ -3,6 +3,8 @@
 //! Only a proof and a credible failure are evidence about the address. All else is held against what failed: the server, the
 //! link to it, or this one address as far as this server goes.
 
+use std::net::IpAddr;
+
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
@@ -17,8 +19,8 @@ use crate::{
         belief::{Asked, Outcome, Source},
         candidates::{AddressId, Candidate, Class},
         probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
-        prospects::{INSIDE_PRIVATE, Survey},
-        servers::{Ability, IpGroup, Refused, Setback, network},
+        prospects::{INSIDE_NEARBY, INSIDE_PRIVATE, Survey},
+        servers::{Ability, IpGroup, Refused, Server, Setback, network, wide_network},
     },
 };
 
@@ -355,7 +357,7 @@ impl Reachability {
         if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
             judged
                 .schedule
-                .settle(candidate.first_seen, now, &self.config);
+                .settle(candidate.first_seen, false, now, &self.config);
             if let Some(at) = judged.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }
@@ -366,7 +368,7 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let (server, link) = (probe.server, probe.connection);
+        let (server, link, asked_at) = (probe.server, probe.connection, probe.sent_at);
         let paid = probe.dial_data > 0;
         let is_denied = probe.is_denied;
         let Some(target) = probe.targets.get(index) else {
@@ -388,7 +390,7 @@ impl Reachability {
                         .note_refusal(&server, Refused::Address(address), now);
                     self.report_probe(id, index, ProbeOutcome::DeniedHere, now);
                 } else {
-                    self.record_of(&server, address, asked, false, now);
+                    self.record_of(&server, address, asked, false, asked_at, now);
                     self.report_probe(id, index, ProbeOutcome::DialError, now);
                 }
             }
@@ -413,7 +415,7 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let server = probe.server;
+        let (server, asked_at) = (probe.server, probe.sent_at);
         let Some(target) = probe.targets.get(index) else {
             return;
         };
@@ -422,9 +424,15 @@ impl Reachability {
         let DialBackSource { ip, vantage } = source;
         let outside = ip.filter(|ip| self.is_from_outside(*ip));
         asked.vantage = vantage;
+        let near = outside.is_none_or(|ip| {
+            let at = self.candidates.get(address).and_then(Candidate::ip);
+            self.is_from_nearby(ip, at)
+        });
         if outside.is_none() && !self.servers.is_at_global_ip(&server) {
             // From inside, as likely as from behind a gateway that hides its source.
             asked.inside = asked.inside.max(INSIDE_PRIVATE);
+        } else if near {
+            asked.inside = asked.inside.max(INSIDE_NEARBY);
         }
         self.servers.note_proof(&server, class, outside);
         let group = self.group_of(&server);
@@ -440,10 +448,16 @@ impl Reachability {
                 judged.evidence.set_ability(&server, Ability::Shown);
             }
         }
-        self.record_of(&server, address, asked, true, now);
+        self.record_of(&server, address, asked, true, asked_at, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
         self.judged.touch(address);
         self.review_one(address, now);
+    }
+
+    /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
+    fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
+        let at = at.filter(|at| address::ip_scope(*at).is_global());
+        at.is_some_and(|at| wide_network(at) == wide_network(from))
     }
 
     fn record_of(
@@ -452,8 +466,18 @@ impl Reachability {
         address: AddressId,
         mut asked: Asked,
         success: bool,
+        asked_at: Instant,
         now: Instant,
     ) {
+        let class = self
+            .candidates
+            .get(address)
+            .map(|candidate| candidate.class);
+        let is_able = |server: &Server| {
+            class.is_some_and(|class| success || server.ability(class) == Ability::Shown)
+        };
+        let able = self.servers.get(server).filter(|server| is_able(server));
+        let able = able.map(|server| server.group());
         let source = match self.servers.get(server) {
             Some(server) => Survey::source(server),
             // It has left in the meantime.
@@ -478,8 +502,15 @@ impl Reachability {
             success,
         };
         if let Some(judged) = self.judged.get_mut(address) {
-            judged.schedule.note_answer(now);
+            judged.schedule.note_answer(asked_at, now);
             judged.obstacle = None;
+            if !success && judged.evidence.is_older(asked_at) {
+                return;
+            }
+            if let Some(group) = able {
+                let vantage = outcome.asked.vantage;
+                judged.standing.note_answer(success, vantage, group, now);
+            }
         }
         self.record(address, outcome, now);
     }

@@ -2,6 +2,7 @@
 //! too many.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
 };
@@ -11,7 +12,7 @@ use web_time::Instant;
 
 use crate::{
     address::{self, IpFamily, Neighbourhood, ThinWaist, Transport},
-    reachability::observations::Reports,
+    reachability::{listeners::listens_for, observations::Reports},
 };
 
 mod support;
@@ -80,6 +81,8 @@ pub(crate) struct Candidate {
     pub(crate) reports: Reports,
     /// Peers see its IP, but over another transport.
     pub(crate) other_transport: bool,
+    /// It is here since a listener came.
+    pub(crate) came_with_listener: bool,
     pub(crate) first_seen: Instant,
     pub(crate) last_seen: Instant,
     /// Its verdict is that it is reachable. Set where the verdict is.
@@ -102,6 +105,7 @@ impl Candidate {
             sources: Sources::default(),
             reports: Reports::default(),
             other_transport: false,
+            came_with_listener: false,
             first_seen: now,
             last_seen: now,
             is_reachable: false,
@@ -122,6 +126,12 @@ impl Candidate {
     /// Nothing but what peers see speaks for it.
     pub(crate) fn is_only_observed(&self) -> bool {
         !self.sources.guessed && !self.sources.are_own()
+    }
+
+    /// Nobody but peers speaks for it, and of its IP those of one IP group only, or nobody of its port.
+    pub(crate) fn is_hearsay(&self) -> bool {
+        let is_vouched_for = self.sources.guessed && self.reports.groups() >= 2;
+        !self.sources.are_own() && !is_vouched_for
     }
 
     /// No peer that sees its IP speaks of its transport there, and nobody else does. Maybe no peer has it. A proof speaks
@@ -201,6 +211,14 @@ impl Candidates {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (AddressId, &Candidate)> {
         self.by_id.iter().map(|(id, candidate)| (*id, candidate))
+    }
+
+    /// `listener` has come: what is new now, and of its kind, is so for its sake.
+    pub(crate) fn note_listener(&mut self, listener: &Multiaddr, now: Instant) {
+        for candidate in self.by_id.values_mut() {
+            candidate.came_with_listener |=
+                candidate.first_seen == now && listens_for(listener, &candidate.addr);
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<AddressId> {
@@ -294,7 +312,17 @@ impl Candidates {
         if self.by_id.len() < self.max {
             return Room::Enough;
         }
-        let least = self.iter().min_by_key(|(_, c)| worth(c));
+        // Of equals, the kind of which there are most: no transport is to take the room of another.
+        let mut alike: BTreeMap<(Class, u8), usize> = BTreeMap::new();
+        for candidate in self.by_id.values().chain(std::iter::once(newcomer)) {
+            *alike
+                .entry((candidate.class, candidate.rank()))
+                .or_default() += 1;
+        }
+        let count = |c: &Candidate| Reverse(alike.get(&(c.class, c.rank())).copied());
+        let least = self
+            .iter()
+            .min_by_key(|(_, c)| (c.rank(), c.reports.count(), count(c), c.last_seen));
         match least.filter(|(_, c)| c.rank() <= newcomer.rank() && c.rank() < PROTECTED) {
             Some((id, _)) => Room::Instead(id),
             None => Room::None,

@@ -2,14 +2,18 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
 use crate::{
-    address::{self, PortProtocol},
-    reachability::contacts::{Destination, Vantage},
+    address::{self, Neighbourhood, PortProtocol},
+    reachability::contacts::{Destination, Vantage, ip_group},
 };
+
+/// How many IP groups are remembered in which this node has dialed somebody. One that had to be forgotten counts anew.
+const MAX_DIALED_GROUPS: usize = 256;
 
 /// A connection of this node.
 #[derive(Debug, Clone)]
@@ -99,15 +103,35 @@ impl Connection {
     }
 }
 
+/// How many connections this node has dialed directly, and in how many IP groups.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Dialed {
+    pub(crate) connections: u64,
+    pub(crate) groups: u64,
+}
+
 /// All connections that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connections {
     by_id: HashMap<ConnectionId, Connection>,
     /// Counts connections and probes, so that which came first is known even within one instant.
     sequence: u64,
-    /// How many this node has dialed directly.
-    dialed: u64,
+    dialed: Dialed,
+    /// The IP groups of those; `None` for what was dialed by name.
+    dialed_groups: LruCache<Option<Neighbourhood>, ()>,
     had_any: bool,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            by_id: HashMap::new(),
+            sequence: 0,
+            dialed: Dialed::default(),
+            dialed_groups: LruCache::new(MAX_DIALED_GROUPS),
+            had_any: false,
+        }
+    }
 }
 
 impl Connections {
@@ -120,7 +144,12 @@ impl Connections {
     /// `true` if all connections had been lost before.
     pub(crate) fn insert(&mut self, id: ConnectionId, mut connection: Connection) -> bool {
         connection.sequence = self.next_sequence();
-        self.dialed += u64::from(connection.is_direct_dial());
+        if connection.is_direct_dial() {
+            self.dialed.connections += 1;
+            let group = connection.remote_ip.map(ip_group);
+            let is_new = self.dialed_groups.insert(group, ()).is_none();
+            self.dialed.groups += u64::from(is_new);
+        }
         let is_back = self.by_id.is_empty() && self.had_any;
         self.had_any = true;
         self.by_id.insert(id, connection);
@@ -143,7 +172,7 @@ impl Connections {
         self.by_id.len()
     }
 
-    pub(crate) fn dialed(&self) -> u64 {
+    pub(crate) fn dialed(&self) -> Dialed {
         self.dialed
     }
 }

@@ -43,7 +43,7 @@ impl Vantage {
 const MAX_UNSURE: usize = 256;
 /// The prefix of an IPv6 host: whoever has one address of a /64 has all of them (RFC 4291, section 2.5.4).
 const HOST_V6: u8 = 64;
-/// The prefixes of an IP group, for which a forgotten contact makes unsure.
+/// The prefixes of an IP group, which tell operators apart; a forgotten contact makes the whole of it unsure.
 const GROUP_V4: u8 = 16;
 const GROUP_V6: u8 = 32;
 
@@ -136,7 +136,7 @@ impl Contacts {
         let still = |until: Option<&Instant>| until.is_some_and(|until| now < *until);
         let contacted = still(self.all_unsure_until.as_ref())
             || protocols(over).any(|protocol| {
-                let group = address::neighbourhood(ip, GROUP_V4, GROUP_V6);
+                let group = ip_group(ip);
                 self.named[slot(protocol)].counts(now)
                     || still(self.unsure.peek(&(group, protocol)))
                     || self
@@ -228,6 +228,11 @@ impl Contacts {
         self.unsure
             .insert((group, protocol), until.max(known.unwrap_or(until)));
     }
+}
+
+/// All IPs that may be one operator's, as far as IPs tell.
+pub(crate) fn ip_group(ip: IpAddr) -> Neighbourhood {
+    address::neighbourhood(ip, GROUP_V4, GROUP_V6)
 }
 
 /// One IPv4 address, or the /64 of an IPv6 address.

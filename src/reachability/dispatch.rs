@@ -50,12 +50,36 @@ enum Priority {
     Leftovers,
 }
 
+/// A budget for what peers alone speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fund {
+    OnePeersPort,
+    OnePeersIp,
+    /// A port that is none of ours.
+    SeenPort,
+}
+
+impl Fund {
+    fn of(trust: Trust, candidate: &Candidate) -> Option<Self> {
+        match trust {
+            Trust::OnePeersPort => Some(Self::OnePeersPort),
+            Trust::OnePeersIp => Some(Self::OnePeersIp),
+            Trust::Observed if candidate.is_only_observed() => Some(Self::SeenPort),
+            _ => None,
+        }
+    }
+}
+
 /// An address that wants an answer.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     priority: Priority,
     id: AddressId,
     trust: Trust,
+    /// The budget that its requests are taken from.
+    fund: Option<Fund>,
+    /// More speaks for it than for others, and still it takes the word of two IP groups.
+    takes_two: bool,
     /// Since when it has had no turn; `None`: since before all others.
     waits_since: Option<Instant>,
 }
@@ -81,7 +105,8 @@ impl Reachability {
             let expiry = entry.evidence.oldest().map(|at| at + lifetime);
             let stability = entry.standing.unstable_until(now);
             let renew = is_due(recheck) || is_due(expiry);
-            if renew || reviewed.is_none() || entry.told_unstable != stability.is_some() {
+            if renew || reviewed.is_none() || entry.told_unstable != entry.standing.is_unstable(now)
+            {
                 due.push((id, renew));
             }
             wake(reviewed.and_then(|it| it.until), "time may decide");
@@ -185,7 +210,13 @@ impl Reachability {
                     if self.probes.len() >= self.config.max_in_flight {
                         return;
                     }
-                    sent |= self.has_room(turn, now) && self.ask_about(turn, &named, now);
+                    let is_sent = self.has_room(turn, now) && self.ask_about(turn, &named, now);
+                    sent |= is_sent;
+                    // The word of one group is not enough: a second is asked as soon.
+                    let fits = self.probes.len() < self.config.max_in_flight;
+                    if is_sent && turn.takes_two && fits && self.has_room(turn, now) {
+                        self.ask_about(turn, &named, now);
+                    }
                 }
                 if sent && !self.servers.is_any_free(now) {
                     break;
@@ -214,6 +245,8 @@ impl Reachability {
             priority: priority?,
             id,
             trust,
+            fund: Fund::of(trust, candidate),
+            takes_two: trust == Trust::Observed && self.groups_needed(candidate) > 1,
             waits_since: waits_since(candidate, entry),
         })
     }
@@ -324,7 +357,12 @@ impl Reachability {
     /// Whether one more server may be asked about it now. Each request that is late allows two more, up to three times the
     /// usual number: its dial likely gets no answer, and it takes more failures than successes to be sure.
     fn has_room(&mut self, turn: &Turn, now: Instant) -> bool {
-        if turn.trust.is_one_peers_word() && !self.is_budget_ready(turn, now) {
+        if let Some(fund) = turn.fund
+            && !self.is_budget_ready(fund, turn, now)
+        {
+            return false;
+        }
+        if !self.may_begin(turn.id, now) {
             return false;
         }
         let most = match turn.priority {
@@ -335,7 +373,13 @@ impl Reachability {
             _ => self.config.max_parallel,
         };
         let in_flight = self.probes.about(turn.id).count();
-        if in_flight < most {
+        // A request from before the last change does not tell what is wanted, and one of them is not waited for.
+        let counts = |probe: &Probe| {
+            let schedule = self.judged.get(turn.id).map(|entry| &entry.schedule);
+            schedule.is_none_or(|schedule| schedule.is_answered_by(probe.sent_at))
+        };
+        let telling = self.probes.about(turn.id).filter(|it| counts(it)).count();
+        if in_flight < most || telling == 0 && in_flight == most {
             return true;
         }
         let presses = matches!(turn.priority, Priority::Contradicted | Priority::Undecided);
@@ -358,30 +402,55 @@ impl Reachability {
         late.len()
     }
 
-    fn budget(&mut self, turn: &Turn) -> &mut Budget {
-        if turn.trust == Trust::OnePeersPort {
-            &mut self.port_requests
-        } else {
-            &mut self.ip_requests
+    fn budget(&mut self, fund: Fund) -> &mut Budget {
+        match fund {
+            Fund::OnePeersPort => &mut self.port_requests,
+            Fund::OnePeersIp => &mut self.ip_requests,
+            Fund::SeenPort => &mut self.seen_port_requests,
         }
     }
 
-    fn is_budget_ready(&mut self, turn: &Turn, now: Instant) -> bool {
+    fn is_budget_ready(&mut self, fund: Fund, turn: &Turn, now: Instant) -> bool {
         if self.has_proven_port {
             self.has_proven_port = false;
             let (most, refill) = PROVEN_PORT_REQUESTS;
             self.port_requests = Budget::new(most, refill, now);
+            self.seen_port_requests = Budget::new(most, refill, now);
         }
         let demanded = self
             .judged
             .get(turn.id)
             .is_some_and(|entry| entry.schedule.is_demanded());
-        let at = self.budget(turn).ready_at();
+        let at = self.budget(fund).ready_at();
         if demanded || at <= now {
             return true;
         }
-        self.wake.by(at, "the budget for one peer's word");
+        self.wake.by(at, "the budget for what peers speak of");
         false
+    }
+
+    /// Whether an address that came with a listener may be asked about for the first time: not each time that the listener is
+    /// back, and not as many as a host can open.
+    fn may_begin(&mut self, id: AddressId, now: Instant) -> bool {
+        let Some(addr) = self.newcomer(id) else {
+            return true;
+        };
+        let at = self.newcomers.ready_at();
+        let at = at.max(self.listener_budget(&addr, now).ready_at());
+        if at <= now {
+            return true;
+        }
+        self.wake.by(at, "the budget for new addresses");
+        false
+    }
+
+    /// The address, if it came with a listener, nobody was asked about it yet, and the application does not ask for it.
+    fn newcomer(&self, id: AddressId) -> Option<Multiaddr> {
+        let candidate = self.candidates.get(id)?;
+        let schedule = &self.judged.get(id)?.schedule;
+        let is_new =
+            candidate.came_with_listener && schedule.asked_at.is_none() && !schedule.is_demanded();
+        is_new.then(|| candidate.addr.clone())
     }
 
     /// Sends a request about it to the best server there is. `false` if there is none now.
@@ -455,8 +524,12 @@ impl Reachability {
         if is_second_look && let Some(entry) = self.judged.get_mut(id) {
             entry.schedule.note_second_look();
         }
-        if turn.trust.is_one_peers_word() {
-            self.budget(turn).take(now);
+        if let Some(fund) = turn.fund {
+            self.budget(fund).take(now);
+        }
+        if let Some(addr) = self.newcomer(id) {
+            self.newcomers.take(now);
+            self.listener_budget(&addr, now).take(now);
         }
         self.send(id, choice, named, now);
         true
@@ -469,10 +542,12 @@ impl Reachability {
         }
         self.count_late(turn.id, now);
         let open = self.judged.get(turn.id).is_some_and(|entry| {
-            entry.standing.verdict() == Verdict::Unknown
-                || entry.standing.contradicted_at().is_some()
+            let undecided = entry.standing.verdict() == Verdict::Unknown;
+            // What is in its way was said, and that more of the same servers don't help.
+            undecided && entry.obstacle.is_none() || entry.standing.contradicted_at().is_some()
         });
-        if open && turn.trust >= Trust::Observed && prospects.to_ask < WANTED_SERVERS {
+        let known = prospects.to_ask + prospects.refusing;
+        if open && turn.trust >= Trust::Observed && known < WANTED_SERVERS {
             self.want_servers(prospects.to_ask, now);
         }
     }

@@ -270,13 +270,12 @@ pub enum Event {
         /// What stands in the way.
         obstacle: Obstacle,
     },
-    /// The verdict on an address keeps changing, or does so no longer. While it is unstable, each verdict stands for a
-    /// while whatever is heard, so that it is not confirmed and expired all the time.
-    #[non_exhaustive]
+    /// An address has become unstable, or is so no longer: servers that are able to dial it get in at times and at times do
+    /// not, or the verdict has changed eight times within three hours. Then each verdict stands for a while, whatever is heard.
     StabilityChanged {
         /// The address, without this node's own `/p2p`.
         address: Multiaddr,
-        /// Whether it is unstable now: eight or more changes within three hours.
+        /// Whether it is unstable now.
         unstable: bool,
     },
     /// There are too few servers to decide about an address. Connecting to more peers that speak the protocol helps.
@@ -384,7 +383,8 @@ pub struct AddressReport {
     pub inherited: bool,
     /// Why it can't be tested, if it can't.
     pub obstacle: Option<Obstacle>,
-    /// Whether the verdict keeps changing: eight or more changes within three hours.
+    /// Whether able servers keep contradicting themselves and each other, or the verdict keeps changing. See
+    /// [`Event::StabilityChanged`].
     pub unstable: bool,
     /// How many IP groups (IPv4 /16, IPv6 /32) have servers that have proven it.
     pub proven_by: usize,

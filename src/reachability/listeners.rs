@@ -71,10 +71,6 @@ impl Listeners {
         other.is_none()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.kinds.is_empty()
-    }
-
     pub(crate) fn contains(&self, addr: &Multiaddr) -> bool {
         self.addrs.contains(addr)
     }

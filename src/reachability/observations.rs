@@ -8,7 +8,10 @@ use std::{collections::VecDeque, net::IpAddr};
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use crate::address::{self, PortProtocol, ThinWaist, Transport};
+use crate::{
+    address::{self, Neighbourhood, PortProtocol, ThinWaist, Transport},
+    reachability::{connections::Dialed, contacts::ip_group},
+};
 
 /// How many observations are kept for TCP, and how many for UDP.
 const KEPT: usize = 16;
@@ -51,6 +54,16 @@ pub(crate) enum Observer {
     Peer(PeerId),
 }
 
+impl Observer {
+    /// Those that were dialed by name are one group.
+    fn group(self) -> Option<Neighbourhood> {
+        match self {
+            Self::Host(ip) => Some(ip_group(ip)),
+            Self::Peer(_) => None,
+        }
+    }
+}
+
 /// How many hosts see us at an address, as far as that can be told.
 ///
 /// A host counts once, however often it says so. The swarm does not say who made an observation; what it passes on counts
@@ -60,30 +73,63 @@ pub(crate) enum Observer {
 pub(crate) struct Reports {
     observers: [Option<Observer>; Self::MAX],
     anonymous: u32,
-    /// How many connections this node had dialed at the newest of those.
-    dialed: Option<u64>,
+    anonymous_groups: u32,
+    /// How many connections this node had dialed, and in how many IP groups, at the newest of those.
+    dialed: Option<Dialed>,
 }
 
 impl Reports {
     /// More hosts than this make no difference.
     const MAX: usize = 4;
 
-    /// `dialed`: how many connections this node has dialed by now.
-    pub(crate) fn note(&mut self, observer: Option<Observer>, dialed: u64) {
-        match observer {
-            None => {
-                if self.dialed.is_none_or(|before| before < dialed) {
-                    self.dialed = Some(dialed);
-                    self.anonymous = self.anonymous.saturating_add(1);
-                }
-            }
-            Some(_) if self.observers.contains(&observer) => {}
-            Some(_) => {
-                if let Some(free) = self.observers.iter_mut().find(|slot| slot.is_none()) {
-                    *free = observer;
-                }
-            }
+    /// `dialed`: what this node has dialed by now.
+    pub(crate) fn note(&mut self, observer: Option<Observer>, dialed: Dialed) {
+        let Some(observer) = observer else {
+            let is_more = |count: fn(&Dialed) -> u64| {
+                let before = self.dialed.as_ref().map(count);
+                u32::from(before.is_none_or(|before| before < count(&dialed)))
+            };
+            let (hosts, groups) = (is_more(|it| it.connections), is_more(|it| it.groups));
+            self.anonymous = self.anonymous.saturating_add(hosts);
+            self.anonymous_groups = self.anonymous_groups.saturating_add(groups);
+            self.dialed = Some(dialed);
+            return;
+        };
+        if self.observers.contains(&Some(observer)) {
+            return;
         }
+        let group_of = |slot: &Option<Observer>| slot.map(Observer::group);
+        let is_new_group = self
+            .observers
+            .iter()
+            .all(|slot| group_of(slot) != Some(observer.group()));
+        let free = self.observers.iter().position(Option::is_none);
+        // A crowd leaves room for another group.
+        let second_of_group = || {
+            (1..Self::MAX).find(|i| {
+                let group = group_of(&self.observers[*i]);
+                self.observers[..*i].iter().any(|it| group_of(it) == group)
+            })
+        };
+        if let Some(i) = free.or_else(|| second_of_group().filter(|_| is_new_group)) {
+            self.observers[i] = Some(observer);
+        }
+    }
+
+    /// How many IP groups they are of, as far as that can be told.
+    pub(crate) fn groups(self) -> usize {
+        let observers = || self.observers.iter().flatten();
+        let named = observers()
+            .enumerate()
+            .filter(|(i, it)| {
+                observers()
+                    .take(*i)
+                    .all(|other| other.group() != it.group())
+            })
+            .count();
+        let anonymous = usize::try_from(self.anonymous_groups).unwrap_or(usize::MAX);
+        // Where they have names, these tell.
+        if named > 0 { named } else { anonymous }
     }
 
     pub(crate) fn count(self) -> usize {
@@ -93,7 +139,8 @@ impl Reports {
     }
 
     pub(crate) fn max(self, other: Self) -> Self {
-        if other.count() > self.count() {
+        let worth = |it: Self| (it.count(), it.groups());
+        if worth(other) > worth(self) {
             other
         } else {
             self
@@ -156,7 +203,7 @@ impl Observations {
         &mut self,
         addr: &Multiaddr,
         observer: Option<Observer>,
-        dialed: u64,
+        dialed: Dialed,
     ) -> Option<Seen> {
         let (ip, transport) = (address::ip(addr)?, address::transport(addr)?);
         let is_new = self.external_ips.iter().all(|known| known.ip != ip);
@@ -313,7 +360,11 @@ mod tests {
             let addr: Multiaddr = format!("/ip4/{}/tcp/1", std::net::Ipv4Addr::from(n))
                 .parse()
                 .unwrap();
-            observations.note(&addr, None, u64::from(n));
+            let dialed = Dialed {
+                connections: u64::from(n),
+                groups: u64::from(n),
+            };
+            observations.note(&addr, None, dialed);
         }
         assert_eq!(observations.udp.len(), KEPT);
         assert_eq!(observations.external_ips.len(), MAX_EXTERNAL_IPS);

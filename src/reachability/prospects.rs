@@ -39,8 +39,9 @@ pub(crate) const LATE: Duration = Duration::from_secs(2);
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(12);
 /// The prior probability that a server gets in whatever the state, where it shares the first octet of an IPv4 address or the
 /// /32 of an IPv6 address: large private networks use public space (VPNs 25/8 and 26/8), and a hosting company's hosts are
-/// behind one border.
-const INSIDE_NEARBY: f64 = 0.3;
+/// behind one border. The same where the dial-back came from there, or from a private IP though the server is known at a global
+/// one.
+pub(crate) const INSIDE_NEARBY: f64 = 0.3;
 /// The same of a server that can have dialed another address than it says, where only peers speak of this one.
 const INSIDE_OBSERVED: f64 = 0.05;
 /// The same where a dial-back came from a private IP, and the server is known at no global one.
@@ -227,7 +228,11 @@ impl Survey<'_> {
             .iter()
             .filter_map(Outcome::server)
             .collect();
-        let needs_group = (1..wanted.groups).contains(&question.evidence.proving_groups());
+        let needs_group = wanted.groups > 1 && {
+            let asked = outcomes[known_outcomes..].iter().filter_map(Outcome::group);
+            let groups = question.evidence.proving_groups_with(asked);
+            (1..wanted.groups).contains(&groups)
+        };
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();

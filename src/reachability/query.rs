@@ -4,7 +4,8 @@ use libp2p_core::Multiaddr;
 use web_time::Instant;
 
 use crate::reachability::{
-    AddressReport, CandidateError, NatMapping, NotTracked, Reachability, ServerReport, Summary,
+    AddressReport, CandidateError, NatMapping, NotTracked, Reachability, ServerReport, Sources,
+    Summary,
 };
 
 impl Reachability {
@@ -18,10 +19,18 @@ impl Reachability {
         let addr = self.canonical(addr).ok_or(CandidateError::OtherPeer)?;
         self.is_testable(&addr)?;
         self.bring_back(&addr, now);
+        let mut is_news = false;
+        let added = |sources: &mut Sources| {
+            is_news = !std::mem::replace(&mut sources.added, true);
+        };
         let id = self
-            .track(addr, |sources| sources.added = true, now)
+            .track(addr, added, now)
             .ok_or(CandidateError::TooMany)?;
-        self.demand(id, now);
+        if is_news {
+            self.check_afresh(id, now);
+        } else {
+            self.demand(id, now);
+        }
         Ok(())
     }
 

@@ -63,9 +63,15 @@ impl Reachability {
         }
     }
 
-    /// How many IP groups must have proven it: one server can say that it dialed an address of which only peers speak.
-    fn groups_needed(candidate: &Candidate) -> usize {
-        if candidate.is_only_observed() { 2 } else { 1 }
+    /// How many IP groups must have proven it: one server can say that it dialed an address of which only peers speak. Where all
+    /// servers are one group, its word for one of our ports is all that can be had.
+    pub(super) fn groups_needed(&self, candidate: &Candidate) -> usize {
+        let several = candidate.is_only_observed() || self.servers.are_of_several_groups();
+        if candidate.is_hearsay() && several {
+            2
+        } else {
+            1
+        }
     }
 
     pub(super) fn prospects(
@@ -90,7 +96,9 @@ impl Reachability {
             posterior: entry.belief(&self.model, prior, now),
             // Contacted servers pass the filter whether it is still there or not.
             seeks_independent: entry.standing.verdict() == Verdict::Filtered,
-            groups: Self::groups_needed(candidate).max(self.config.required_servers),
+            groups: self
+                .groups_needed(candidate)
+                .max(self.config.required_servers),
         };
         self.survey(now)
             .prospects(&question, &wanted, self.probes.about(id), look)
@@ -119,7 +127,7 @@ impl Reachability {
             return;
         }
         let again = Self::again(entry);
-        let groups_needed = Self::groups_needed(candidate);
+        let groups_needed = self.groups_needed(candidate);
         let prior = self.prior(id);
         let Some(entry) = self.judged.peek_mut(id) else {
             return;
@@ -249,7 +257,10 @@ impl Reachability {
         }
         if let Some(entry) = self.judged.get_mut(id) {
             entry.standing.settle();
-            entry.schedule.settle(first_seen, now, &self.config);
+            let is_unstable = entry.standing.is_unstable(now);
+            entry
+                .schedule
+                .settle(first_seen, is_unstable, now, &self.config);
             if let Some(at) = entry.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }
@@ -313,7 +324,10 @@ impl Reachability {
         if let Some(candidate) = self.candidates.get_mut(id) {
             candidate.is_reachable = verdict == Verdict::Reachable;
             candidate.is_refuted = matches!(verdict, Verdict::Unreachable | Verdict::Filtered);
-            self.has_proven_port |= candidate.is_reachable && candidate.is_only_observed();
+            if candidate.is_reachable && candidate.is_only_observed() {
+                self.has_proven_port = true;
+                self.suspect_other_ports(id, now);
+            }
         }
         self.announce(id, now);
         self.tell_verdict(id, old, now);
@@ -321,6 +335,26 @@ impl Reachability {
         self.tell_stability(id, now);
         self.share_with_siblings(id, now);
         true
+    }
+
+    /// The NAT maps a listener to the port of `proven`: what was proven of other ports may be over.
+    fn suspect_other_ports(&mut self, proven: AddressId, now: Instant) {
+        let Some((ip, class)) = self.candidates.get(proven).map(|it| (it.ip(), it.class)) else {
+            return;
+        };
+        let mut others = Vec::new();
+        for (id, other) in self.candidates.iter() {
+            let alike = other.class == class && other.ip() == ip && id != proven;
+            if alike && other.is_reachable && other.is_only_observed() {
+                others.push(id);
+            }
+        }
+        for id in others {
+            if let Some(entry) = self.judged.get_mut(id) {
+                entry.schedule.start_over(now);
+            }
+            self.wake.by(now, "another port was proven");
+        }
     }
 
     fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {
@@ -553,7 +587,10 @@ impl Reachability {
         let support = Support::of(&self.candidates);
         self.candidates.iter().any(|(id, candidate)| {
             let entry = self.judged.get(id).filter(|entry| {
-                !entry.standing.is_decided() && entry.obstacle.is_none() && !candidate.is_withheld
+                !entry.standing.is_decided()
+                    && entry.obstacle.is_none()
+                    && !candidate.is_withheld
+                    && !self.is_unanswered(candidate, entry)
             });
             entry.is_some_and(|entry| match support.trust(candidate, &self.listeners) {
                 Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
@@ -561,6 +598,13 @@ impl Reachability {
                 Trust::Observed | Trust::Own => true,
             })
         })
+    }
+
+    /// Servers were asked about it for long, and none had an answer.
+    fn is_unanswered(&self, candidate: &Candidate, entry: &Entry) -> bool {
+        let age = self.now.saturating_duration_since(candidate.first_seen);
+        let asked = entry.schedule.asked_at.is_some();
+        asked && entry.evidence.len() == 0 && age >= self.config.settling_time
     }
 
     /// No server could be asked about it when it was last reviewed.

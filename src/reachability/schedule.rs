@@ -8,6 +8,8 @@ use crate::reachability::config::Config;
 
 /// The longest time between two checks of an address that has just been found.
 const SETTLING_RECHECK: Duration = Duration::from_secs(60);
+/// The same of an address that is unstable: whether it still is, only checks can tell.
+const UNSTABLE_RECHECK: Duration = Duration::from_secs(20 * 60);
 /// How long a check may wait behind addresses without a verdict.
 const OVERDUE: Duration = Duration::from_secs(10);
 /// After this time a server may be heard again about a contradiction that no other can settle.
@@ -28,6 +30,8 @@ pub(crate) struct Schedule {
     wanted_since: Option<Instant>,
     /// The application asked for that outcome.
     demanded: bool,
+    /// Requests that left before are no answer to it.
+    asked_from: Option<Instant>,
     second_looks: u32,
     /// A server passed it over for an address behind it, or did not answer: name it alone the next time.
     pub(crate) alone: bool,
@@ -40,7 +44,13 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Nobody is left to ask who is worth it: check again after a while, longer each time. A check that was due before is not
     /// put off.
-    pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
+    pub(crate) fn settle(
+        &mut self,
+        first_seen: Instant,
+        is_unstable: bool,
+        now: Instant,
+        config: &Config,
+    ) {
         self.wanted_since = None;
         self.demanded = false;
         self.reopened_at = None;
@@ -50,11 +60,14 @@ impl Schedule {
         }
         let doubled = (self.interval * 2).clamp(config.recheck_min, config.recheck_max);
         let age = now.saturating_duration_since(first_seen);
-        self.interval = if age < config.settling_time {
-            doubled.min(SETTLING_RECHECK.max(config.recheck_min))
+        let longest = if age < config.settling_time {
+            SETTLING_RECHECK
+        } else if is_unstable {
+            UNSTABLE_RECHECK
         } else {
-            doubled
+            config.recheck_max
         };
+        self.interval = doubled.min(longest.max(config.recheck_min));
         self.recheck_at = Some(now + self.interval);
     }
 
@@ -72,6 +85,7 @@ impl Schedule {
     pub(crate) fn start_over(&mut self, now: Instant) {
         self.interval = Duration::ZERO;
         self.begin_recheck(now);
+        self.asked_from = Some(now);
     }
 
     /// The application wants it checked.
@@ -92,12 +106,20 @@ impl Schedule {
         self.wanted_since = self.wanted_since.or(Some(now));
     }
 
-    /// A server has answered.
-    pub(crate) fn note_answer(&mut self, now: Instant) {
-        self.wanted_since = None;
-        self.demanded = false;
+    /// A server has answered a request that left at `asked_at`. One from before the last change does not tell
+    /// what is wanted.
+    pub(crate) fn note_answer(&mut self, asked_at: Instant, now: Instant) {
+        if self.is_answered_by(asked_at) {
+            self.wanted_since = None;
+            self.demanded = false;
+        }
         self.alone = false;
         self.last_probe = Some(now);
+    }
+
+    /// Whether a request that left at `asked_at` can tell what is wanted now.
+    pub(crate) fn is_answered_by(&self, asked_at: Instant) -> bool {
+        self.asked_from.is_none_or(|from| from <= asked_at)
     }
 
     pub(crate) fn recheck_at(&self) -> Option<Instant> {
@@ -149,7 +171,7 @@ mod tests {
         let mut now = start + config.settling_time;
         let mut intervals = Vec::new();
         for _ in 0..9 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             let due = schedule.recheck_at.unwrap();
             intervals.push((due - now).as_secs());
             now = due;
@@ -165,7 +187,7 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         while now < start + config.settling_time {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             let due = schedule.recheck_at.unwrap();
             assert!(due - now <= SETTLING_RECHECK);
             now = due;
@@ -178,12 +200,12 @@ mod tests {
         let config = Config::default();
         let mut schedule = Schedule::default();
         let start = Instant::now();
-        schedule.settle(start, start, &config);
+        schedule.settle(start, false, start, &config);
         let due = schedule.recheck_at;
         for seconds in 1..20 {
             schedule.reopen(start);
             assert!(!schedule.is_settled());
-            schedule.settle(start, start + Duration::from_secs(seconds), &config);
+            schedule.settle(start, false, start + Duration::from_secs(seconds), &config);
             assert!(schedule.is_settled());
             assert_eq!(schedule.recheck_at, due);
         }
@@ -196,12 +218,12 @@ mod tests {
         let start = Instant::now();
         let now = start + config.settling_time;
         for _ in 0..5 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, false, now, &config);
             schedule.begin_recheck(now);
         }
         schedule.start_over(now);
         assert!(!schedule.is_settled());
-        schedule.settle(start, now, &config);
+        schedule.settle(start, false, now, &config);
         assert_eq!(schedule.recheck_at, Some(now + config.recheck_min));
     }
 }

@@ -216,6 +216,10 @@ impl Servers {
         self.index.len()
     }
 
+    pub(crate) fn are_of_several_groups(&self) -> bool {
+        self.groups.len() > 1
+    }
+
     pub(crate) fn remembered(&self) -> usize {
         self.past.len()
     }

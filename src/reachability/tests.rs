@@ -337,6 +337,8 @@ fn dial_backs_from_contacted_hosts_are_told_from_others() {
 #[test]
 fn independent_failures_against_contacted_successes_are_filtering() {
     let mut world = World::new(Config::default());
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
     world.seen_by_two(&addr(TCP));
     for _ in 0..3 {
         world.add_server(Script::Honest);

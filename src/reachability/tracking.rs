@@ -9,8 +9,8 @@ use web_time::Instant;
 use crate::{
     address::{self, Transport},
     reachability::{
-        AddressId, Candidate, CandidateError, Class, ExternalIp, Inserted, MAX_ADDRESS_LEN,
-        Observer, Output, Reachability, Sources, listens_for, network,
+        AddressId, Budget, Candidate, CandidateError, Class, ExternalIp, Inserted, LISTENER_CHECKS,
+        MAX_ADDRESS_LEN, Observer, Output, Reachability, Sources, listens_for, network,
     },
 };
 
@@ -138,6 +138,19 @@ impl Reachability {
         self.wake.by(now, "a check is asked for");
     }
 
+    /// This node's own side speaks for an address that it did not speak for before: a port has been mapped or forwarded, say. What
+    /// was found before goes for nothing, unless it was that it works.
+    pub(super) fn check_afresh(&mut self, id: AddressId, now: Instant) {
+        let is_reachable = self
+            .candidates
+            .get(id)
+            .is_some_and(|candidate| candidate.is_reachable);
+        if let Some(judged) = self.judged.get_mut(id).filter(|_| !is_reachable) {
+            judged.evidence.start_afresh(now);
+        }
+        self.demand(id, now);
+    }
+
     /// A change concerns some addresses: has them checked at once, and often from here on.
     pub(super) fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
         for (id, candidate) in self.candidates.iter() {
@@ -149,6 +162,41 @@ impl Reachability {
         }
         self.wake
             .by(now + self.config.gather_delay, "something changed");
+    }
+
+    /// A listener came or went: what may be mapped to it is checked, and not again and again where that goes on.
+    pub(super) fn recheck_behind(&mut self, listener: &Multiaddr, now: Instant) {
+        let mut behind = Vec::new();
+        for (id, candidate) in self.candidates.iter() {
+            if listens_for(listener, &candidate.addr) {
+                let mut others = self.listeners.kinds().filter(|it| *it != listener);
+                let has_other = others.any(|it| listens_for(it, &candidate.addr));
+                behind.push((id, candidate.addr.clone(), has_other));
+            }
+        }
+        for (id, addr, has_other) in behind {
+            if !self.listener_budget(&addr, now).take(now) {
+                continue;
+            }
+            let Some(judged) = self.judged.get_mut(id) else {
+                continue;
+            };
+            if has_other {
+                // Likely nothing is new, and then it is checked as seldom as before.
+                judged.schedule.begin_recheck(now);
+            } else {
+                judged.schedule.start_over(now);
+            }
+        }
+        self.wake
+            .by(now + self.config.gather_delay, "a listener changed");
+    }
+
+    pub(super) fn listener_budget(&mut self, addr: &Multiaddr, now: Instant) -> &mut Budget {
+        let (most, refill) = LISTENER_CHECKS;
+        self.listener_checks
+            .entry(addr.clone())
+            .or_insert_with(|| Budget::new(most, refill, now))
     }
 
     /// Somebody sees this node at `addr`; `None` where the swarm does not say who.

@@ -5,7 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 
 use web_time::Instant;
 
-use crate::reachability::belief::{Evidence, Posterior, State};
+use crate::reachability::{
+    belief::{Evidence, Posterior, State},
+    contacts::Vantage,
+    servers::IpGroup,
+};
+
+mod turns;
+use turns::Turns;
 
 /// The posterior at which a first verdict needs no more servers. Once none is worth asking, the likeliest is said.
 const SURE: f64 = 0.98;
@@ -111,6 +118,7 @@ pub(crate) struct Standing {
     /// The most IP groups that have proven the address together while the verdict has stood.
     most_proving_groups: usize,
     changes: VecDeque<Instant>,
+    turns: Turns,
 }
 
 impl Standing {
@@ -122,6 +130,7 @@ impl Standing {
             contradicted_at: None,
             most_proving_groups: 0,
             changes: VecDeque::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -151,6 +160,7 @@ impl Standing {
         *self = Self {
             decided_at: self.decided_at,
             changes: std::mem::take(&mut self.changes),
+            turns: std::mem::take(&mut self.turns),
             ..Self::new(now)
         };
     }
@@ -165,7 +175,8 @@ impl Standing {
         at: Instant,
     ) {
         self.most_proving_groups = self.most_proving_groups.max(evidence.proving_groups());
-        if !self.is_decided() {
+        // What has no grounds left is no verdict to be doubted.
+        if !self.is_decided() || !self.verdict.has_grounds(evidence) {
             return;
         }
         let confidence = self.verdict.confidence(posterior);
@@ -268,12 +279,23 @@ impl Standing {
             .count()
     }
 
-    /// Whether the verdict keeps changing.
-    pub(crate) fn is_unstable(&self, now: Instant) -> bool {
-        self.recent_changes(now) >= UNSTABLE_CHANGES
+    /// A server that is able to dial the address has answered.
+    pub(crate) fn note_answer(
+        &mut self,
+        success: bool,
+        vantage: Vantage,
+        group: IpGroup,
+        now: Instant,
+    ) {
+        self.turns.note(success, vantage, group, now);
     }
 
-    /// When it is no longer unstable, if nothing changes.
+    /// Whether the verdict keeps changing, or the answers do.
+    pub(crate) fn is_unstable(&self, now: Instant) -> bool {
+        self.recent_changes(now) >= UNSTABLE_CHANGES || self.turns.is_unstable()
+    }
+
+    /// When there have no longer been too many changes, if there is no other.
     pub(crate) fn unstable_until(&self, now: Instant) -> Option<Instant> {
         let recent = self.recent_changes(now);
         let at = self.changes.len().checked_sub(UNSTABLE_CHANGES)?;
@@ -284,9 +306,13 @@ impl Standing {
 
     /// Until when the verdict of an unstable address stands, whatever is heard (as RFC 2439 damps routes that flap).
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
-        let doubled = HOLD.saturating_mul(1 << extra.min(8)).min(LONGEST_HOLD);
-        Some(self.since + doubled).filter(|until| now < *until)
+        let hold = if self.turns.is_unstable() && self.is_decided() {
+            LONGEST_HOLD
+        } else {
+            let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
+            HOLD.saturating_mul(1 << extra.min(8)).min(LONGEST_HOLD)
+        };
+        Some(self.since + hold).filter(|until| now < *until)
     }
 }
 

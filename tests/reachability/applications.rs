@@ -1,6 +1,8 @@
 //! What applications and other behaviours do with the swarm's external addresses: mappings that come late, addresses that
 //! are taken back, other spellings, every observed address added.
 
+use std::time::Duration;
+
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_autonat_v2::reachability::{Config, Event, Summary, Verdict};
 
@@ -38,20 +40,80 @@ fn expire(world: &mut World, addr: &Multiaddr) {
     world.drain();
 }
 
-/// UPnP maps the port hours after this node has found that it is not reachable.
-#[test]
-fn a_mapping_that_comes_late_is_checked_at_once() {
-    let mut world = behind_nat(false);
-    world.run(hours(6));
+/// A node behind a NAT with so many servers, which it has asked for so long in vain.
+fn not_reachable(servers: usize, time: Duration) -> World {
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    for _ in 0..servers {
+        world.server(Answer::Truth);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    world.run(time);
     assert_eq!(world.verdicts(&tcp()), [Verdict::Unreachable]);
-    world.open.insert(tcp());
+    world
+}
+
+/// How long it takes until `tcp()` is found reachable.
+fn time_to_proof(world: &mut World) -> Duration {
+    let asked = world.at();
+    let found = world.run_until(minutes(1), |w| w.verdict(&tcp()) == Verdict::Reachable);
+    found.expect("a verdict") - asked
+}
+
+/// UPnP maps the port, or the operator adds it, after this node has found that it is not reachable.
+#[test]
+fn a_mapping_that_comes_late_is_found_at_once() {
+    for servers in [1, 2, 3, 8] {
+        for time in [45, 200, 1_300, 6 * 3_600] {
+            for added in [false, true] {
+                let mut world = not_reachable(servers, secs(time));
+                world.open.insert(tcp());
+                if added {
+                    world.core.add_candidate(world.now, &tcp()).unwrap();
+                } else {
+                    confirm(&mut world, &tcp());
+                }
+                let took = time_to_proof(&mut world);
+                let case = format!("{servers} servers, after {time} s, added: {added}");
+                assert!(took <= secs(2), "{took:?}, {case}");
+                world.run(hours(1));
+                let verdicts = [Verdict::Unreachable, Verdict::Reachable];
+                assert_eq!(world.verdicts(&tcp()), verdicts, "{case}");
+            }
+        }
+    }
+}
+
+/// Its packets were dropped before the mapping was there.
+#[test]
+fn a_dial_that_was_under_way_when_the_mapping_came_says_nothing() {
+    for servers in [2, 3, 8] {
+        let mut world = not_reachable(servers, minutes(20));
+        world.script.push_back(Answer::DialErrorAfter(secs(9)));
+        world.core.check_now(world.now, &tcp()).unwrap();
+        world.run(secs(1));
+        world.open.insert(tcp());
+        confirm(&mut world, &tcp());
+        let took = time_to_proof(&mut world);
+        assert!(took <= secs(2), "{took:?}, {servers} servers");
+        world.run(secs(20));
+        let verdicts = [Verdict::Unreachable, Verdict::Reachable];
+        assert_eq!(world.verdicts(&tcp()), verdicts, "{servers} servers");
+    }
+}
+
+/// The router that makes it has another NAT in front.
+#[test]
+fn a_mapping_that_leads_nowhere_changes_no_verdict() {
+    let mut world = not_reachable(8, hours(6));
     confirm(&mut world, &tcp());
-    let asked = world.requests.len();
-    world.run(secs(1));
-    assert!(world.requests.len() > asked);
-    // Two servers must say so again before a verdict is another.
-    world.run(secs(30));
-    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+    world.run(secs(2));
+    let report = world.report(&tcp());
+    assert!(report.servers >= 2, "{} servers asked", report.servers);
+    world.run(hours(3));
+    assert_eq!(world.verdicts(&tcp()), [Verdict::Unreachable]);
 }
 
 /// It comes with the renewal of a lease every half an hour, too, and that is no news.

@@ -396,3 +396,72 @@ fn silent_peers_do_not_keep_a_lone_server_from_its_second_word() {
     }
     assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
 }
+
+/// One peer says that it sees this node at somebody else's IP, and a server of the same operator proves what it is asked. Where
+/// honest servers refuse the kind, nobody contradicts it.
+#[test]
+fn a_listen_port_at_an_ip_that_one_peer_made_up_is_not_announced_on_one_operators_word() {
+    let places = [
+        ("/ip4/192.168.1.2", "/ip4/99.1.2.3", "tcp/4001"),
+        ("/ip4/192.168.1.2", "/ip4/99.1.2.3", "tcp/4001/ws"),
+        ("/ip4/192.168.1.2", "/ip4/99.1.2.3", "udp/4001/quic-v1"),
+        ("/ip6/fd00::2", "/ip6/2a07:1::9", "tcp/4001"),
+    ];
+    for (lan, made_up, stack) in places {
+        let made_up = addr(&format!("{made_up}/{stack}"));
+        for honest in [
+            Answer::Truth,
+            Answer::Refuse,
+            Answer::Silent,
+            Answer::Reject,
+        ] {
+            for named in [false, true] {
+                let mut world = World::new();
+                let listen = addr(&format!("{lan}/{stack}"));
+                world.core.on_listen_addr(world.now, &listen);
+                for _ in 0..5 {
+                    world.server(honest.clone());
+                }
+                // Two hosts of one operator.
+                for n in 1..3 {
+                    world.server_at(Some([45, 66, 0, n].into()), Answer::DialBack);
+                    let connection = world.acquaintance([45, 66, 1, n].into());
+                    if named {
+                        world.core.on_observed(world.now, connection, &made_up);
+                    } else {
+                        world.core.on_candidate(world.now, &made_up);
+                    }
+                }
+                for _ in 0..36 {
+                    world.run(minutes(10));
+                    assert!(world.external.is_empty(), "{made_up}, {honest:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A second operator's proof is enough, and so is one where two have seen the IP, or where there is no other to ask.
+#[test]
+fn a_listen_port_at_an_ip_that_one_peer_sees_is_announced_on_the_word_of_two() {
+    for (servers, seen_by) in [(2, 1), (1, 1), (1, 2)] {
+        let mut world = World::new();
+        world
+            .core
+            .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+        world.open.insert(tcp());
+        for n in 0..servers {
+            world.server_at(Some([45, 66 + n, 0, 1].into()), Answer::Truth);
+        }
+        if seen_by == 2 {
+            world.server(Answer::Refuse);
+        }
+        for n in 0..seen_by {
+            world.acquaintance([45, 76 + n, 0, 1].into());
+            world.core.on_candidate(world.now, &tcp());
+        }
+        world.run(secs(2));
+        let announced = world.external.contains(&tcp());
+        assert!(announced, "{servers} servers, seen by {seen_by}");
+    }
+}

@@ -286,6 +286,9 @@ fn a_listen_address_that_goes_is_expired() {
 #[test]
 fn an_address_that_the_application_takes_back_stays_away_until_the_application_brings_it() {
     let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
     world.core.on_candidate(world.now, &tcp());
     for _ in 0..3 {
         world.server(Answer::DialBack);
@@ -337,6 +340,9 @@ fn an_address_that_others_confirmed_is_reported_on_and_left_alone() {
 #[test]
 fn an_address_that_others_confirm_after_us_is_theirs() {
     let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
     world.core.on_candidate(world.now, &tcp());
     for _ in 0..3 {
         world.server(Answer::DialBack);
@@ -414,6 +420,10 @@ fn a_flood_of_candidates_is_bounded_and_the_real_address_is_confirmed() {
                 }
             }
             "reported by several" => {
+                // Of another port.
+                world
+                    .core
+                    .on_listen_addr(now, &addr("/ip4/192.168.1.2/tcp/4002"));
                 for _ in 0..3 {
                     world.acquaintance(server_ip(700));
                     world.core.on_candidate(now, &tcp());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_autonat_v2::reachability::{Event, NatMapping, Summary, Verdict};
 
-use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip};
+use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip, server_ip6};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -33,8 +33,8 @@ fn seen_by(world: &mut World, observer: IpAddr, seen: &Multiaddr) -> ConnectionI
     connection
 }
 
-/// How many requests leave in the third hour, where a new peer comes every 30 s and each sees another port.
-fn third_hour_of_a_nat_that_changes_ports(stack: &str) -> usize {
+/// How many requests leave in the third hour, where a new peer comes every 30 s and each port is seen by so many of them.
+fn third_hour_of_a_nat_that_changes_ports(stack: &str, peers: usize) -> usize {
     let listen = stack.replace('#', "4001");
     let guess = addr(&format!("/ip4/81.2.69.160/{listen}"));
     let mut world = behind_nat(&[listen.as_str()]);
@@ -46,7 +46,7 @@ fn third_hour_of_a_nat_that_changes_ports(stack: &str) -> usize {
         if n == 240 {
             before = world.requests.len();
         }
-        let port = (32_768 + (n * 7_919) % 28_000).to_string();
+        let port = (32_768 + (n / peers * 7_919) % 28_000).to_string();
         let seen = addr(&format!("/ip4/81.2.69.160/{}", stack.replace('#', &port)));
         world.core.on_candidate(world.now, &guess);
         let connection = seen_by(&mut world, server_ip(100 + n), &seen);
@@ -60,8 +60,22 @@ fn third_hour_of_a_nat_that_changes_ports(stack: &str) -> usize {
 #[test]
 fn ports_that_one_peer_each_saw_are_not_all_asked_about() {
     for stack in ["tcp/#", "udp/#/quic-v1"] {
-        let requests = third_hour_of_a_nat_that_changes_ports(stack);
+        let requests = third_hour_of_a_nat_that_changes_ports(stack, 1);
         assert!(requests <= 12, "{requests} requests over {stack}");
+    }
+}
+
+/// Some NATs give one external port to a few peers, and the next to others.
+#[test]
+fn ports_that_a_few_peers_each_saw_are_not_all_asked_about() {
+    for stack in ["tcp/#", "udp/#/quic-v1", "tcp/#/ws"] {
+        for peers in [2, 3] {
+            let requests = third_hour_of_a_nat_that_changes_ports(stack, peers);
+            assert!(
+                requests <= 20,
+                "{requests} requests over {stack}, {peers} peers"
+            );
+        }
     }
 }
 
@@ -123,6 +137,41 @@ fn the_fortieth_port_that_is_listened_on_is_found_too() {
     world.run(minutes(10));
     assert_eq!(world.verdict(&last), Verdict::Reachable);
     assert_eq!(world.core.addresses().count(), 40);
+}
+
+/// A server with a whole network of public IPs, more than are tracked.
+#[test]
+fn both_transports_of_a_host_with_sixty_public_ips_are_found() {
+    for v6 in [false, true] {
+        for tcp_first in [false, true] {
+            let mut world = World::new();
+            let mut stacks = ["tcp/4001", "udp/4001/quic-v1"];
+            if tcp_first {
+                stacks.reverse();
+            }
+            for stack in stacks {
+                for n in 1..=60 {
+                    let listen = addr(&if v6 {
+                        format!("/ip6/2a05:1:2:3::{n:x}/{stack}")
+                    } else {
+                        format!("/ip4/81.2.69.{n}/{stack}")
+                    });
+                    world.core.on_listen_addr(world.now, &listen);
+                    world.open.insert(listen);
+                }
+            }
+            for n in 0..4 {
+                let ip = if v6 { server_ip6(n) } else { server_ip(n) };
+                world.server_at(Some(ip), Answer::Truth);
+            }
+            world.run(minutes(10));
+            for stack in stacks {
+                let of_stack = |it: &&Multiaddr| it.to_string().ends_with(stack);
+                let found = world.external.iter().filter(of_stack).count();
+                assert!(found >= 20, "{found} over {stack}, IPv6: {v6}");
+            }
+        }
+    }
 }
 
 /// Containers start and stop, each with a bridge of its own, and nothing changes that a stranger could notice.
@@ -189,6 +238,46 @@ fn the_only_bridge_of_its_family_that_comes_and_goes_causes_few_checks() {
     assert!(requests <= 12, "{requests} requests in an hour");
 }
 
+/// The same with bridges that no other interface resembles, and with a listener of its own that a program opens and closes.
+#[test]
+fn a_listener_that_comes_and_goes_causes_few_checks() {
+    let listeners: [(fn(u32) -> String, usize); 5] = [
+        (|n| format!("/ip4/169.254.{}.1/tcp/4001", n % 250), 12),
+        (|n| format!("/ip4/100.64.{}.1/tcp/4001", n % 250), 12),
+        (|n| format!("/ip4/127.0.{}.1/tcp/4001", n % 250), 12),
+        (|_| "/ip4/10.1.1.1/tcp/4001".to_owned(), 12),
+        (|_| "/ip4/192.168.1.2/udp/4001/quic-v1".to_owned(), 100),
+    ];
+    for public in [false, true] {
+        for (listener, most) in listeners {
+            let own = if public {
+                tcp()
+            } else {
+                addr("/ip4/192.168.1.2/tcp/4001")
+            };
+            let mut world = World::new();
+            world.core.on_listen_addr(world.now, &own);
+            world.open.insert(tcp());
+            for _ in 0..10 {
+                world.server(Answer::Truth);
+                world.core.on_candidate(world.now, &tcp());
+            }
+            world.run(hours(3));
+            let before = world.requests.len();
+            for n in 0..720 {
+                let listener = addr(&listener(n));
+                world.core.on_listen_addr(world.now, &listener);
+                world.run(secs(3));
+                world.core.on_listen_addr_gone(world.now, &listener);
+                world.run(secs(2));
+            }
+            let requests = world.requests.len() - before;
+            assert!(requests <= most, "{requests} with {}", listener(1));
+            assert_eq!(world.verdicts(&tcp()), [Verdict::Reachable]);
+        }
+    }
+}
+
 /// The kernel keeps the connections of before the suspend for a quarter of an hour, and nothing comes back over them.
 #[test]
 fn servers_are_asked_on_the_connections_that_were_made_after_the_sleep() {
@@ -234,8 +323,13 @@ fn a_server_that_failed_on_a_dead_link_is_asked_at_once_when_it_is_back() {
 }
 
 #[test]
-fn a_node_without_listeners_asks_about_next_to_nothing() {
-    for relayed in [false, true] {
+fn a_node_without_listeners_asks_nobody() {
+    for (relayed, stack) in [
+        (false, "tcp/#"),
+        (true, "tcp/#"),
+        (false, "udp/#/quic-v1"),
+        (false, "tcp/#/ws"),
+    ] {
         let mut world = World::new();
         if relayed {
             let circuit = host(server_ip(900))
@@ -249,18 +343,48 @@ fn a_node_without_listeners_asks_about_next_to_nothing() {
             world.server(Answer::Truth);
         }
         for n in 0..120 {
-            let seen = addr(&format!("/ip4/81.2.69.160/tcp/{}", 30_000 + n));
+            let port = 30_000 + n / 2;
+            let seen = stack.replace('#', &port.to_string());
+            let seen = addr(&format!("/ip4/81.2.69.160/{seen}"));
             world.core.on_candidate(world.now, &seen);
             seen_by(&mut world, server_ip(100 + n), &seen);
             world.run(secs(30));
         }
-        // The ports that peers see are all that there is, and the budget for one peer's word lets a few through.
         let requests = world.requests.len();
-        assert!(
-            requests <= 8,
-            "{requests} requests in an hour, over a relay: {relayed}"
-        );
+        assert_eq!(requests, 0, "in an hour, {stack}, over a relay: {relayed}");
+        assert_eq!(world.servers_wanted(), []);
+        assert_eq!(world.core.summary(), Summary::Unknown);
     }
+}
+
+/// What peers have seen meanwhile is not asked about for ever, either.
+#[test]
+fn a_node_whose_listeners_have_all_stopped_asks_nobody() {
+    let mut world = behind_nat(&["tcp/4001"]);
+    for n in 0..5 {
+        world.server(Answer::Truth);
+        seen_by(&mut world, server_ip(100 + n), &tcp());
+    }
+    world.run(minutes(10));
+    world
+        .core
+        .on_listen_addr_gone(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.run(secs(1));
+    let before = world.requests.len();
+    for n in 0..30 {
+        let seen = addr(&format!("/ip4/81.2.69.160/tcp/{}", 30_000 + n / 2));
+        seen_by(&mut world, server_ip(200 + n), &seen);
+        world.core.on_candidate(world.now, &tcp());
+        world.run(minutes(1));
+    }
+    assert_eq!(world.requests.len(), before);
+    // It listens again, and what it would have asked then it asks now.
+    world.open.insert(tcp());
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    world.run(secs(2));
+    assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
 }
 
 /// No check could tell: there is nobody to ask.
@@ -314,6 +438,38 @@ fn an_external_port_that_moved_is_withdrawn_within_the_time_that_the_new_one_tak
     let only_new = |w: &World| w.external.contains(&new) && !w.external.contains(&old);
     let took = world.run_until(minutes(20), only_new).expect("withdrawn") - moved;
     assert!(took <= minutes(1), "{took:?}");
+}
+
+/// The same where nobody tells who sees which port.
+#[test]
+fn an_external_port_that_moved_is_withdrawn_without_named_observers_too() {
+    for stack in ["tcp/#", "udp/#/quic-v1", "tcp/#/ws"] {
+        let mut world = behind_nat(&[stack.replace('#', "4001").as_str()]);
+        let [old, new] = ["40001", "40002"]
+            .map(|port| addr(&format!("/ip4/81.2.69.160/{}", stack.replace('#', port))));
+        world.open.insert(old.clone());
+        for _ in 0..8 {
+            world.server(Answer::Truth);
+        }
+        let see = |world: &mut World, peer: usize, seen: &Multiaddr| {
+            world.acquaintance(server_ip(peer));
+            world.core.on_candidate(world.now, seen);
+            world.run(secs(10));
+        };
+        for n in 0..4 {
+            see(&mut world, 100 + n, &old);
+        }
+        world.run(hours(3));
+        assert!(world.external.contains(&old), "{stack}");
+        world.open = [new.clone()].into();
+        let moved = world.at();
+        for n in 0..3 {
+            see(&mut world, 200 + n, &new);
+        }
+        let only_new = |w: &World| w.external.contains(&new) && !w.external.contains(&old);
+        let took = world.run_until(minutes(20), only_new).expect("withdrawn") - moved;
+        assert!(took <= minutes(1), "{took:?}, {stack}");
+    }
 }
 
 /// Bootstrap peers are dialed by `/dnsaddr`, and the swarm does not say which IPs that were.

@@ -172,3 +172,67 @@ fn a_server_that_is_also_known_by_a_private_ip_does_not_outweigh_the_internet() 
         );
     }
 }
+
+/// Two that are known elsewhere get in from within: over a VPN, a link of the host's own, a neighbour's network.
+#[test]
+fn dial_backs_from_nearby_do_not_outweigh_the_internet_wherever_the_servers_are_known() {
+    for (node, from) in [
+        ("/ip4/81.2.69.160/tcp/4001", "81.77.1.1"),
+        ("/ip4/81.2.69.160/tcp/4001", "81.2.69.9"),
+        ("/ip4/81.2.69.160/udp/4001/quic-v1", "100.64.3.3"),
+        ("/ip4/81.2.69.160/tcp/4001", "127.0.0.1"),
+        ("/ip6/2a05:d014:1:101::5/tcp/4001", "2a05:d014:77::9"),
+        ("/ip6/2a05:d014:1:101::5/tcp/4001", "fe80::9"),
+    ] {
+        for first in [true, false] {
+            let node = addr(node);
+            let from = ip(from);
+            let mut world = World::new();
+            world.core.on_listen_addr(world.now, &node);
+            let inside = |world: &mut World| {
+                for n in 900..902 {
+                    let known = if from.is_ipv6() {
+                        server_ip6(n)
+                    } else {
+                        server_ip(n)
+                    };
+                    let server = world.add_server(Some(known), Answer::DialBack);
+                    world.servers[server].dials_from = from;
+                    world.connect(server);
+                }
+            };
+            if first {
+                inside(&mut world);
+            }
+            internet(&mut world, from, 8);
+            if !first {
+                world.run(minutes(10));
+                inside(&mut world);
+            }
+            world.run(hours(2));
+            let case = format!("{from}, first: {first}");
+            assert_eq!(world.verdicts(&node), [Verdict::Unreachable], "{case}");
+        }
+    }
+}
+
+/// A cluster's gateway puts its own IP in place of the source of every connection.
+#[test]
+fn an_address_behind_a_gateway_that_hides_sources_is_proven_all_the_same() {
+    for servers in [1, 4] {
+        let node = addr("/ip4/81.2.69.160/tcp/4001");
+        let mut world = World::new();
+        world
+            .core
+            .on_listen_addr(world.now, &addr("/ip4/10.244.1.5/tcp/4001"));
+        world.open.insert(node.clone());
+        for _ in 0..servers {
+            let n = world.server(Answer::Truth);
+            world.servers[n].dials_from = ip("10.244.0.1");
+            world.core.on_candidate(world.now, &node);
+        }
+        world.run(minutes(1));
+        assert!(world.external.contains(&node), "{servers} servers");
+        assert_eq!(world.report(&node).vantage, Some(Vantage::Contacted));
+    }
+}

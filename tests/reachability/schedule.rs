@@ -11,17 +11,25 @@ fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
 }
 
+/// A node behind a NAT.
+fn listening(port: u16) -> World {
+    let mut world = World::new();
+    let listen = addr(&format!("/ip4/192.168.1.2/tcp/{port}"));
+    world.core.on_listen_addr(world.now, &listen);
+    world
+}
+
 #[test]
 fn the_first_probe_leaves_within_250_ms_of_a_candidate_and_a_server() {
     // Either may come first.
-    let mut world = World::new();
+    let mut world = listening(4001);
     world.server(Answer::DialBack);
     world.run(secs(9));
     world.core.on_candidate(world.now, &tcp());
     world.run(ms(250));
     assert_eq!(world.requests.len(), 1);
 
-    let mut world = World::new();
+    let mut world = listening(4001);
     world.core.on_candidate(world.now, &tcp());
     world.run(secs(9));
     world.server(Answer::DialBack);
@@ -350,7 +358,7 @@ fn check_now_asks_at_once_whatever_the_verdict() {
 /// An observed port that one peer saw is left alone once it failed, unless the user asks.
 #[test]
 fn check_now_asks_about_a_doubtful_address_too() {
-    let mut world = World::new();
+    let mut world = listening(4002);
     world.core.on_candidate(world.now, &tcp());
     for _ in 0..3 {
         world.server(Answer::DialError);

@@ -23,6 +23,8 @@ const SAME_FAILURE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     outcomes: Vec<Outcome>,
+    /// When this node's own side made something new of the address.
+    afresh_since: Option<Instant>,
     /// Incremented with each change.
     version: u64,
 }
@@ -84,6 +86,18 @@ impl Evidence {
             self.set_ability(&server, Ability::Shown);
         }
         self.version += 1;
+    }
+
+    /// This node's own side has made something new of the address, a port mapping say: what was heard before is of a state that
+    /// is likely over, and so is a dial that is under way.
+    pub(crate) fn start_afresh(&mut self, now: Instant) {
+        self.afresh_since = Some(now);
+        self.forget_before(now);
+    }
+
+    /// Whether what was asked at `asked_at` is about the state before that.
+    pub(crate) fn is_older(&self, asked_at: Instant) -> bool {
+        self.afresh_since.is_some_and(|since| asked_at < since)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -161,8 +175,14 @@ impl Evidence {
 
     /// How many distinct IP groups have proven it; strangers count as one.
     pub(crate) fn proving_groups(&self) -> usize {
+        self.proving_groups_with(std::iter::empty())
+    }
+
+    /// The same if servers of these groups prove it too.
+    pub(crate) fn proving_groups_with(&self, others: impl Iterator<Item = IpGroup>) -> usize {
         let mut seen = Vec::new();
-        for group in self.proofs().map(|o| o.source.group()) {
+        let proving = self.proofs().map(|o| o.source.group());
+        for group in proving.chain(others.map(Some)) {
             if !seen.contains(&group) {
                 seen.push(group);
             }
@@ -238,6 +258,10 @@ impl Outcome {
             Source::Server { peer, .. } => Some(peer),
             Source::Strangers => None,
         }
+    }
+
+    pub(crate) fn group(&self) -> Option<IpGroup> {
+        self.source.group()
     }
 
     fn is_by(&self, server: &PeerId) -> bool {

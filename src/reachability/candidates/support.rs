@@ -27,13 +27,6 @@ pub(crate) enum Trust {
     Own,
 }
 
-impl Trust {
-    /// One peer's word is all that there is.
-    pub(crate) fn is_one_peers_word(self) -> bool {
-        matches!(self, Self::OnePeersPort | Self::OnePeersIp)
-    }
-}
-
 /// IPs that more than one peer's word speaks for.
 #[derive(Debug, Default)]
 struct Founded {
@@ -87,7 +80,7 @@ impl Support {
             return Trust::Own;
         }
         if candidate.is_only_observed() {
-            if !listeners.is_empty() && !listeners.accepts(candidate.class) {
+            if !listeners.accepts(candidate.class) {
                 return Trust::NoListener;
             }
             return if candidate.reports.count() <= 1 {
