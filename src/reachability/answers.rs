@@ -353,9 +353,12 @@ impl Reachability {
             return;
         };
         if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
-            judged
-                .schedule
-                .settle(candidate.first_seen, now, &self.config);
+            judged.schedule.settle(
+                candidate.first_seen,
+                self.servers.price(),
+                now,
+                &self.config,
+            );
             if let Some(at) = judged.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }

@@ -249,7 +249,8 @@ impl Reachability {
         }
         if let Some(entry) = self.judged.get_mut(id) {
             entry.standing.settle();
-            entry.schedule.settle(first_seen, now, &self.config);
+            let price = self.servers.price();
+            entry.schedule.settle(first_seen, price, now, &self.config);
             if let Some(at) = entry.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }

@@ -38,9 +38,15 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Nobody is left to ask who is worth it: check again after a while, longer each time. A check that was due before is not
-    /// put off.
-    pub(crate) fn settle(&mut self, first_seen: Instant, now: Instant, config: &Config) {
+    /// Nobody is left to ask who is worth it: check again after a while, longer each time, and longer where an answer takes
+    /// several requests. A check that was due before is not put off.
+    pub(crate) fn settle(
+        &mut self,
+        first_seen: Instant,
+        price: f64,
+        now: Instant,
+        config: &Config,
+    ) {
         self.wanted_since = None;
         self.demanded = false;
         self.reopened_at = None;
@@ -55,7 +61,8 @@ impl Schedule {
         } else {
             doubled
         };
-        self.recheck_at = Some(now + self.interval);
+        let interval = self.interval.mul_f64(price).min(config.recheck_max);
+        self.recheck_at = Some(now + interval);
     }
 
     /// There is something to be heard at once. The next check is due when it was, or whoever brings something new again and
@@ -149,7 +156,7 @@ mod tests {
         let mut now = start + config.settling_time;
         let mut intervals = Vec::new();
         for _ in 0..9 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, 1.0, now, &config);
             let due = schedule.recheck_at.unwrap();
             intervals.push((due - now).as_secs());
             now = due;
@@ -165,7 +172,7 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         while now < start + config.settling_time {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, 1.0, now, &config);
             let due = schedule.recheck_at.unwrap();
             assert!(due - now <= SETTLING_RECHECK);
             now = due;
@@ -178,12 +185,12 @@ mod tests {
         let config = Config::default();
         let mut schedule = Schedule::default();
         let start = Instant::now();
-        schedule.settle(start, start, &config);
+        schedule.settle(start, 1.0, start, &config);
         let due = schedule.recheck_at;
         for seconds in 1..20 {
             schedule.reopen(start);
             assert!(!schedule.is_settled());
-            schedule.settle(start, start + Duration::from_secs(seconds), &config);
+            schedule.settle(start, 1.0, start + Duration::from_secs(seconds), &config);
             assert!(schedule.is_settled());
             assert_eq!(schedule.recheck_at, due);
         }
@@ -196,12 +203,12 @@ mod tests {
         let start = Instant::now();
         let now = start + config.settling_time;
         for _ in 0..5 {
-            schedule.settle(start, now, &config);
+            schedule.settle(start, 1.0, now, &config);
             schedule.begin_recheck(now);
         }
         schedule.start_over(now);
         assert!(!schedule.is_settled());
-        schedule.settle(start, now, &config);
+        schedule.settle(start, 1.0, now, &config);
         assert_eq!(schedule.recheck_at, Some(now + config.recheck_min));
     }
 }
