@@ -52,7 +52,7 @@ use hashlink::LruCache;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use web_time::Instant;
 
 use crate::address;
@@ -212,8 +212,9 @@ impl Reachability {
         Self::with_rng(local_peer, config, StdRng::from_seed(seed), now)
     }
 
-    fn with_rng(local_peer: PeerId, config: Config, rng: StdRng, now: Instant) -> Self {
+    fn with_rng(local_peer: PeerId, config: Config, mut rng: StdRng, now: Instant) -> Self {
         let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
+        let servers = Servers::new(&config, rng.random());
         Self {
             local_peer,
             model: Model::default(),
@@ -225,7 +226,7 @@ impl Reachability {
             listeners: Listeners::default(),
             candidates: Candidates::new(config.max_addresses),
             withheld: LruCache::new(MAX_WITHHELD),
-            servers: Servers::new(&config),
+            servers,
             dial_data: DialData::new(config.max_dial_data, config.dial_data_per_hour, now),
             probes: Probes::default(),
             judged: Judged::default(),

@@ -73,7 +73,7 @@ use tally::Tally;
 
 /// Events that wait for the swarm to take them. More than requests are admitted in a minute by default;
 /// if the swarm does not take any for so long, further ones are lost, with a line in the log.
-const MAX_EVENTS: usize = 128;
+const MAX_EVENTS: usize = 1_024;
 
 /// Who pays less than one in so many bytes of dial data has not paid.
 const UNPAID: u64 = 8;

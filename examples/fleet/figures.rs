@@ -3,20 +3,46 @@
 use std::{collections::BTreeMap, time::Duration};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long after its start a node is looked at.
+const AFTER: [Duration; 2] = [MINUTE, Duration::from_secs(5 * 60)];
 
 /// What one node went through. Costs are those of the time that counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct NodeRecord {
+    /// A filter lets in whom it has contacted: how many of the servers that it knows would tell is a matter of luck.
+    pub(crate) is_filtered: bool,
     pub(crate) started: Duration,
-    /// When it knew whether it is reachable.
+    /// When it first knew whether it is reachable.
     pub(crate) decided: Option<Duration>,
     pub(crate) first_right: bool,
-    pub(crate) right_at_end: bool,
+    /// Whether it was right a minute after its start, and five, where it has changed its mind since.
+    right_after: [Option<bool>; AFTER.len()],
+    pub(crate) is_right: bool,
     pub(crate) requests: u64,
     /// Requests that a server dialed for.
     pub(crate) answers: u64,
     pub(crate) rejections: u64,
     pub(crate) dial_data: u64,
+}
+
+impl NodeRecord {
+    /// It says something else of itself than before; `right` tells whether that is so.
+    pub(crate) fn note_summary(&mut self, now: Duration, is_known: bool, right: bool) {
+        for (after, was_right) in AFTER.into_iter().zip(&mut self.right_after) {
+            if self.started + after < now && was_right.is_none() {
+                *was_right = Some(self.is_right);
+            }
+        }
+        self.is_right = right;
+        if is_known && self.decided.is_none() {
+            self.decided = Some(now);
+            self.first_right = right;
+        }
+    }
+
+    fn was_right_after(&self, index: usize) -> bool {
+        self.right_after[index].unwrap_or(self.is_right)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -32,8 +58,9 @@ pub(crate) struct Figures {
     times: Vec<Option<f64>>,
     first_wrong: f64,
     wrong_at_end: f64,
-    right_within_minute: f64,
-    right_within_5_minutes: f64,
+    right_after_minute: f64,
+    right_after_5_minutes: f64,
+    unfiltered_right_after_5_minutes: f64,
     pub(crate) requests_an_hour: f64,
     pub(crate) kb_an_hour: f64,
     rejected: f64,
@@ -62,10 +89,8 @@ impl Figures {
             nodes.iter().filter(|it| what(it)).count() as f64 / count
         };
         let sum = |what: &dyn Fn(&NodeRecord) -> u64| nodes.iter().map(what).sum::<u64>() as f64;
-        let right_within = |it: &NodeRecord, limit: f64| {
-            let soon = time(it).is_some_and(|time| time <= limit);
-            soon && it.first_right
-        };
+        let unfiltered: Vec<&NodeRecord> = nodes.iter().filter(|it| !it.is_filtered).collect();
+        let right = unfiltered.iter().filter(|it| it.was_right_after(1)).count();
         let mut answers: Vec<u64> = nodes.iter().map(|it| it.answers).collect();
         answers.sort_unstable();
         let tenth = &answers[..answers.len().div_ceil(10)];
@@ -76,9 +101,10 @@ impl Figures {
             servers: servers.len(),
             times,
             first_wrong: share(&|it| it.decided.is_some() && !it.first_right),
-            wrong_at_end: share(&|it| it.decided.is_some() && !it.right_at_end),
-            right_within_minute: share(&|it| right_within(it, 60.0)),
-            right_within_5_minutes: share(&|it| right_within(it, 300.0)),
+            wrong_at_end: share(&|it| it.decided.is_some() && !it.is_right),
+            right_after_minute: share(&|it| it.was_right_after(0)),
+            right_after_5_minutes: share(&|it| it.was_right_after(1)),
+            unfiltered_right_after_5_minutes: right as f64 / unfiltered.len() as f64,
             requests_an_hour: sum(&|it| it.requests) / count / hours,
             kb_an_hour: sum(&|it| it.dial_data) / 1000.0 / count / hours,
             rejected: sum(&|it| it.rejections) / sum(&|it| it.requests).max(1.0),
@@ -109,12 +135,22 @@ impl Figures {
         late.count() as f64 / self.times.len() as f64
     }
 
-    pub(crate) fn right_within_minute(&self) -> f64 {
-        self.right_within_minute
+    pub(crate) fn right_after_minute(&self) -> f64 {
+        self.right_after_minute
     }
 
-    pub(crate) fn right_within_5_minutes(&self) -> f64 {
-        self.right_within_5_minutes
+    pub(crate) fn right_after_5_minutes(&self) -> f64 {
+        self.right_after_5_minutes
+    }
+
+    /// The same of nodes without a filter that lets contacted hosts in.
+    pub(crate) fn unfiltered_right_after_5_minutes(&self) -> f64 {
+        self.unfiltered_right_after_5_minutes
+    }
+
+    /// Share of all requests.
+    pub(crate) fn rejected(&self) -> f64 {
+        self.rejected
     }
 
     /// The mean of the answers that the worst-served tenth got, against the median of all.
@@ -122,7 +158,7 @@ impl Figures {
         self.fairness
     }
 
-    pub(crate) fn columns(&self) -> [(&'static str, String); 16] {
+    pub(crate) fn columns(&self) -> [(&'static str, String); 17] {
         let seconds =
             |time: Option<f64>| time.map_or("never".to_owned(), |time| format!("{time:.1}"));
         let percent = |share: f64| format!("{:.2}", 100.0 * share);
@@ -134,8 +170,12 @@ impl Figures {
             ("none 1 min %", percent(self.without(1))),
             ("none 5 min %", percent(self.without(5))),
             ("none 30 min %", percent(self.without(30))),
-            ("right 1 min %", percent(self.right_within_minute)),
-            ("right 5 min %", percent(self.right_within_5_minutes)),
+            ("right 1 min %", percent(self.right_after_minute)),
+            ("right 5 min %", percent(self.right_after_5_minutes)),
+            (
+                "unfiltered 5 min",
+                percent(self.unfiltered_right_after_5_minutes),
+            ),
             ("first wrong %", percent(self.first_wrong)),
             ("end wrong %", percent(self.wrong_at_end)),
             ("requests/h", format!("{:.2}", self.requests_an_hour)),

@@ -146,6 +146,8 @@ impl<'a> Fleet<'a> {
             rejections: BTreeMap::new(),
         };
         for node in 0..it.nodes.len() {
+            let is_filtered = it.nodes[node].client.state() == State::Filtered;
+            it.nodes[node].record.is_filtered = is_filtered;
             it.within(scenario.start_within, Happening::Start(node));
         }
         for client in 0..it.crowd.len() {
@@ -170,10 +172,6 @@ impl<'a> Fleet<'a> {
             self.tell_server(server, |service, now, _| {
                 service.handle_timeout(now + MINUTE);
             });
-        }
-        for node in &mut self.nodes {
-            let summary = node.core.as_ref().map(Reachability::summary);
-            node.record.right_at_end = summary.is_some_and(|it| is_right(it, &node.client));
         }
         let nodes: Vec<NodeRecord> = self.nodes.iter().map(|it| it.record).collect();
         let servers: Vec<ServerRecord> = self.servers.into_iter().map(|it| it.record).collect();

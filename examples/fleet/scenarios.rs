@@ -48,7 +48,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         requests_per_minute: None,
         start_within: MINUTE,
         count_from: Duration::ZERO,
-        horizon: 31 * MINUTE,
+        horizon: 6 * MINUTE,
         leave_at: None,
         hostile: 0.0,
         crowd: 0.0,
@@ -69,6 +69,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             key: "few",
             name: "flash crowd, 0.1% servers",
             servers: 0.001,
+            horizon: 31 * MINUTE,
             ..base.clone()
         },
         Scenario {

@@ -20,6 +20,7 @@ use crate::{
         candidates::{AddressId, Candidate, Class},
         probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
         prospects::{INSIDE_NEARBY, INSIDE_PRIVATE, Survey},
+        schedule::Circumstances,
         servers::{Ability, IpGroup, Refused, Server, Setback, network, wide_network},
     },
 };
@@ -355,9 +356,12 @@ impl Reachability {
             return;
         };
         if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
-            judged
-                .schedule
-                .settle(candidate.first_seen, false, now, &self.config);
+            let circumstances = Circumstances {
+                first_seen: candidate.first_seen,
+                is_unstable: false,
+                price: self.servers.price(),
+            };
+            judged.schedule.settle(circumstances, now, &self.config);
             if let Some(at) = judged.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }

@@ -1,7 +1,7 @@
 //! Who is worth asking about an address: what each server's answer is expected to bring, for what it costs.
 //!
 //! The gain is the expected fall of the entropy of the belief, in nats. A request costs one; one for which the server will
-//! want dial data costs two. Answers that are under way count as their likelier kind, and as failures once they are late.
+//! want dial data costs two; where servers reject, as many times that as an answer takes requests. Answers that are under way count as their likelier kind, and as failures once they are late.
 
 use std::time::Duration;
 
@@ -279,7 +279,7 @@ impl Survey<'_> {
             } else {
                 1.0
             };
-            let value = expectation.gain / cost;
+            let value = expectation.gain / (cost * self.servers.price());
             // What only peers speak of takes the word of a second group, and the application may want more.
             let value = if needs_group && !alike.is_group_heard {
                 value.max(MIN_GAIN)
@@ -328,7 +328,7 @@ impl Survey<'_> {
         !self.servers.is_too_near(server, question.candidate)
             && !matches!(status, Status::Refuses(_))
             && question.may_ask(server)
-            && self.model.expect_of_new(posterior, &asked).gain >= MIN_GAIN
+            && self.model.expect_of_new(posterior, &asked).gain >= MIN_GAIN * self.servers.price()
     }
 
     /// Whether `server` can be named `question`'s address behind another one.

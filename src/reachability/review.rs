@@ -14,6 +14,7 @@ use crate::{
         AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict, belief,
         candidates::{AddressId, Candidate, Support, Trust},
         prospects::{Again, LONGEST_WAIT, Look, Prospects, Question, Survey, Wanted},
+        schedule::Circumstances,
         servers::WANTED_SERVERS,
         verdict::{Outlook, Standing},
     },
@@ -257,10 +258,12 @@ impl Reachability {
         }
         if let Some(entry) = self.judged.get_mut(id) {
             entry.standing.settle();
-            let is_unstable = entry.standing.is_unstable(now);
-            entry
-                .schedule
-                .settle(first_seen, is_unstable, now, &self.config);
+            let circumstances = Circumstances {
+                first_seen,
+                is_unstable: entry.standing.is_unstable(now),
+                price: self.servers.price(),
+            };
+            entry.schedule.settle(circumstances, now, &self.config);
             if let Some(at) = entry.schedule.recheck_at() {
                 self.wake.by(at, "a recheck");
             }

@@ -17,6 +17,15 @@ pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// How often that is done for one contradiction: it takes a lone server four failures to refute its own proof.
 const SECOND_LOOKS: u32 = 4;
 
+/// What the time to the next check depends on, besides how long nothing has changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    pub(crate) first_seen: Instant,
+    pub(crate) is_unstable: bool,
+    /// How many requests an answer takes of late.
+    pub(crate) price: f64,
+}
+
 /// The plan of one address.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schedule {
@@ -42,15 +51,9 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Nobody is left to ask who is worth it: check again after a while, longer each time. A check that was due before is not
-    /// put off.
-    pub(crate) fn settle(
-        &mut self,
-        first_seen: Instant,
-        is_unstable: bool,
-        now: Instant,
-        config: &Config,
-    ) {
+    /// Nobody is left to ask who is worth it: check again after a while, longer each time, and longer where an answer takes
+    /// several requests. A check that was due before is not put off.
+    pub(crate) fn settle(&mut self, circumstances: Circumstances, now: Instant, config: &Config) {
         self.wanted_since = None;
         self.demanded = false;
         self.reopened_at = None;
@@ -59,16 +62,17 @@ impl Schedule {
             return;
         }
         let doubled = (self.interval * 2).clamp(config.recheck_min, config.recheck_max);
-        let age = now.saturating_duration_since(first_seen);
+        let age = now.saturating_duration_since(circumstances.first_seen);
         let longest = if age < config.settling_time {
             SETTLING_RECHECK
-        } else if is_unstable {
+        } else if circumstances.is_unstable {
             UNSTABLE_RECHECK
         } else {
             config.recheck_max
         };
         self.interval = doubled.min(longest.max(config.recheck_min));
-        self.recheck_at = Some(now + self.interval);
+        let interval = self.interval.mul_f64(circumstances.price);
+        self.recheck_at = Some(now + interval.min(config.recheck_max));
     }
 
     /// There is something to be heard at once. The next check is due when it was, or whoever brings something new again and
@@ -163,6 +167,14 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn calm(first_seen: Instant) -> Circumstances {
+        Circumstances {
+            first_seen,
+            is_unstable: false,
+            price: 1.0,
+        }
+    }
+
     #[test]
     fn the_interval_doubles_from_the_shortest_to_the_longest() {
         let config = Config::default();
@@ -171,7 +183,7 @@ mod tests {
         let mut now = start + config.settling_time;
         let mut intervals = Vec::new();
         for _ in 0..9 {
-            schedule.settle(start, false, now, &config);
+            schedule.settle(calm(start), now, &config);
             let due = schedule.recheck_at.unwrap();
             intervals.push((due - now).as_secs());
             now = due;
@@ -187,7 +199,7 @@ mod tests {
         let start = Instant::now();
         let mut now = start;
         while now < start + config.settling_time {
-            schedule.settle(start, false, now, &config);
+            schedule.settle(calm(start), now, &config);
             let due = schedule.recheck_at.unwrap();
             assert!(due - now <= SETTLING_RECHECK);
             now = due;
@@ -200,12 +212,12 @@ mod tests {
         let config = Config::default();
         let mut schedule = Schedule::default();
         let start = Instant::now();
-        schedule.settle(start, false, start, &config);
+        schedule.settle(calm(start), start, &config);
         let due = schedule.recheck_at;
         for seconds in 1..20 {
             schedule.reopen(start);
             assert!(!schedule.is_settled());
-            schedule.settle(start, false, start + Duration::from_secs(seconds), &config);
+            schedule.settle(calm(start), start + Duration::from_secs(seconds), &config);
             assert!(schedule.is_settled());
             assert_eq!(schedule.recheck_at, due);
         }
@@ -218,12 +230,12 @@ mod tests {
         let start = Instant::now();
         let now = start + config.settling_time;
         for _ in 0..5 {
-            schedule.settle(start, false, now, &config);
+            schedule.settle(calm(start), now, &config);
             schedule.begin_recheck(now);
         }
         schedule.start_over(now);
         assert!(!schedule.is_settled());
-        schedule.settle(start, false, now, &config);
+        schedule.settle(calm(start), now, &config);
         assert_eq!(schedule.recheck_at, Some(now + config.recheck_min));
     }
 }

@@ -10,6 +10,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use hashlink::LruCache;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use web_time::Instant;
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
         event::ServerReport,
     },
 };
+
+mod crowding;
+use crowding::Crowding;
 
 mod gathering;
 use gathering::Gathering;
@@ -183,6 +187,8 @@ pub(crate) struct Servers {
     /// Hosts of which a server is being asked. Whoever lives on one host has one voice, and is asked one thing at a time.
     busy_hosts: HashMap<Host, ProbeId>,
     gathering: Gathering,
+    crowding: Crowding,
+    rng: SmallRng,
     max: usize,
     per_minute: usize,
     near_too: bool,
@@ -191,7 +197,7 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, seed: u64) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -201,6 +207,8 @@ impl Servers {
             troubled: LruCache::new(MAX_TROUBLED),
             busy_hosts: HashMap::new(),
             gathering: Gathering::new(config.gather_delay),
+            crowding: Crowding::default(),
+            rng: SmallRng::seed_from_u64(seed),
             max: config.max_servers,
             per_minute: config.requests_per_minute,
             near_too: config.allow_private,
@@ -256,6 +264,11 @@ impl Servers {
     /// When servers came, and until when others are likely to come.
     pub(crate) fn gathering(&self) -> &Gathering {
         &self.gathering
+    }
+
+    /// How many requests an answer takes at present.
+    pub(crate) fn price(&self) -> f64 {
+        self.crowding.price()
     }
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Server> {
@@ -548,12 +561,14 @@ impl Servers {
         self.change(peer, |memory| {
             memory.lift_refusal_of(id) | memory.end_setbacks()
         });
+        self.note_crowding(false);
         self.set_responsive(peer, link, true);
     }
 
     /// It refused to dial: the link works, and it is not busy.
     pub(crate) fn note_refused_answer(&mut self, peer: &PeerId, link: ConnectionId) {
         self.change(peer, Memory::end_setbacks);
+        self.note_crowding(false);
         self.set_responsive(peer, link, true);
     }
 
@@ -622,10 +637,18 @@ impl Servers {
         }
     }
 
+    fn note_crowding(&mut self, rejected: bool) {
+        self.version += u64::from(self.crowding.note(rejected));
+    }
+
     pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {
         self.note_trouble(peer, now);
+        if setback == Setback::Rejected {
+            self.note_crowding(true);
+        }
+        let lot = self.rng.random();
         self.change(peer, |memory| {
-            memory.note_setback(setback, now);
+            memory.note_setback(setback, lot, now);
             true
         });
     }

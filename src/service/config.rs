@@ -17,11 +17,11 @@ use crate::protocol;
 ///
 /// | resource | bound with the defaults |
 /// |---|---|
-/// | dials | 60 a minute, 32 at once |
-/// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 45 kB/s |
+/// | dials | 900 a minute, 64 at once |
+/// | received as dial data | 12 times 130 kB a minute, and 22 kB from each who gives up early: 26 kB/s, or 350 if clients in 220 networks do |
 /// | memory for requests | 64 requests of at most 24 KiB |
-/// | memory for dial-backs over QUIC | 8 of 3 MB |
-/// | memory for rates | about 420 entries of at most 200 bytes |
+/// | memory for dial-backs over QUIC | 24 of 3 MB |
+/// | memory for rates | about 5,500 entries of at most 200 bytes |
 /// | streams per connection | 16, without buffers until they are served |
 ///
 /// Durations are [`Duration`]s and never over an hour, rates are per minute, sizes are in bytes. Each option says where
@@ -58,7 +58,7 @@ impl Default for Config {
             },
             max_delay: Duration::from_secs(3),
             limits: Limits {
-                requests: 60,
+                requests: 900,
                 requests_of_peer: 12,
                 requests_of_neighbourhood: 15,
                 dial_data: 12,
@@ -66,8 +66,8 @@ impl Default for Config {
                 target: 12,
                 concurrent: 64,
                 concurrent_of_peer: 2,
-                dials: 32,
-                quic_dials: 8,
+                dials: 64,
+                quic_dials: 24,
                 v4_prefix: 24,
                 v6_prefix: 56,
             },
@@ -164,7 +164,12 @@ impl Config {
 ///
 /// "Per minute" means: within any 60 s. It takes up to 65 s until a use no longer counts.
 impl Config {
-    /// Requests per minute in all. Default: 60, as in go-libp2p. At most 65,536; more is taken for that.
+    /// Requests per minute in all. Default: 900, where go-libp2p has 60. At most 65,536; more is taken for that.
+    ///
+    /// A node that starts makes ten requests or so, and where one node in a hundred serves and all start in the same minute,
+    /// a server hears from a hundred. Most requests are for the client's own IP: what comes of those, it could send itself, and
+    /// a server takes 3.6 ms of CPU for each at the most. Those for another IP have [a limit of their
+    /// own](Self::with_max_dial_data_requests_per_minute).
     ///
     /// This bounds the dials that strangers can cause, and the memory: at most 1.5 kB for each request per
     /// minute. With 0 every request is rejected.
@@ -196,7 +201,7 @@ impl Config {
     }
 
     /// Requests per minute from one IP neighbourhood, see
-    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 15, a quarter of those in all.
+    /// [`with_neighbourhood`](Self::with_neighbourhood). Default: 15, a little more than one peer may make.
     ///
     /// Keep it well under a third of the requests in all, which is what its network gets: it is what leaves something for
     /// others, in the network and elsewhere, when somebody with many peer ids asks without end. Clients behind one carrier-grade NAT share it. With 0 every request is rejected.
@@ -258,9 +263,10 @@ impl Config {
         self
     }
 
-    /// Requests at once. Default: 64, a little more than are admitted in a minute, so that the rate limits bind first.
+    /// Requests at once. Default: 64. A dial that gets no answer takes 6 s, so that ten of those are served in a second.
     ///
-    /// A request holds a stream and a buffer of up to three messages. A client
+    /// Where many come at once this limit binds before that per minute, and leaves something of the minute to those who come
+    /// later. A request holds a stream and a buffer of up to three messages. A client
     /// that stalls holds its place until the step's deadline. With 0 every request is rejected.
     #[must_use]
     pub const fn with_max_concurrent_requests(mut self, requests: u32) -> Self {
@@ -278,7 +284,7 @@ impl Config {
         self
     }
 
-    /// Dial-backs at once. Default: 32, half of the requests at once, as most of those wait for something else.
+    /// Dial-backs at once. Default: 64, as many as requests: most of those wait for a dial, and a dial may outlive its request.
     ///
     /// Each holds a socket and a handshake, and counts until its socket is gone; see [`BoundedClose`](crate::server::BoundedClose) for
     /// targets that keep it. Those that are over but hold theirs take at most a quarter of the places for each neighbourhood.
@@ -293,11 +299,13 @@ impl Config {
         self
     }
 
-    /// Dial-backs over QUIC at once. Default: 8.
+    /// Dial-backs over QUIC at once. Default: 24: a dial that gets no answer takes its place for 8 s, so that 180 of those are served
+    /// in a minute. With 16 a crowd still gets its answers, later.
     ///
     /// A dial from a new port is a QUIC endpoint of its own, and quinn gives each a receive buffer of 3 MB, which stays until the
     /// connection has drained: a tenth of a second to three seconds after it is closed, by an estimate that counts. So the default takes
-    /// 24 MB at the most. A dial that finds all places taken waits for as long as it would still have a fair chance, and is
+    /// 72 MB at the most, and 120 MB with what glibc's allocator keeps; `MALLOC_MMAP_THRESHOLD_=1000000` in the environment makes
+    /// that 20 MB. A dial that finds all places taken waits for as long as it would still have a fair chance, and is
     /// rejected then. With 0 nothing is dialed over QUIC. A dialer that [dials from its
     /// listeners](crate::server::DialBack::with_dials_from_listeners) has no such buffers and can have more.
     #[must_use]

@@ -1,5 +1,7 @@
 //! Whom the core asks, how often, and whom it leaves alone.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use libp2p::Multiaddr;
 use libp2p_autonat_v2::reachability::{ProbeOutcome, Verdict};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -94,11 +96,66 @@ fn asked_within_an_hour(answer: Answer) -> (usize, Vec<u64>) {
 }
 
 #[test]
-fn a_server_that_rejects_is_left_alone_for_30_s_doubling() {
+fn a_server_that_rejects_is_left_alone_for_10_s_doubling_give_or_take_half() {
     for answer in [Answer::Reject, Answer::InternalError] {
         let (_, gaps) = asked_within_an_hour(answer);
-        assert_eq!(gaps, [30, 60, 120, 240, 480, 960]);
+        assert!(gaps.len() >= 6, "{gaps:?}");
+        for (gap, doubled) in gaps.iter().zip((0..).map(|n| 10 << n)) {
+            assert!((doubled / 2..=doubled * 3 / 2).contains(gap), "{gaps:?}");
+        }
     }
+}
+
+#[test]
+fn servers_that_reject_at_the_same_time_are_not_asked_again_at_the_same_time() {
+    let mut world = World::of(&tcp(), vec![Answer::Reject; 12]);
+    world.run(secs(60));
+    let mut gaps = BTreeSet::new();
+    for n in 0..12 {
+        let of_server = world.requests.iter().filter(|(_, to, _)| *to == n);
+        let times: Vec<Duration> = of_server.map(|(at, _, _)| *at).collect();
+        gaps.insert((times[1] - times[0]).as_secs());
+    }
+    assert!(gaps.len() >= 6, "{gaps:?}");
+}
+
+#[test]
+fn where_most_requests_are_rejected_fewer_answers_suffice() {
+    let answers = |rejected: usize| {
+        let mut world = World::of(&tcp(), vec![Answer::DialError; 12]);
+        for server in &mut world.servers {
+            server.script.extend(vec![Answer::Reject; rejected]);
+        }
+        world.run(minutes(3));
+        assert_eq!(world.verdict(&tcp()), Verdict::Unreachable);
+        let decided = world.verdict_changes(&tcp())[0].0;
+        let failures = world
+            .probed()
+            .filter(|(at, probed)| *at <= decided && probed.outcome == ProbeOutcome::DialError);
+        failures.count()
+    };
+    let (calm, crowded) = (answers(0), answers(3));
+    assert!((1..calm).contains(&crowded), "{calm}, {crowded}");
+}
+
+#[test]
+fn where_most_requests_are_rejected_checks_are_farther_apart() {
+    let checks = |rejects: bool| {
+        let mut world = World::of(&tcp(), vec![Answer::DialBack; 3]);
+        if rejects {
+            for _ in 0..6 {
+                world.server(Answer::Reject);
+            }
+        }
+        world.run(minutes(10));
+        let answered = world.outcomes();
+        let proofs = answered
+            .iter()
+            .filter(|it| matches!(it, ProbeOutcome::Reachable(_)));
+        proofs.count()
+    };
+    let (calm, crowded) = (checks(false), checks(true));
+    assert!(crowded < calm, "{calm}, {crowded}");
 }
 
 #[test]
@@ -185,13 +242,14 @@ fn an_answer_ends_the_doubling() {
     let mut world = World::of(&tcp(), [Answer::Reject]);
     world.run(minutes(10));
     world.servers[0].otherwise = Answer::DialBack;
-    world.run(minutes(10));
+    world.run(hours(1));
     assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
     world.servers[0].otherwise = Answer::Reject;
     world.core.check_now(world.now, &tcp()).unwrap();
     world.run(secs(2));
     let before = world.requests.len();
-    world.run(secs(30));
+    // The first back-off ends after 5 to 15 s, the second 10 s later at the earliest.
+    world.run(secs(13));
     assert_eq!(world.requests.len(), before + 1);
 }
 

@@ -93,7 +93,7 @@ pub(crate) struct Policy {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Requests per minute in all [default: 60]
+    /// Requests per minute in all [default: 900]
     #[arg(long, value_name = "N")]
     requests: Option<u32>,
     /// Requests per minute of one peer [default: 12]
@@ -123,7 +123,7 @@ pub(crate) struct Limits {
     /// Requests of one peer at once [default: 2]
     #[arg(long, value_name = "N")]
     concurrent_requests_per_peer: Option<u32>,
-    /// Dial-backs at once [default: 32]
+    /// Dial-backs at once [default: 64]
     #[arg(long, value_name = "N")]
     concurrent_dials: Option<u32>,
     /// Request streams on one connection [default: 16]

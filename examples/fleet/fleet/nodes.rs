@@ -50,7 +50,9 @@ impl Fleet<'_> {
             return;
         }
         let other = self.servers[server].server.host;
-        let route = node.client.host.route_to(&other, &mut self.rng);
+        let mut route = node.client.host.route_to(&other, &mut self.rng);
+        // Its IPv6 addresses are not looked at here, and of its IPv4 ones it hears over IPv4.
+        route.v6 &= node.links.values().any(|(_, route)| !route.v6);
         let node = &mut self.nodes[id];
         let connection = ConnectionId::new_unchecked(node.next_connection);
         node.next_connection += 1;
@@ -82,7 +84,6 @@ impl Fleet<'_> {
         let Some((_, route)) = node.links.get(&connection) else {
             return;
         };
-        // Its IPv6 addresses are not looked at here.
         if route.v6 {
             return;
         }
@@ -152,12 +153,11 @@ impl Fleet<'_> {
                 Output::Probe(request) => self.send(id, request),
                 Output::Confirm(addr) => core.on_external_confirmed(now, &addr),
                 Output::Expire(addr) => core.on_external_expired(now, &addr),
-                Output::Event(Event::SummaryChanged { new, .. }) if new != Summary::Unknown => {
+                Output::Event(Event::SummaryChanged { new, .. }) => {
                     let node = &mut self.nodes[id];
-                    if node.record.decided.is_none() {
-                        node.record.decided = Some(self.now);
-                        node.record.first_right = is_right(new, &node.client);
-                    }
+                    let right = is_right(new, &node.client);
+                    let is_known = new != Summary::Unknown;
+                    node.record.note_summary(self.now, is_known, right);
                 }
                 Output::Event(Event::ServersWanted { .. }) => {
                     self.within(FOUND_WITHIN, Happening::Connect(id));

@@ -21,8 +21,10 @@ use crate::{
     population::{Client, Host, Route},
 };
 
-/// How long the transport tries an address that does not answer (`SwarmBuilder`'s default). The server does not wait so long.
-const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long TCP tries an address that does not answer (`SwarmBuilder`'s default). The server does not wait so long.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long QUIC does (`libp2p-quic`'s default for the handshake). It does not hear of it when a host refuses packets.
+const QUIC_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a node's uplink takes in a second.
 const UPLINK: f64 = 250_000.0;
 /// A hostile client asks so often.
@@ -358,12 +360,15 @@ impl Fleet<'_> {
             self.after(latency * 2, fact(DialFact::Established));
             self.after(latency * 3, Happening::Nonce(key, over));
             self.after(latency * 4, fact(delivered));
+        } else if over == Transport::Quic {
+            let timed_out = DialBackOutcome::DialFailed(io::ErrorKind::TimedOut);
+            self.after(QUIC_TIMEOUT, fact(DialFact::Ended(timed_out)));
         } else if client.refuses_packets {
             let refused = DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused);
             self.after(latency * 2, fact(DialFact::Ended(refused)));
         } else {
             self.silent.insert((server, dial.id));
-            self.after(TRANSPORT_TIMEOUT, fact(DialFact::Gone));
+            self.after(TCP_TIMEOUT, fact(DialFact::Gone));
         }
     }
 

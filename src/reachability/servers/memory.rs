@@ -39,7 +39,7 @@ impl Setback {
     fn backoff(self) -> Duration {
         match self {
             Self::Silent => Duration::from_secs(10),
-            Self::Rejected => Duration::from_secs(30),
+            Self::Rejected => Duration::from_secs(10),
             Self::Misbehaved => Duration::from_secs(10 * 60),
         }
     }
@@ -228,8 +228,13 @@ impl Memory {
         remembers_all
     }
 
-    pub(super) fn note_setback(&mut self, setback: Setback, now: Instant) {
-        let until = now + doubled(setback.backoff(), self.setbacks_in_a_row);
+    /// `lot` is drawn from 0 to 1: of those that a busy server has sent away together, not all come back together.
+    pub(super) fn note_setback(&mut self, setback: Setback, lot: f64, now: Instant) {
+        let backoff = doubled(setback.backoff(), self.setbacks_in_a_row);
+        let until = match setback {
+            Setback::Rejected => now + backoff.mul_f64(0.5 + lot),
+            Setback::Silent | Setback::Misbehaved => now + backoff,
+        };
         let kept = match setback {
             Setback::Silent => &mut self.silent_until,
             Setback::Rejected | Setback::Misbehaved => &mut self.backed_off_until,
