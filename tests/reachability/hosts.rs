@@ -241,7 +241,8 @@ fn the_only_bridge_of_its_family_that_comes_and_goes_causes_few_checks() {
 /// The same with bridges that no other interface resembles, and with a listener of its own that a program opens and closes.
 #[test]
 fn a_listener_that_comes_and_goes_causes_few_checks() {
-    let listeners: [(fn(u32) -> String, usize); 5] = [
+    type Listener = fn(u32) -> String;
+    let listeners: [(Listener, usize); 5] = [
         (|n| format!("/ip4/169.254.{}.1/tcp/4001", n % 250), 12),
         (|n| format!("/ip4/100.64.{}.1/tcp/4001", n % 250), 12),
         (|n| format!("/ip4/127.0.{}.1/tcp/4001", n % 250), 12),
