@@ -306,7 +306,9 @@ impl Standing {
 
     /// Until when the verdict of an unstable address stands, whatever is heard (as RFC 2439 damps routes that flap).
     pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
-        let hold = if self.turns.is_unstable() && self.is_decided() {
+        // A verdict that has stood from the start may be wrong, and is not kept.
+        let flaps = self.turns.is_unstable() && self.recent_changes(now) >= 2;
+        let hold = if flaps {
             LONGEST_HOLD
         } else {
             let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
