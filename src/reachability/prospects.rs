@@ -24,6 +24,8 @@ use crate::{
 /// The smallest expected gain for its cost that a request is made for. Chosen; insensitive between 0.002 and 0.01 in the
 /// simulator.
 pub(crate) const MIN_GAIN: f64 = 0.005;
+/// The same for one that a server's coming is reason enough for, where the next check of the address is due later.
+const NEWS: f64 = 0.02;
 /// What a request costs for which the server wants dial data: 65 kB on average, where one without has 200 bytes.
 const DIAL_DATA_COST: f64 = 2.0;
 /// How likely an answer is from a group where servers have kept this node waiting lately.
@@ -328,7 +330,7 @@ impl Survey<'_> {
         !self.servers.is_too_near(server, question.candidate)
             && !matches!(status, Status::Refuses(_))
             && question.may_ask(server)
-            && self.model.expect_of_new(posterior, &asked).gain >= MIN_GAIN * self.servers.price()
+            && self.model.expect_of_new(posterior, &asked).gain >= NEWS * self.servers.price()
     }
 
     /// Whether `server` can be named `question`'s address behind another one.
