@@ -18,6 +18,14 @@ mod scope;
 mod stack;
 mod waist;
 
+/// Whether a listener on `listen` could be what a NAT maps `addr` to without changing the port.
+pub(crate) fn listens_for(listen: &Multiaddr, addr: &Multiaddr) -> bool {
+    let (Some(a), Some(b)) = (port(listen), port(addr)) else {
+        return false;
+    };
+    a == b && same_stack(listen, addr)
+}
+
 #[cfg(test)]
 mod tests;
 

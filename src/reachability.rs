@@ -97,7 +97,7 @@ pub use event::{
 mod getters;
 
 mod listeners;
-use listeners::{Listeners, listens_for};
+use listeners::Listeners;
 
 mod observations;
 pub use observations::NatMapping;
@@ -603,7 +603,7 @@ impl Reachability {
                 let mapped = |seen: bool| {
                     let mut fitting = self.candidates.iter().filter(move |(_, c)| {
                         c.ip().is_some()
-                            && listens_for(local, &c.addr)
+                            && address::listens_for(local, &c.addr)
                             && c.is_unobserved_guess() != seen
                     });
                     (fitting.next().map(|(id, _)| id), fitting.next().is_some())

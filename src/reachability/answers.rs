@@ -3,8 +3,6 @@
 //! Only a proof and a credible failure are evidence about the address. All else is held against what failed: the server, the
 //! link to it, or this one address as far as this server goes.
 
-use std::net::IpAddr;
-
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
@@ -16,14 +14,14 @@ use crate::{
     reachability::{
         Event, Obstacle, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
         RequestCompleted, Vantage, Violation,
-        belief::{Asked, Outcome, Source},
         candidates::{AddressId, Candidate, Class},
         probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
-        prospects::{INSIDE_NEARBY, INSIDE_PRIVATE, Survey},
         schedule::Circumstances,
-        servers::{Ability, IpGroup, Refused, Server, Setback, network, wide_network},
+        servers::{IpGroup, Refused, Setback, network},
     },
 };
+
+mod outcomes;
 
 /// Why an exchange ended without an answer for some of its addresses. What follows from each is in
 /// [`Reachability::conclude`].
@@ -412,130 +410,6 @@ impl Reachability {
         }
         self.judged.touch(address);
         self.review_one(address, now);
-    }
-
-    /// The nonce came back over target `index`.
-    fn prove(&mut self, id: ProbeId, index: usize, source: DialBackSource, now: Instant) {
-        let Some(probe) = self.probes.get(id) else {
-            return;
-        };
-        let (server, asked_at) = (probe.server, probe.sent_at);
-        let Some(target) = probe.targets.get(index) else {
-            return;
-        };
-        let (address, class) = (target.id, target.class);
-        let mut asked = target.asked;
-        let DialBackSource { ip, vantage } = source;
-        let outside = ip.filter(|ip| self.is_from_outside(*ip));
-        asked.vantage = vantage;
-        let near = outside.is_none_or(|ip| {
-            let at = self.candidates.get(address).and_then(Candidate::ip);
-            self.is_from_nearby(ip, at)
-        });
-        if outside.is_none() && !self.servers.is_at_global_ip(&server) {
-            // From inside, as likely as from behind a gateway that hides its source.
-            asked.inside = asked.inside.max(INSIDE_PRIVATE);
-        } else if near {
-            asked.inside = asked.inside.max(INSIDE_NEARBY);
-        }
-        self.servers.note_proof(&server, class, outside);
-        let group = self.group_of(&server);
-        self.dial_data.note_proof(group);
-        let alike: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(id, c)| c.class == class && *id != address)
-            .map(|(id, _)| id)
-            .collect();
-        for id in alike {
-            if let Some(judged) = self.judged.get_mut(id) {
-                judged.evidence.set_ability(&server, Ability::Shown);
-            }
-        }
-        self.record_of(&server, address, asked, true, asked_at, now);
-        self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
-        self.judged.touch(address);
-        self.review_one(address, now);
-    }
-
-    /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
-    fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
-        let at = at.filter(|at| address::ip_scope(*at).is_global());
-        at.is_some_and(|at| wide_network(at) == wide_network(from))
-    }
-
-    fn record_of(
-        &mut self,
-        server: &PeerId,
-        address: AddressId,
-        mut asked: Asked,
-        success: bool,
-        asked_at: Instant,
-        now: Instant,
-    ) {
-        let class = self
-            .candidates
-            .get(address)
-            .map(|candidate| candidate.class);
-        let is_able = |server: &Server| {
-            class.is_some_and(|class| success || server.ability(class) == Ability::Shown)
-        };
-        let able = self.servers.get(server).filter(|server| is_able(server));
-        let able = able.map(|server| server.group());
-        let source = match self.servers.get(server) {
-            Some(server) => Survey::source(server),
-            // It has left in the meantime.
-            None => Source::Server {
-                peer: *server,
-                host: crate::reachability::servers::Host::Peer(*server),
-                group: IpGroup::of(None),
-            },
-        };
-        // What it has shown with this address is in the evidence, and counts there: also as to how many servers are able.
-        let before = self
-            .judged
-            .get(address)
-            .and_then(|entry| entry.evidence.newest_by(server));
-        if let Some(before) = before {
-            asked.ability = before.asked.ability;
-        }
-        let outcome = Outcome {
-            at: now,
-            source,
-            asked,
-            success,
-        };
-        if let Some(judged) = self.judged.get_mut(address) {
-            judged.schedule.note_answer(asked_at, now);
-            judged.obstacle = None;
-            if !success && judged.evidence.is_older(asked_at) {
-                return;
-            }
-            if let Some(group) = able {
-                let vantage = outcome.asked.vantage;
-                judged.standing.note_answer(success, vantage, group, now);
-            }
-        }
-        self.record(address, outcome, now);
-    }
-
-    /// Takes in an outcome, a server's or a stranger's.
-    pub(super) fn record(&mut self, address: AddressId, outcome: Outcome, now: Instant) {
-        let Some(judged) = self.judged.get_mut(address) else {
-            return;
-        };
-        judged.evidence.record(outcome);
-        let prior = self
-            .candidates
-            .get(address)
-            .map(|candidate| crate::reachability::belief::prior(candidate.sources));
-        let posterior = judged.posterior(&self.model, prior.unwrap_or([1.0 / 3.0; 3]), now);
-        judged.hear(outcome.success, outcome.asked.vantage, &posterior, now);
-        if outcome.success {
-            // Those that inherit may want the vantage.
-            self.share_with_siblings(address, now);
-        }
-        self.wake.by(now, "an outcome");
     }
 
     /// Gives up nonces and probes that are overdue.

@@ -12,7 +12,7 @@ use web_time::Instant;
 
 use crate::{
     address::{self, IpFamily, Neighbourhood, ThinWaist, Transport},
-    reachability::{listeners::listens_for, observations::Reports},
+    reachability::observations::Reports,
 };
 
 mod support;
@@ -217,7 +217,7 @@ impl Candidates {
     pub(crate) fn note_listener(&mut self, listener: &Multiaddr, now: Instant) {
         for candidate in self.by_id.values_mut() {
             candidate.came_with_listener |=
-                candidate.first_seen == now && listens_for(listener, &candidate.addr);
+                candidate.first_seen == now && address::listens_for(listener, &candidate.addr);
         }
     }
 

@@ -5,7 +5,7 @@ use hashlink::LinkedHashSet;
 use libp2p_core::Multiaddr;
 
 use crate::{
-    address::{self, IpScope},
+    address::{self, IpScope, listens_for},
     reachability::candidates::Class,
 };
 
@@ -89,14 +89,6 @@ impl Listeners {
     pub(crate) fn has_port_of(&self, addr: &Multiaddr) -> bool {
         self.kinds().any(|listen| listens_for(listen, addr))
     }
-}
-
-/// Whether a listener on `listen` could be what a NAT maps `addr` to without changing the port.
-pub(crate) fn listens_for(listen: &Multiaddr, addr: &Multiaddr) -> bool {
-    let (Some(a), Some(b)) = (address::port(listen), address::port(addr)) else {
-        return false;
-    };
-    a == b && address::same_stack(listen, addr)
 }
 
 #[cfg(test)]

@@ -89,7 +89,11 @@ impl Reachability {
 
     /// The servers that are connected, in no order that means anything.
     pub fn known_servers(&self) -> impl Iterator<Item = ServerReport> + '_ {
-        self.servers.reports(self.now)
+        self.servers.all().map(|server| ServerReport {
+            peer: server.peer,
+            backed_off_until: server.backed_off_until(self.now),
+            last_asked: server.last_asked(),
+        })
     }
 
     /// How many entries each bounded collection holds.

@@ -1,27 +1,31 @@
-//! Looks at an address again after something was heard about it: how long other servers are waited for, which verdict
-//! follows, what the addresses on the same socket inherit, what is confirmed to the swarm, and what all verdicts amount to.
+//! Looks at an address again after something was heard about it: how long other servers are waited for, and which verdict
+//! follows. What follows from the verdict is in files of its own: what the addresses on the same socket inherit (`siblings`), what
+//! is confirmed to the swarm (`announce`), what all verdicts amount to (`summary`), and what the application is told (`report`).
 //!
-//! When a verdict suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for
+//! When a belief suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for
 //! [`prospects`](super::prospects).
 
 use std::time::Duration;
 
 use web_time::Instant;
 
-use crate::{
-    address::{self, ThinWaist},
-    reachability::{
-        AddressReport, Event, Obstacle, Output, Reachability, Summary, Vantage, Verdict, belief,
-        candidates::{AddressId, Candidate, Support, Trust},
-        prospects::{Again, LONGEST_WAIT, Look, Prospects, Question, Survey, Wanted},
-        schedule::Circumstances,
-        servers::WANTED_SERVERS,
-        verdict::{Outlook, Standing},
-    },
+use crate::reachability::{
+    Obstacle, Reachability, Verdict, belief,
+    candidates::{AddressId, Candidate},
+    prospects::{Again, LONGEST_WAIT, Look, Prospects, Question, Survey, Wanted},
+    schedule::Circumstances,
+    servers::WANTED_SERVERS,
+    verdict::{Outlook, Standing},
 };
+
+mod announce;
 
 mod judged;
 pub(crate) use judged::{Entry, Judged};
+
+mod report;
+mod siblings;
+mod summary;
 
 mod wake;
 pub(crate) use wake::{ServersWanted, Wake};
@@ -360,46 +364,6 @@ impl Reachability {
         }
     }
 
-    fn tell_verdict(&mut self, id: AddressId, old: Verdict, now: Instant) {
-        let Some((report, first)) =
-            self.report(id, now)
-                .zip(self.judged.get(id))
-                .map(|(report, entry)| {
-                    let standing = &entry.standing;
-                    let first =
-                        old == Verdict::Unknown && standing.decided_at() == Some(standing.since());
-                    (report, first)
-                })
-        else {
-            return;
-        };
-        self.outputs.push_back(Output::Event(Event::VerdictChanged {
-            address: report.address,
-            old,
-            new: report.verdict,
-            vantage: report.vantage,
-            confidence: report.confidence,
-            time_to_verdict: report.time_to_verdict.filter(|_| first),
-        }));
-    }
-
-    /// Says whether it is unstable, when that is another than was said.
-    pub(super) fn tell_stability(&mut self, id: AddressId, now: Instant) {
-        let (Some(entry), Some(candidate)) = (self.judged.peek_mut(id), self.candidates.get(id))
-        else {
-            return;
-        };
-        let unstable = entry.standing.is_unstable(now);
-        if let Some(at) = entry.standing.unstable_until(now) {
-            self.wake.by(at, "stability");
-        }
-        if std::mem::replace(&mut entry.told_unstable, unstable) != unstable {
-            let address = candidate.addr.clone();
-            let event = Event::StabilityChanged { address, unstable };
-            self.outputs.push_back(Output::Event(event));
-        }
-    }
-
     /// What was heard of an address goes for nothing, and nothing is said of it.
     pub(super) fn forget_verdict(&mut self, id: AddressId, now: Instant) {
         let Some(entry) = self.judged.get_mut(id) else {
@@ -420,256 +384,5 @@ impl Reachability {
         }
         self.share_with_siblings(id, now);
         self.wake.by(now, "a verdict is forgotten");
-    }
-
-    /// The addresses that share a socket with a plain one inherit that it is reachable, and lose it with it.
-    pub(super) fn share_with_siblings(&mut self, id: AddressId, now: Instant) {
-        let Some(plain) = self.candidates.get(id).filter(|plain| plain.is_plain()) else {
-            return;
-        };
-        let Some(waist) = plain.waist else {
-            return;
-        };
-        if !plain.is_reachable {
-            self.release_siblings(waist, now);
-            return;
-        }
-        let siblings: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
-            .map(|(id, _)| id)
-            .collect();
-        for sibling in siblings {
-            self.inherit(sibling, now);
-        }
-    }
-
-    /// An address without proofs of its own inherits from a plain one on the same socket that has some.
-    ///
-    /// Not one that only peers speak of: a peer can name any number of them, on a socket where nothing listens for them.
-    pub(super) fn inherit(&mut self, id: AddressId, now: Instant) {
-        let Some(candidate) = self.candidates.get(id) else {
-            return;
-        };
-        let Some((plain_id, plain)) = self.candidates.plain_sibling(candidate) else {
-            return;
-        };
-        let is_given = plain.is_reachable
-            && self
-                .judged
-                .get(plain_id)
-                .is_some_and(|plain| plain.evidence.is_proven() || plain.standing.is_decided());
-        let takes = self.judged.get(id).is_some_and(|entry| {
-            entry.inherited || !candidate.is_only_observed() && !entry.evidence.is_proven()
-        });
-        if !is_given || !takes || candidate.is_withheld {
-            return;
-        }
-        if let Some(entry) = self.judged.get_mut(id) {
-            entry.inherited = true;
-        }
-        self.set_verdict(id, Verdict::Reachable, now);
-        self.publish(id, now);
-    }
-
-    /// The plain address is no longer reachable: what inherited from it is to be tested by itself.
-    pub(super) fn release_siblings(&mut self, waist: ThinWaist, now: Instant) {
-        let heirs: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
-            .map(|(id, _)| id)
-            .collect();
-        for heir in heirs {
-            self.disinherit(heir, now);
-        }
-    }
-
-    /// What it inherited is gone, and what was heard about it before.
-    pub(super) fn disinherit(&mut self, id: AddressId, now: Instant) {
-        if !self.judged.get(id).is_some_and(|entry| entry.inherited) {
-            return;
-        }
-        self.take_back(id);
-        self.forget_verdict(id, now);
-        self.publish(id, now);
-    }
-
-    fn take_back(&mut self, id: AddressId) {
-        let Some(candidate) = self.candidates.get(id) else {
-            return;
-        };
-        if let Some(form) = self.announcements.expire_ours(id, &candidate.addr) {
-            self.outputs.push_back(Output::Expire(form));
-        }
-    }
-
-    /// Makes the swarm's external addresses and the summary agree with the verdict.
-    pub(super) fn publish(&mut self, id: AddressId, now: Instant) {
-        self.announce(id, now);
-        self.update_summary();
-    }
-
-    fn announce(&mut self, id: AddressId, now: Instant) {
-        let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id)) else {
-            return;
-        };
-        let by_us = self.announcements.is_by_us(id);
-        let by_others = self.announcements.is_by_others(id);
-        let addr = candidate.addr.clone();
-        match entry.standing.verdict() {
-            Verdict::Reachable if by_us || by_others || !self.may_announce(id, candidate, now) => {}
-            Verdict::Reachable => {
-                self.announcements.confirm(id, &addr);
-                self.outputs.push_back(Output::Confirm(addr));
-            }
-            _ if by_us => self.take_back(id),
-            Verdict::Unreachable if by_others && self.config.expire_foreign => {
-                for form in self.announcements.expire(id, &addr, None) {
-                    self.outputs.push_back(Output::Expire(form));
-                }
-                if let Some(candidate) = self.candidates.get_mut(id) {
-                    candidate.sources.confirmed = false;
-                    // It stays under test, so that it is confirmed again should it come back.
-                    candidate.sources.added = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether a reachable address is proven as the application requires it.
-    fn may_announce(&self, id: AddressId, candidate: &Candidate, now: Instant) -> bool {
-        let forbidden = address::ip(&candidate.addr).is_some_and(|ip| {
-            self.config
-                .never_announced
-                .iter()
-                .any(|network| network.contains(ip))
-        });
-        let Some(report) = self
-            .report(id, now)
-            .filter(|_| self.config.confirms && !forbidden && !candidate.is_withheld)
-        else {
-            return false;
-        };
-        let required = f64::from(self.config.required_confidence) / 1e6;
-        let vantage = self.config.required_vantage == Vantage::Contacted
-            || report.vantage == Some(Vantage::Independent);
-        vantage
-            && report.confidence >= required
-            && (report.proven_by >= self.config.required_servers
-                || self.config.required_servers <= 1)
-    }
-
-    pub(super) fn update_summary(&mut self) {
-        let is_any = |verdict| {
-            let mut entries = self.judged.iter();
-            entries.any(|(_, entry)| entry.standing.verdict() == verdict)
-        };
-        let verdicts = if is_any(Verdict::Reachable) {
-            Summary::Public
-        } else if !is_any(Verdict::Unreachable) && !is_any(Verdict::Filtered) {
-            Summary::Unknown
-        // One more address to look at is no reason to doubt what was known before.
-        } else if self.summary == Summary::Private || !self.is_any_open() {
-            Summary::Private
-        } else {
-            Summary::Unknown
-        };
-        let new = self.pinned.unwrap_or(verdicts);
-        let old = std::mem::replace(&mut self.summary, new);
-        if old != new {
-            self.outputs
-                .push_back(Output::Event(Event::SummaryChanged { old, new }));
-        }
-    }
-
-    /// Whether an address without a verdict is likely to get one that matters.
-    fn is_any_open(&self) -> bool {
-        let support = Support::of(&self.candidates);
-        self.candidates.iter().any(|(id, candidate)| {
-            let entry = self.judged.get(id).filter(|entry| {
-                !entry.standing.is_decided()
-                    && entry.obstacle.is_none()
-                    && !candidate.is_withheld
-                    && !self.is_unanswered(candidate, entry)
-            });
-            entry.is_some_and(|entry| match support.trust(candidate, &self.listeners) {
-                Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
-                Trust::UnobservedGuess => !self.is_hopeless(id, entry),
-                Trust::Observed | Trust::Own => true,
-            })
-        })
-    }
-
-    /// Servers were asked about it for long, and none had an answer.
-    fn is_unanswered(&self, candidate: &Candidate, entry: &Entry) -> bool {
-        let age = self.now.saturating_duration_since(candidate.first_seen);
-        let asked = entry.schedule.asked_at.is_some();
-        asked && entry.evidence.len() == 0 && age >= self.config.settling_time
-    }
-
-    /// No server could be asked about it when it was last reviewed.
-    fn is_hopeless(&self, id: AddressId, entry: &Entry) -> bool {
-        let to_ask = entry
-            .reviewed(self.servers.version(), self.now)
-            .and_then(|reviewed| reviewed.prospects)
-            .map_or(entry.schedule.asked_at.map_or(1, |_| 0), |it| it.to_ask);
-        to_ask == 0 && self.probes.about(id).next().is_none()
-    }
-
-    /// Asks the application for more servers, if there are too few to decide about something.
-    pub(super) fn want_servers(&mut self, known: usize, now: Instant) {
-        if let Some(at) = self.servers_wanted.not_before(now) {
-            self.wake.by(at, "more servers are wanted");
-            return;
-        }
-        self.servers_wanted.note(now);
-        self.outputs.push_back(Output::Event(Event::ServersWanted {
-            known,
-            wanted: WANTED_SERVERS,
-        }));
-    }
-
-    /// The address whose evidence a verdict rests on: itself, or the plain one that it inherits from.
-    fn grounds(&self, id: AddressId) -> AddressId {
-        let inherited = self.judged.get(id).is_some_and(|entry| entry.inherited);
-        let plain = self
-            .candidates
-            .get(id)
-            .filter(|_| inherited)
-            .and_then(|candidate| self.candidates.plain_sibling(candidate));
-        plain.map_or(id, |(plain, _)| plain)
-    }
-
-    pub(super) fn report(&self, id: AddressId, now: Instant) -> Option<AddressReport> {
-        let (candidate, entry) = (self.candidates.get(id)?, self.judged.get(id)?);
-        let grounds = self.grounds(id);
-        let grounds_entry = self.judged.get(grounds)?;
-        let evidence = &grounds_entry.evidence;
-        let posterior = grounds_entry.belief(&self.model, self.prior(grounds), now);
-        let verdict = entry.standing.verdict();
-        Some(AddressReport {
-            address: candidate.addr.clone(),
-            verdict,
-            since: entry.standing.since(),
-            confidence: verdict.confidence(&posterior),
-            vantage: evidence.vantage(),
-            sources: candidate.sources,
-            servers: entry.evidence.servers(),
-            time_to_verdict: entry
-                .standing
-                .decided_at()
-                .map(|at| at.saturating_duration_since(candidate.first_seen)),
-            last_probe: entry.schedule.last_probe,
-            next_probe: entry.schedule.recheck_at(),
-            dial_data: candidate.dial_data,
-            announced: self.announcements.is_by_us(id),
-            inherited: entry.inherited,
-            obstacle: entry.obstacle,
-            unstable: entry.standing.is_unstable(now),
-            proven_by: evidence.proving_groups(),
-        })
     }
 }

@@ -19,7 +19,6 @@ use crate::{
         candidates::{AddressId, Candidate, Class},
         config::Config,
         contacts::{Contacts, Vantage},
-        event::ServerReport,
     },
 };
 
@@ -169,6 +168,10 @@ impl Server {
         self.memory.last_asked
     }
 
+    pub(crate) fn backed_off_until(&self, now: Instant) -> Option<Instant> {
+        self.memory.backed_off_until(now)
+    }
+
     pub(crate) fn is_busy_with(&self, probe: ProbeId) -> bool {
         self.in_flight == Some(probe)
     }
@@ -232,7 +235,7 @@ impl Servers {
         self.past.len()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Server> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Server> {
         self.slots.iter().flatten()
     }
 
@@ -241,14 +244,6 @@ impl Servers {
         self.all()
             .filter(|server| server.memory.backed_off_until(now).is_none())
             .count()
-    }
-
-    pub(crate) fn reports(&self, now: Instant) -> impl Iterator<Item = ServerReport> + '_ {
-        self.all().map(move |server| ServerReport {
-            peer: server.peer,
-            backed_off_until: server.memory.backed_off_until(now),
-            last_asked: server.last_asked(),
-        })
     }
 
     /// Whether one could be asked now, of those that a look through them would see.

@@ -10,7 +10,7 @@ use crate::{
     address::{self, Transport},
     reachability::{
         AddressId, Budget, Candidate, CandidateError, Class, ExternalIp, Inserted, LISTENER_CHECKS,
-        MAX_ADDRESS_LEN, Observer, Output, Reachability, Sources, listens_for, network,
+        MAX_ADDRESS_LEN, Observer, Output, Reachability, Sources, network,
     },
 };
 
@@ -168,9 +168,9 @@ impl Reachability {
     pub(super) fn recheck_behind(&mut self, listener: &Multiaddr, now: Instant) {
         let mut behind = Vec::new();
         for (id, candidate) in self.candidates.iter() {
-            if listens_for(listener, &candidate.addr) {
+            if address::listens_for(listener, &candidate.addr) {
                 let mut others = self.listeners.kinds().filter(|it| *it != listener);
-                let has_other = others.any(|it| listens_for(it, &candidate.addr));
+                let has_other = others.any(|it| address::listens_for(it, &candidate.addr));
                 behind.push((id, candidate.addr.clone(), has_other));
             }
         }
@@ -285,7 +285,7 @@ impl Reachability {
             let Some(candidate) = self.candidates.get(id) else {
                 continue;
             };
-            let was_behind = listens_for(gone, &candidate.addr);
+            let was_behind = address::listens_for(gone, &candidate.addr);
             let has_listener = self.listeners.has_port_of(&candidate.addr);
             let accepted = self.listeners.accepts(candidate.class);
             let lost = was_behind && !has_listener
