@@ -465,3 +465,41 @@ fn a_listen_port_at_an_ip_that_one_peer_sees_is_announced_on_the_word_of_two() {
         assert!(announced, "{servers} servers, seen by {seen_by}");
     }
 }
+
+/// Both have shown that they can dial, and answer before all others from then on.
+#[test]
+fn two_able_liars_of_ten_that_answer_first_take_an_address_away_once_a_day_at_most() {
+    for behind_nat in [false, true] {
+        let mut world = World::new();
+        let listen = if behind_nat {
+            addr("/ip4/192.168.1.2/tcp/4001")
+        } else {
+            tcp()
+        };
+        world.core.on_listen_addr(world.now, &listen);
+        world.open.insert(tcp());
+        world.core.add_candidate(world.now, &tcp()).unwrap();
+        for _ in 0..2 {
+            let liar = world.server(Answer::Truth);
+            world.servers[liar].latency = ms(1);
+        }
+        world.run(minutes(5));
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+        for _ in 0..8 {
+            world.server(Answer::Truth);
+        }
+        for liar in &mut world.servers[..2] {
+            liar.otherwise = Answer::DialError;
+        }
+        let before = world.confirmations;
+        for _ in 0..24 * 6 {
+            world.core.check_now(world.now, &tcp()).unwrap();
+            world.run(minutes(10));
+        }
+        let expiries = world.confirmations - before;
+        assert!(expiries <= 1, "{expiries}");
+        assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
+        let told = world.requests.iter().filter(|(_, n, _)| *n < 2).count();
+        assert!(told > 10, "the liars were asked {told} times");
+    }
+}
