@@ -403,7 +403,7 @@ impl World {
     fn check(&self) {
         let (sizes, limits) = (self.core.sizes(), &self.limits);
         assert!(sizes.addresses <= limits.addresses, "{sizes:?} {limits:?}");
-        assert!(sizes.outcomes <= 8 * sizes.addresses, "{sizes:?}");
+        assert!(sizes.outcomes <= 24 * sizes.addresses, "{sizes:?}");
         assert!(sizes.servers <= limits.servers, "{sizes:?} {limits:?}");
         assert!(
             sizes.remembered_servers <= limits.servers,
