@@ -56,7 +56,7 @@ class Lab:
             for addr in addrs:
                 nodad = ["nodad"] if ":" in addr else []
                 ip("-n", namespace, "addr", "add", addr, "dev", "veth0", *nodad)
-        for server in self.SERVERS:
+        for server in (*self.SERVERS, self.NOBODY):
             ip("-n", self.client, "route", "add", server, "dev", "veth0", "src", self.CLIENT)
         for client in (self.CLIENT, self.CLIENT_OTHER):
             ip("-n", self.server, "route", "add", client, "dev", "veth0", "src", self.SERVER)

@@ -297,7 +297,7 @@ class World:
     @staticmethod
     def _interface(number):
         """As a container's network makes one on its host."""
-        return f"link add br{number} type dummy\nlink set br{number} up\naddr add 172.18.{number}.1/24 dev br{number}\n"
+        return f"link add br{number} type veth peer name peer{number}\nlink set peer{number} up\nlink set br{number} up\naddr add 172.18.{number}.1/24 dev br{number}\n"
 
     def churn(self, turn):
         """One of the client's interfaces goes, and comes back with the next turn."""

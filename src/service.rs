@@ -334,23 +334,22 @@ impl Service {
 
     /// Does all that is due, and says whether anything was.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        let due: Vec<RequestId> = self
+        let is_due = |(_, request): &(&RequestId, &Request)| request.job.deadline() <= now;
+        let (waiting, due): (Vec<_>, Vec<_>) = self
             .requests
             .iter()
-            .filter(|(_, request)| request.job.deadline() <= now)
-            .map(|(id, _)| *id)
-            .collect();
-        let mut busy = !due.is_empty();
+            .filter(is_due)
+            .partition(|(_, request)| request.job.waits_to_dial().is_some());
+        let [due, waiting] = [due, waiting].map(|some| some.into_iter().map(|(id, _)| *id));
+        let (due, waiting): (Vec<_>, Vec<_>) = (due.collect(), waiting.collect());
+        let mut busy = !due.is_empty() || !waiting.is_empty();
         busy |= self.dials.drained(now);
-        for id in due {
-            if let Some(request) = self.requests.get_mut(&id) {
-                let action = request.job.timed_out(now);
-                self.perform(now, id, action);
-            }
-        }
+        self.time_out(now, due);
         if busy {
+            // What is due now may free a place for one that must not wait any longer.
             self.next_turns(now);
         }
+        self.time_out(now, waiting);
         while let Some((limit, count, client, connection_id)) = self.rejected.take(now) {
             busy = true;
             self.event(Event::Rejected(Rejected {
@@ -371,6 +370,15 @@ impl Service {
             }));
         }
         busy
+    }
+
+    fn time_out(&mut self, now: Instant, requests: Vec<RequestId>) {
+        for id in requests {
+            if let Some(request) = self.requests.get_mut(&id) {
+                let action = request.job.timed_out(now);
+                self.perform(now, id, action);
+            }
+        }
     }
 
     /// Whether there is nothing to be polled.

@@ -164,7 +164,7 @@ impl Job {
 
     /// The dial has to wait for another one to be gone, for as long as it would still have a fair chance.
     pub(crate) fn wait_for_turn(&mut self, now: Instant, limit: Limit) {
-        let latest = before(self.answer_by(), DIAL_RESERVE, now);
+        let latest = before(self.answer_by(), FAIR_DIAL + NONCE_RESERVE, now);
         self.enter(State::Turn(limit), latest);
     }
 
