@@ -27,7 +27,7 @@ const DIAL_RESERVE: Duration = Duration::from_millis(4000);
 
 /// A dial that had less than this says nothing about the address if it is not established: time for one lost TCP SYN
 /// (sent again after a second, RFC 6298) and two slow round trips.
-const FAIR_DIAL: Duration = Duration::from_secs(2);
+const FAIR_DIAL: Duration = Duration::from_millis(1900);
 
 /// A deadline that is noticed so late was missed by this node, which was not polled. What it waits for may have
 /// happened and be queued behind the clock.
@@ -162,7 +162,8 @@ impl Job {
         None
     }
 
-    /// The dial has to wait for another one to be gone, for as long as it would still have a fair chance.
+    /// The dial has to wait for another one to be gone, for as long as it would still have a fair chance. By default that is
+    /// 5.1 s, a little longer than it takes QUIC to give up a handshake.
     pub(crate) fn wait_for_turn(&mut self, now: Instant, limit: Limit) {
         let latest = before(self.answer_by(), FAIR_DIAL + NONCE_RESERVE, now);
         self.enter(State::Turn(limit), latest);

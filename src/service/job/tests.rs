@@ -96,7 +96,7 @@ fn a_second_dial_to_a_peer_waits_for_its_turn_and_is_rejected_when_it_would_have
     assert_eq!(dialing(now).waits_to_dial(), None);
 
     let mut late = waiting();
-    assert!(late.deadline() - now <= TIMING.request - DIAL_RESERVE);
+    assert!(late.deadline() - now <= TIMING.request - FAIR_DIAL - NONCE_RESERVE);
     let answer = answered(late.timed_out(late.deadline()));
     assert_eq!(answer.status, ResponseStatus::RequestRejected);
     assert_eq!(late.record.limit, Some(Limit::DialsOfPeer));
