@@ -79,6 +79,7 @@ class Trial:
         self.world = World(cell)
         self.servers = []
         self.over = threading.Event()
+        self.churn_failed = None
         # Servers that were stopped on purpose.
         self.stopped = []
         self.client = None
@@ -159,10 +160,11 @@ class Trial:
                 return
             try:
                 self.world.churn(turn)
-            except RuntimeError:
+            except RuntimeError as error:
                 # The network is gone, if the run is over.
                 if not self.over.is_set():
-                    raise
+                    self.churn_failed = error
+                return
 
     def verdict(self, door):
         """The verdict that stands, and from where it was proven."""
@@ -336,6 +338,8 @@ class Trial:
         """What a messy host asked about that nobody could want to know, or too often."""
         others = [probe["addr"] for probe in self.client.all("probed") if probe["addr"] not in expected]
         wrong = [f"{addr} was asked about" for addr in sorted(set(others)) if parsed(addr) is None or parsed(addr)[1] != PUBLIC]
+        if self.churn_failed:
+            wrong.append(f"the interfaces did not come and go: {self.churn_failed}")
         if len(others) > JUNK:
             wrong.append(f"{len(others)} requests about other addresses: {sorted(set(others))}")
         return wrong

@@ -147,9 +147,9 @@ const SEEN_PORT_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
 const LISTENER_CHECKS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
 /// How many addresses are remembered for that.
 const MAX_LISTENER_CHECKS: usize = 256;
-/// How many addresses that come with a listener are asked about at once, in multiples of those that can be tracked, and how
-/// often one more. A host that opens a port for each thing that it does has a new one all the time.
-const NEWCOMERS: (u32, Duration) = (1, Duration::from_secs(5 * 60));
+/// As many addresses that come with a listener are asked about at once as can be tracked, and one more in each such time. A host
+/// that opens a port for each thing that it does has a new one all the time.
+const NEWCOMER_REFILL: Duration = Duration::from_secs(5 * 60);
 
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
@@ -239,11 +239,10 @@ impl Reachability {
             port_requests: budget(PORT_REQUESTS),
             ip_requests: budget(IP_REQUESTS),
             seen_port_requests: budget(SEEN_PORT_REQUESTS),
-            newcomers: {
-                let (times, refill) = NEWCOMERS;
-                let most = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
-                budget((most.saturating_mul(times), refill))
-            },
+            newcomers: budget((
+                u32::try_from(config.max_addresses).unwrap_or(u32::MAX),
+                NEWCOMER_REFILL,
+            )),
             listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
             has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),

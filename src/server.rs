@@ -374,7 +374,7 @@ impl Behaviour {
         }
     }
 
-    fn on_said(&mut self, client: PeerId, connection: ConnectionId, said: ToBehaviour) {
+    fn on_handler_message(&mut self, client: PeerId, connection: ConnectionId, said: ToBehaviour) {
         let now = Instant::now();
         let id = |stream| RequestId { connection, stream };
         match said {
@@ -405,7 +405,7 @@ impl Behaviour {
         }
     }
 
-    fn on_fact(&mut self, fact: DialEvent) {
+    fn on_dial_event(&mut self, fact: DialEvent) {
         let now = Instant::now();
         match fact {
             DialEvent::Established(dial) => self.core.on_dial_established(now, dial),
@@ -490,7 +490,7 @@ impl Behaviour {
     fn poll_dialer(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, Infallible>> {
         for _ in 0..MAX_DIALER_EVENTS {
             let fact = match &mut self.dialer {
-                Dialer::Node(dial_back) => match dial_back.next_fact() {
+                Dialer::Node(dial_back) => match dial_back.next_dial_event() {
                     Some(fact) => fact,
                     None => {
                         return dial_back.next_action().map_or(Poll::Pending, Poll::Ready);
@@ -502,7 +502,7 @@ impl Behaviour {
                     Poll::Ready(None) | Poll::Pending => return Poll::Pending,
                 },
             };
-            self.on_fact(fact);
+            self.on_dial_event(fact);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -561,7 +561,7 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         Report(said): THandlerOutEvent<Self>,
     ) {
-        self.on_said(peer, connection, said);
+        self.on_handler_message(peer, connection, said);
     }
 
     fn poll(

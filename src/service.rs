@@ -334,22 +334,13 @@ impl Service {
 
     /// Does all that is due, and says whether anything was.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        let is_due = |(_, request): &(&RequestId, &Request)| request.job.deadline() <= now;
-        let (waiting, due): (Vec<_>, Vec<_>) = self
-            .requests
-            .iter()
-            .filter(is_due)
-            .partition(|(_, request)| request.job.waits_to_dial().is_some());
-        let [due, waiting] = [due, waiting].map(|some| some.into_iter().map(|(id, _)| *id));
-        let (due, waiting): (Vec<_>, Vec<_>) = (due.collect(), waiting.collect());
-        let mut busy = !due.is_empty() || !waiting.is_empty();
-        busy |= self.dials.drained(now);
-        self.time_out(now, due);
+        let mut busy = self.dials.drained(now);
+        busy |= self.time_out(now, false);
         if busy {
-            // What is due now may free a place for one that must not wait any longer.
+            // What was due may have freed a place for one that must not wait any longer.
             self.next_turns(now);
         }
-        self.time_out(now, waiting);
+        busy |= self.time_out(now, true);
         while let Some((limit, count, client, connection_id)) = self.rejected.take(now) {
             busy = true;
             self.event(Event::Rejected(Rejected {
@@ -372,13 +363,22 @@ impl Service {
         busy
     }
 
-    fn time_out(&mut self, now: Instant, requests: Vec<RequestId>) {
-        for id in requests {
-            if let Some(request) = self.requests.get_mut(&id) {
+    /// Tells those that are due, and that wait for room to dial or do not. Whether there were any.
+    fn time_out(&mut self, now: Instant, waiting: bool) -> bool {
+        let is_due = |job: &Job| job.deadline() <= now && job.waits_to_dial().is_some() == waiting;
+        let due: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| is_due(&request.job))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &due {
+            if let Some(request) = self.requests.get_mut(id) {
                 let action = request.job.timed_out(now);
-                self.perform(now, id, action);
+                self.perform(now, *id, action);
             }
         }
+        !due.is_empty()
     }
 
     /// Whether there is nothing to be polled.

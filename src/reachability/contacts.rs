@@ -43,7 +43,8 @@ impl Vantage {
 const MAX_UNSURE: usize = 256;
 /// The prefix of an IPv6 host: whoever has one address of a /64 has all of them (RFC 4291, section 2.5.4).
 const HOST_V6: u8 = 64;
-/// The prefixes of an IP group, which tell operators apart; a forgotten contact makes the whole of it unsure.
+/// The prefixes of an IP group, which tell operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes
+/// for sites; a /32 is a provider's). A forgotten contact makes the whole group unsure.
 const GROUP_V4: u8 = 16;
 const GROUP_V6: u8 = 32;
 

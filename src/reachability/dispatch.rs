@@ -170,6 +170,11 @@ impl Reachability {
         })
     }
 
+    /// Whether as many requests are under way as may be.
+    fn is_full(&self) -> bool {
+        self.probes.len() >= self.config.max_in_flight
+    }
+
     fn dispatch(&mut self, now: Instant) {
         let support = Support::of(&self.candidates);
         let mut turns: Vec<Turn> = self
@@ -180,7 +185,7 @@ impl Reachability {
         turns.sort_by_key(|turn| {
             (
                 turn.priority,
-                turn.trust < Trust::UnobservedGuess && turn.trust == Trust::OnePeersPort,
+                turn.trust == Trust::OnePeersPort,
                 turn.waits_since,
             )
         });
@@ -198,14 +203,14 @@ impl Reachability {
             while sent {
                 sent = false;
                 for turn in &turns {
-                    if self.probes.len() >= self.config.max_in_flight {
+                    if self.is_full() {
                         return;
                     }
                     let is_sent = self.has_room(turn, now) && self.ask_about(turn, &named, now);
                     sent |= is_sent;
                     // The word of one group is not enough: a second is asked as soon.
-                    let fits = self.probes.len() < self.config.max_in_flight;
-                    if is_sent && turn.takes_two && fits && self.has_room(turn, now) {
+                    let another = is_sent && turn.takes_two && !self.is_full();
+                    if another && self.has_room(turn, now) {
                         self.ask_about(turn, &named, now);
                     }
                 }

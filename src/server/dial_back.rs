@@ -69,7 +69,7 @@ pub struct DialBack {
     /// them.
     connections: BTreeMap<ConnectionId, Connection>,
     /// At most three per dial.
-    facts: VecDeque<DialEvent>,
+    dial_events: VecDeque<DialEvent>,
     /// At most three per dial.
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
     pub(super) capabilities: Capabilities,
@@ -143,7 +143,7 @@ impl DialBack {
             kind,
             port_use: PortUse::New,
             connections: BTreeMap::new(),
-            facts: VecDeque::new(),
+            dial_events: VecDeque::new(),
             actions: VecDeque::new(),
             capabilities: Capabilities::default(),
             own_ips: OwnIps::default(),
@@ -243,14 +243,14 @@ impl DialBack {
                 Ok(()) => DialBackOutcome::Delivered,
                 Err(cause) => DialBackOutcome::NotDelivered(cause),
             };
-            self.facts
+            self.dial_events
                 .push_back(DialEvent::Ended(connection.dial, outcome));
         }
     }
 
     /// The next thing to tell the server.
-    pub(super) fn next_fact(&mut self) -> Option<DialEvent> {
-        self.facts.pop_front()
+    pub(super) fn next_dial_event(&mut self) -> Option<DialEvent> {
+        self.dial_events.pop_front()
     }
 
     /// The next thing to ask of the swarm that dials.
@@ -262,7 +262,7 @@ impl DialBack {
         // One that nobody waits for was refused by now.
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.state = ConnectionState::Established;
-            self.facts
+            self.dial_events
                 .push_back(DialEvent::Established(connection.dial));
         }
     }
@@ -277,8 +277,8 @@ impl DialBack {
                     DialBackOutcome::NotDelivered(NotDelivered::ConnectionLost)
                 }
             };
-            self.facts.push_back(DialEvent::Ended(dial, outcome));
-            self.facts.push_back(DialEvent::Gone(dial));
+            self.dial_events.push_back(DialEvent::Ended(dial, outcome));
+            self.dial_events.push_back(DialEvent::Gone(dial));
         }
     }
 
@@ -297,8 +297,8 @@ impl DialBack {
         let outcome = DialBackOutcome::of(failure.error, |addr| {
             self.capabilities.is_connected(now, addr)
         });
-        self.facts.push_back(DialEvent::Ended(dial, outcome));
-        self.facts.push_back(DialEvent::Gone(dial));
+        self.dial_events.push_back(DialEvent::Ended(dial, outcome));
+        self.dial_events.push_back(DialEvent::Gone(dial));
     }
 }
 
@@ -362,7 +362,7 @@ impl NetworkBehaviour for DialBack {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        if let Some(fact) = self.next_fact() {
+        if let Some(fact) = self.next_dial_event() {
             return Poll::Ready(ToSwarm::GenerateEvent(DialBackEvent(fact)));
         }
         match self.next_action() {

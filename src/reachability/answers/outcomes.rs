@@ -136,15 +136,12 @@ impl Reachability {
         outcome: Outcome,
         now: Instant,
     ) {
+        let prior = self.prior(address);
         let Some(judged) = self.judged.get_mut(address) else {
             return;
         };
         judged.evidence.record(outcome);
-        let prior = self
-            .candidates
-            .get(address)
-            .map(|candidate| crate::reachability::belief::prior(candidate.sources));
-        let posterior = judged.posterior(&self.model, prior.unwrap_or([1.0 / 3.0; 3]), now);
+        let posterior = judged.posterior(&self.model, prior, now);
         judged.hear(outcome.success, outcome.asked.vantage, &posterior, now);
         if outcome.success {
             // Those that inherit may want the vantage.

@@ -4,7 +4,10 @@ use web_time::Instant;
 
 use crate::{
     address::ThinWaist,
-    reachability::{Reachability, Verdict, candidates::AddressId},
+    reachability::{
+        Reachability, Verdict,
+        candidates::{AddressId, Candidate},
+    },
 };
 
 impl Reachability {
@@ -20,15 +23,16 @@ impl Reachability {
             self.release_siblings(waist, now);
             return;
         }
-        let siblings: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
-            .map(|(id, _)| id)
-            .collect();
-        for sibling in siblings {
+        for sibling in self.ornamented_on(waist) {
             self.inherit(sibling, now);
         }
+    }
+
+    /// The addresses on this socket that are more than a plain one.
+    fn ornamented_on(&self, waist: ThinWaist) -> Vec<AddressId> {
+        let on_socket = |(_, c): &(AddressId, &Candidate)| c.waist == Some(waist) && !c.is_plain();
+        let found = self.candidates.iter().filter(on_socket);
+        found.map(|(id, _)| id).collect()
     }
 
     /// An address without proofs of its own inherits from a plain one on the same socket that has some.
@@ -61,13 +65,7 @@ impl Reachability {
 
     /// The plain address is no longer reachable: what inherited from it is to be tested by itself.
     pub(in crate::reachability) fn release_siblings(&mut self, waist: ThinWaist, now: Instant) {
-        let heirs: Vec<AddressId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.waist == Some(waist) && !c.is_plain())
-            .map(|(id, _)| id)
-            .collect();
-        for heir in heirs {
+        for heir in self.ornamented_on(waist) {
             self.disinherit(heir, now);
         }
     }

@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
-use crate::address::{self, IpFamily, Neighbourhood};
+use crate::{
+    address::{self, IpFamily, Neighbourhood},
+    reachability::contacts::ip_group,
+};
 
-/// The prefix lengths that tell operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes for
-/// sites; a /32 is a provider's).
-const GROUP_V4: u8 = 16;
-const GROUP_V6: u8 = 32;
 /// The prefix lengths of a network whose hosts are no strangers to each other: a /24 is the longest that is routed on the
 /// Internet, a /56 what a site gets (RFC 6177).
 const NETWORK_V4: u8 = 24;
@@ -24,7 +23,7 @@ pub(crate) struct IpGroup(Option<Neighbourhood>);
 
 impl IpGroup {
     pub(crate) fn of(ip: Option<IpAddr>) -> Self {
-        Self(ip.map(|ip| address::neighbourhood(ip, GROUP_V4, GROUP_V6)))
+        Self(ip.map(ip_group))
     }
 }
 

@@ -250,11 +250,11 @@ mod tests {
                 error: &failed(at, ENETUNREACH),
                 connection_id,
             }));
-            let outcome = match dialer.next_fact() {
+            let outcome = match dialer.next_dial_event() {
                 Some(DialEvent::Ended(_, outcome)) => outcome,
                 other => panic!("{other:?}"),
             };
-            assert!(matches!(dialer.next_fact(), Some(DialEvent::Gone(_))));
+            assert!(matches!(dialer.next_dial_event(), Some(DialEvent::Gone(_))));
             outcome
         };
         let listening = || {
