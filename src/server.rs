@@ -60,6 +60,7 @@ mod bounded_close;
 mod capabilities;
 mod dial_back;
 mod exchange;
+mod fresh_ports;
 mod handler;
 mod kernel;
 mod own;
@@ -71,6 +72,7 @@ pub use crate::service::{
 };
 pub use bounded_close::BoundedClose;
 pub use dial_back::DialBack;
+pub use fresh_ports::FreshPorts;
 
 use capabilities::Capabilities;
 use dial_back::{DialBackEvent, DialEvent};

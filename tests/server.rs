@@ -1,5 +1,7 @@
 //! The server over real TCP and QUIC connections, against clients that speak raw bytes.
 
+#[path = "server/fresh_ports.rs"]
+mod fresh_ports;
 #[path = "server/limits.rs"]
 mod limits;
 #[cfg(target_os = "linux")]

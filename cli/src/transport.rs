@@ -15,7 +15,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour},
     tcp, yamux,
 };
-use libp2p_autonat_v2::server::BoundedClose;
+use libp2p_autonat_v2::server::{BoundedClose, FreshPorts};
 
 /// How long a connection may take to come about: as long as `SwarmBuilder` gives it.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -49,7 +49,8 @@ fn transport(key: &Keypair, names: Names) -> Result<Boxed<(PeerId, StreamMuxerBo
         .authenticate(noise)
         .multiplex(BoundedClose::new(yamux::Config::default()))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic::Config::new(key))
+    let config = quic::Config::new(key);
+    let quic = FreshPorts::new(move || quic::tokio::Transport::new(config.clone()))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner());
     match names {

@@ -17,8 +17,8 @@ use libp2p_autonat_v2::{
 };
 
 use super::{
-    Dials, Face, Node, PATIENCE, RawPeer, Scope, bounded_swarm, naked_swarm, public,
-    recording_swarm, within,
+    Dials, Face, Node, PATIENCE, RawPeer, Scope, bounded_swarm, fresh_ports_swarm, naked_swarm,
+    public, recording_swarm, within,
 };
 
 pub type Requests = Framed<Stream, MessageCodec>;
@@ -65,6 +65,17 @@ impl Server {
             node: Node::spawn(swarm),
             dials,
             scope: Scope::Public,
+        }
+    }
+
+    /// A server whose dials over QUIC share sockets.
+    pub fn with_fresh_ports(config: server::Config, scope: Scope) -> Self {
+        let behaviour = server::Behaviour::new(config);
+        let (swarm, dials) = fresh_ports_swarm(Keypair::generate_ed25519(), behaviour, scope);
+        Self {
+            node: Node::spawn(swarm),
+            dials,
+            scope,
         }
     }
 

@@ -38,7 +38,8 @@ mod transport;
 pub use naked::{Face, face, naked_swarm};
 pub use raw::{Raw, RawError, RawEvent};
 pub use transport::{
-    Dials, Scope, bounded_swarm, loopback, public, recording_swarm, relayed_swarm, swarm,
+    Dials, Scope, bounded_swarm, fresh_ports_swarm, loopback, public, recording_swarm,
+    relayed_swarm, swarm,
 };
 
 /// How long a test waits for something that must happen. Generous, as it is only spent on failure.

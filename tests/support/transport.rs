@@ -22,7 +22,7 @@ use libp2p::{
     swarm::{Config, NetworkBehaviour},
     tcp, yamux,
 };
-use libp2p_autonat_v2::server::BoundedClose;
+use libp2p_autonat_v2::server::{BoundedClose, FreshPorts};
 
 /// Every address that a transport was told to dial, in order.
 #[derive(Debug, Clone, Default)]
@@ -87,18 +87,28 @@ pub fn recording_swarm<B: NetworkBehaviour>(
     record(tcp_and_quic(&keypair), peer_id, behaviour, scope)
 }
 
-/// As [`recording_swarm`], and no connection over TCP takes long to close.
+/// As [`recording_swarm`] and over WebSocket too, and no connection over TCP or WebSocket takes long to close.
 pub fn bounded_swarm<B: NetworkBehaviour>(
     keypair: Keypair,
     behaviour: B,
     scope: Scope,
 ) -> (Swarm<B>, Dials) {
     let peer_id = keypair.public().to_peer_id();
+    let noise = noise::Config::new(&keypair).expect("the key signs");
+    let multiplexer = BoundedClose::new(yamux::Config::default());
     let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(&keypair).expect("the key signs"))
-        .multiplex(BoundedClose::new(yamux::Config::default()));
-    record(beside_quic(&keypair, tcp), peer_id, behaviour, scope)
+        .authenticate(noise.clone())
+        .multiplex(multiplexer.clone())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let websocket = tcp::tokio::Transport::new(tcp::Config::default());
+    let websocket = libp2p_websocket::Config::new(websocket)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(multiplexer)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let both = OrTransport::new(websocket, tcp).map(|either, _| either.into_inner());
+    record(beside_quic(&keypair, both), peer_id, behaviour, scope)
 }
 
 /// A swarm over TCP, QUIC and relays, and the record of its dials.
@@ -119,12 +129,29 @@ pub fn relayed_swarm<B: NetworkBehaviour>(
     record(all, peer_id, behaviour(relay), Scope::Loopback)
 }
 
+/// As [`recording_swarm`], with [`FreshPorts`] over QUIC.
+pub fn fresh_ports_swarm<B: NetworkBehaviour>(
+    keypair: Keypair,
+    behaviour: B,
+    scope: Scope,
+) -> (Swarm<B>, Dials) {
+    let peer_id = keypair.public().to_peer_id();
+    let config = quic::Config::new(&keypair);
+    let quic = FreshPorts::new(move || quic::tokio::Transport::new(config.clone()));
+    record(both(quic, tcp(&keypair)), peer_id, behaviour, scope)
+}
+
 fn tcp_and_quic(keypair: &Keypair) -> Inner {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default())
+    beside_quic(keypair, tcp(keypair))
+}
+
+fn tcp(keypair: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
+    tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair).expect("the key signs"))
-        .multiplex(yamux::Config::default());
-    beside_quic(keypair, tcp)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
 }
 
 /// This transport, and QUIC.
@@ -136,7 +163,25 @@ where
         + 'static,
     M: StreamMuxer<Substream: Send, Error: Send + Sync> + Send + 'static,
 {
-    let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
+    both(quic::tokio::Transport::new(quic::Config::new(keypair)), tcp)
+}
+
+fn both<Q, T, M>(quic: Q, tcp: T) -> Inner
+where
+    Q: Transport<
+            Output = (PeerId, quic::Connection),
+            Error: Send + Sync,
+            ListenerUpgrade: Send,
+            Dial: Send,
+        > + Send
+        + Unpin
+        + 'static,
+    T: Transport<Output = (PeerId, M), Error: Send + Sync, ListenerUpgrade: Send, Dial: Send>
+        + Send
+        + Unpin
+        + 'static,
+    M: StreamMuxer<Substream: Send, Error: Send + Sync> + Send + 'static,
+{
     OrTransport::new(quic, tcp)
         .map(|either, _| match either {
             Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
