@@ -413,7 +413,7 @@ impl Service {
             }
             Action::Dial(chosen) => {
                 let limits = &self.config.limits;
-                if let Some(limit) = self.dials.must_wait(limits, peer, &chosen.addr) {
+                if let Some(limit) = self.dials.must_wait(limits, peer, chosen.is_udp) {
                     request.job.wait_for_turn(now, limit);
                     return;
                 }
@@ -427,7 +427,7 @@ impl Service {
                 }
                 request.job.dialing(now);
                 self.commands.push_back(Command::Dial(Dial {
-                    id: self.dials.start(now, peer, &chosen.addr, id),
+                    id: self.dials.start(now, peer, &chosen, id),
                     peer,
                     addr: chosen.addr,
                     nonce: request.nonce,
@@ -454,19 +454,19 @@ impl Service {
     /// Dials for the requests that wait for room, the oldest first, as far as there is some.
     fn next_turns(&mut self, now: Instant) {
         let limits = self.config.limits;
-        while let Some((id, chosen)) = self
-            .requests
-            .iter()
-            .filter_map(|(id, request)| Some((id, request, request.job.waits_to_dial()?)))
-            .filter(|(_, request, chosen)| {
-                let wait = self
-                    .dials
-                    .must_wait(&limits, request.client.peer, &chosen.addr);
-                wait.is_none()
-            })
-            .min_by_key(|(_, request, _)| request.job.started())
-            .map(|(id, _, chosen)| (*id, chosen.clone()))
-        {
+        loop {
+            let quic_is_full = self.dials.quic_is_full(&limits);
+            let next = self
+                .requests
+                .iter()
+                .filter_map(|(id, request)| Some((id, request, request.job.waits_to_dial()?)))
+                .filter(|(_, request, chosen)| {
+                    let is_full = chosen.is_udp && quic_is_full;
+                    !is_full && !self.dials.occupies(request.client.peer)
+                })
+                .min_by_key(|(_, request, _)| request.job.started())
+                .map(|(id, _, chosen)| (*id, chosen.clone()));
+            let Some((id, chosen)) = next else { return };
             self.perform(now, id, Some(Action::Dial(chosen)));
         }
     }

@@ -4,15 +4,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use web_time::Instant;
 
 use super::{
     command::{DialId, RequestId},
     limits::{Limit, Limits},
+    policy::Chosen,
 };
-use crate::address::{self, PortProtocol};
 
 /// How long a QUIC endpoint outlives its connection: three times the probe timeout (RFC 9000 section 10.2), which before the
 /// first round trip is taken to be a second (RFC 9002 section 6.2.2: a round trip of 333 ms).
@@ -71,21 +70,25 @@ impl Dials {
     }
 
     /// Whether a dial must wait, and for what: for the connection of another dial-back of the same peer to be gone, or, over
-    /// QUIC, for one of few places. A dial that is given up before it is established, as to a silent target, is refused if it
-    /// still gets through, and its peer has no connection of it.
-    pub(crate) fn must_wait(
-        &self,
-        limits: &Limits,
-        peer: PeerId,
-        addr: &Multiaddr,
-    ) -> Option<Limit> {
-        let occupies = |dial: &Entry| dial.request.is_some() || dial.established.is_some();
-        let mut dials = self.dials.values();
-        if dials.any(|dial| dial.peer == peer && occupies(dial)) {
+    /// QUIC, for one of few places.
+    pub(crate) fn must_wait(&self, limits: &Limits, peer: PeerId, is_udp: bool) -> Option<Limit> {
+        if self.occupies(peer) {
             return Some(Limit::DialsOfPeer);
         }
+        (is_udp && self.quic_is_full(limits)).then_some(Limit::QuicDials)
+    }
+
+    /// Whether a dial-back may have a connection to this peer. A dial that is given up before it is established, as to a
+    /// silent target, is refused if it still gets through, and its peer has no connection of it.
+    pub(crate) fn occupies(&self, peer: PeerId) -> bool {
+        self.dials
+            .values()
+            .any(|dial| (dial.request.is_some() || dial.established.is_some()) && dial.peer == peer)
+    }
+
+    pub(crate) fn quic_is_full(&self, limits: &Limits) -> bool {
         let quic = self.dials.values().filter(|dial| dial.is_udp).count() + self.draining.len();
-        (is_udp(addr) && quic >= limits.quic_dials as usize).then_some(Limit::QuicDials)
+        quic >= limits.quic_dials as usize
     }
 
     /// Whether there is room for one more dial to this IP.
@@ -98,7 +101,7 @@ impl Dials {
         &mut self,
         now: Instant,
         peer: PeerId,
-        addr: &Multiaddr,
+        chosen: &Chosen,
         request: RequestId,
     ) -> DialId {
         let id = DialId(self.next);
@@ -107,8 +110,8 @@ impl Dials {
             id,
             Entry {
                 peer,
-                target: address::ip(addr),
-                is_udp: is_udp(addr),
+                target: chosen.ip,
+                is_udp: chosen.is_udp,
                 started: now,
                 established: None,
                 request: Some(request),
@@ -161,10 +164,6 @@ impl Dials {
     }
 }
 
-fn is_udp(addr: &Multiaddr) -> bool {
-    address::transport(addr).and_then(address::Transport::port_protocol) == Some(PortProtocol::Udp)
-}
-
 #[cfg(test)]
 mod tests {
     use libp2p_swarm::ConnectionId;
@@ -178,9 +177,13 @@ mod tests {
             ..crate::service::Config::default().limits
         };
         let start = Instant::now();
-        let addr = |text: &str| text.parse::<Multiaddr>().expect("valid");
-        let quic = addr("/ip4/20.1.0.1/udp/1/quic-v1");
-        let tcp = addr("/ip4/20.1.0.1/tcp/1");
+        let quic = Chosen {
+            index: 0,
+            addr: "/ip4/20.1.0.1/udp/1/quic-v1".parse().expect("valid"),
+            ip: Some([20, 1, 0, 1].into()),
+            is_udp: true,
+            is_client_ip: true,
+        };
         let request = RequestId {
             connection: ConnectionId::new_unchecked(1),
             stream: 0,
@@ -192,20 +195,20 @@ mod tests {
         ] {
             let mut dials = Dials::default();
             let peer = PeerId::random();
-            let wait = |dials: &Dials, addr| dials.must_wait(&limits, PeerId::random(), addr);
+            let wait = |dials: &Dials, is_udp| dials.must_wait(&limits, PeerId::random(), is_udp);
             let id = dials.start(start, peer, &quic, request);
-            assert_eq!(wait(&dials, &quic), Some(Limit::QuicDials));
-            assert_eq!(wait(&dials, &tcp), None);
+            assert_eq!(wait(&dials, true), Some(Limit::QuicDials));
+            assert_eq!(wait(&dials, false), None);
             if let Some(millis) = handshake {
                 dials.established(start + Duration::from_millis(millis), id);
             }
             let gone = start + Duration::from_secs(6);
             dials.gone(gone, id);
-            assert_eq!(wait(&dials, &quic), Some(Limit::QuicDials));
+            assert_eq!(wait(&dials, true), Some(Limit::QuicDials));
             assert_eq!((dials.len(), dials.lingering()), (1, 0));
             assert_eq!(dials.next_drained(), Some(gone + drain));
             assert!(dials.drained(gone + drain));
-            assert_eq!(wait(&dials, &quic), None);
+            assert_eq!(wait(&dials, true), None);
         }
     }
 }

@@ -155,7 +155,7 @@ fn share(network: Option<Neighbourhood>, all: u32, of_neighbourhood: u32) -> u32
 }
 
 fn target_of(ip: Option<IpAddr>) -> Option<Neighbourhood> {
-    ip.map(|ip| address::neighbourhood(ip, 32, 64))
+    ip.map(address::host_prefix)
 }
 
 fn network(ip: Option<IpAddr>) -> Option<Neighbourhood> {

@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use rand::{Rng, RngExt};
 
 use super::host::{Host, Locality, on_one_lan};
-use crate::address::{self, IpScope, Transport};
+use crate::address::{self, IpScope, PortProtocol, Transport};
 
 mod bad_ports;
 
@@ -148,6 +148,7 @@ pub(crate) struct Chosen {
     pub(crate) addr: Multiaddr,
     /// What will be dialed; `None` for a name.
     pub(crate) ip: Option<IpAddr>,
+    pub(crate) is_udp: bool,
     /// Whether the client was seen to have this IP. If not, it pays with dial data.
     pub(crate) is_client_ip: bool,
 }
@@ -175,6 +176,7 @@ pub(crate) fn choose(
                     index,
                     addr: addr.clone(),
                     ip,
+                    is_udp: matches!(address::port(addr), Some((PortProtocol::Udp, _))),
                     is_client_ip: ip.is_some() && ip == client.ip,
                 });
                 break;

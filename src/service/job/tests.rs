@@ -23,6 +23,7 @@ fn chosen() -> Chosen {
         index: 3,
         addr: "/ip4/20.1.0.2/tcp/1".parse().expect("valid"),
         ip: None,
+        is_udp: false,
         is_client_ip: false,
     }
 }
