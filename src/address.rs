@@ -34,8 +34,8 @@ use std::net::IpAddr;
 use libp2p_core::multiaddr::{Multiaddr, Protocol};
 use libp2p_identity::PeerId;
 
-pub(crate) use neighbourhood::host_of;
 pub use neighbourhood::{Neighbourhood, neighbourhood};
+pub(crate) use neighbourhood::{host_of, host_prefix};
 pub use port_protocol::PortProtocol;
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};
@@ -145,6 +145,20 @@ pub fn without_peer_id(addr: &Multiaddr, peer: &PeerId) -> Multiaddr {
         stripped.pop();
     }
     stripped
+}
+
+/// `addr` with the IPv4 address that an IPv4-mapped one at its front stands for: a socket for both families tells of IPv4 so.
+pub(crate) fn without_mapping(addr: Multiaddr) -> Multiaddr {
+    let mapped = match addr.iter().next() {
+        Some(Protocol::Ip6(ip)) => ip.to_ipv4_mapped(),
+        _ => None,
+    };
+    match mapped {
+        Some(ip) => std::iter::once(Protocol::Ip4(ip))
+            .chain(addr.iter().skip(1))
+            .collect(),
+        None => addr,
+    }
 }
 
 /// Whether `addr` names, at any place, a peer other than `peer`.

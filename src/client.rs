@@ -143,7 +143,8 @@ impl Behaviour {
         self.wake();
     }
 
-    /// The interfaces or the network of this host changed: all addresses are checked at once.
+    /// The interfaces or the network of this host changed: all addresses are checked at once; if that is said more than three
+    /// times, once in ten minutes.
     ///
     /// The swarm tells of listen addresses that come and go by itself. This is for what it cannot see, such as a laptop that
     /// wakes up in another network with the same addresses.

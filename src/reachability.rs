@@ -101,7 +101,7 @@ use listeners::Listeners;
 
 mod observations;
 pub use observations::NatMapping;
-use observations::{ExternalIp, Observations, Observer};
+use observations::{ExternalIp, Observations, Observer, Reports};
 
 mod probes;
 use probes::Probes;
@@ -134,15 +134,22 @@ const MAX_ADDRESS_LEN: usize = 960;
 const MAX_WITHHELD: usize = 256;
 /// How often what peers say can have all addresses checked: so often at once, and once more in each such time.
 const RESTARTS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
-/// Requests about ports that one peer saw, while such a port has never been proven: enough to try a few, and then two or
+/// The same of what this host notices by itself: its network changed, all connections were lost. A link that goes up and down,
+/// or a watcher that tells of each container, does so all day.
+const OWN_RESTARTS: (u32, Duration) = RESTARTS;
+/// Requests about ports that one peer saw, while none of these works: enough to try a few, and then two or
 /// three an hour.
 const PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(25 * 60));
-/// The same where such ports have been proven, and for IPs that one peer saw.
-const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
-const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
-
-/// The same for ports that several hosts saw, where none of ours works. A NAT may show a new one for every few peers.
+/// The same for ports that several hosts saw, while none of these works. A NAT may show a new one for every few peers.
 const SEEN_PORT_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
+/// Either while a port works of which only peers speak.
+const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
+/// Requests about listeners at IPs that one peer saw.
+const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
+/// Listeners at IPs that several hosts saw that are asked about until they have a verdict, and rechecks of those, where there are
+/// many such IPs: a carrier's NAT may show another one of its pool to each few peers. Enough for a host that moves to another
+/// network every five minutes for two hours, or every ten minutes for ever.
+const SEEN_IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(10 * 60));
 /// How often an address is looked at anew since a listener came or went: so often at once, and once more in each such time.
 const LISTENER_CHECKS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
 /// How many addresses are remembered for that.
@@ -175,12 +182,17 @@ pub struct Reachability {
     pinned: Option<Summary>,
     wake: Wake,
     restarts: Budget,
+    own_restarts: Budget,
+    /// Whether a change beyond that budget waits for all addresses to be checked.
+    recheck_all_waits: bool,
     port_requests: Budget,
     ip_requests: Budget,
     seen_port_requests: Budget,
+    seen_ip_requests: Budget,
     newcomers: Budget,
     /// How often each address may still be looked at anew for a listener's sake.
     listener_checks: LruCache<Multiaddr, Budget>,
+    /// Whether `port_requests` and `seen_port_requests` are now filled at the pace of `PROVEN_PORT_REQUESTS`.
     has_proven_port: bool,
     servers_wanted: review::ServersWanted,
 }
@@ -236,9 +248,12 @@ impl Reachability {
             pinned: None,
             wake: Wake::default(),
             restarts: budget(RESTARTS),
+            own_restarts: budget(OWN_RESTARTS),
+            recheck_all_waits: false,
             port_requests: budget(PORT_REQUESTS),
             ip_requests: budget(IP_REQUESTS),
             seen_port_requests: budget(SEEN_PORT_REQUESTS),
+            seen_ip_requests: budget(SEEN_IP_REQUESTS),
             newcomers: budget((
                 u32::try_from(config.max_addresses).unwrap_or(u32::MAX),
                 NEWCOMER_REFILL,
@@ -261,8 +276,11 @@ impl Reachability {
         }
         let is_new_kind = self.listeners.add(&addr);
         if self.testable("listening", &addr).is_ok() {
-            self.bring_back(&addr, now);
-            self.track(addr.clone(), |sources| sources.listening = true, now);
+            let is_back = self.bring_back(&addr);
+            let id = self.track(addr.clone(), |sources| sources.listening = true, now);
+            if let Some(id) = id.filter(|_| is_back) {
+                self.check_within_budget(id, &addr, false, now);
+            }
         }
         if !is_new_kind {
             self.candidates.note_listener(&addr, now);
@@ -359,18 +377,17 @@ impl Reachability {
         if self.testable("confirmed", &canonical).is_err() {
             return;
         }
-        self.bring_back(&canonical, now);
-        let is_news = self
-            .candidates
-            .find(&canonical)
-            .and_then(|id| self.candidates.get(id))
-            .is_some_and(|candidate| !candidate.sources.confirmed);
+        self.bring_back(&canonical);
+        let before = self.candidates.find(&canonical);
+        let before = before.and_then(|id| self.candidates.get(id));
+        let was_confirmed = before.is_some_and(|candidate| candidate.sources.confirmed);
+        let is_new = before.is_none();
         let shown = canonical.clone();
         if let Some(id) = self.track(canonical, |sources| sources.confirmed = true, now) {
             self.call_off(id, &shown);
             self.announcements.note_confirmed(id, &shown, addr);
-            if is_news {
-                self.check_afresh(id, now);
+            if !was_confirmed {
+                self.check_within_budget(id, &shown, is_new, now);
             }
         }
     }
@@ -415,15 +432,12 @@ impl Reachability {
         }
     }
 
-    /// The application, or a listener, speaks for an address again that was taken back.
-    fn bring_back(&mut self, addr: &Multiaddr, now: Instant) {
+    /// The application, or a listener, speaks for an address again that was taken back. `true` if it was, and is tracked.
+    fn bring_back(&mut self, addr: &Multiaddr) -> bool {
         self.withheld.remove(addr);
         let id = self.candidates.find(addr);
-        if let Some((id, candidate)) = id.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
-            && std::mem::take(&mut candidate.is_withheld)
-        {
-            self.demand(id, now);
-        }
+        id.and_then(|id| self.candidates.get_mut(id))
+            .is_some_and(|candidate| std::mem::take(&mut candidate.is_withheld))
     }
 
     /// A connection was established.
@@ -442,7 +456,7 @@ impl Reachability {
         }
         self.note_stranger(&connection, now);
         if self.connections.insert(id, connection) {
-            self.recheck_where(now, |_| true);
+            self.recheck_all(now);
         }
     }
 
@@ -523,23 +537,26 @@ impl Reachability {
             ip: connection.remote_ip.or(connection.relay_ip),
             is_unresponsive: false,
         };
+        let is_known = self.servers.is_remembered(&peer);
         if self.servers.add(peer, link, now) {
             if let Some(probe) = self.probes.of_server(&peer) {
                 self.servers.set_busy(&peer, probe);
             }
-            self.servers_wanted.reset();
+            if !is_known {
+                self.servers_wanted.reset();
+            }
             self.reopen_for(&peer, now);
             self.wake
                 .by(now + self.config.gather_delay, "servers gather");
         }
     }
 
-    /// The interfaces or the network of this host changed, as the application knows: all addresses are checked, and what peers
-    /// saw before says nothing about the present NAT.
+    /// The interfaces or the network of this host changed, as the application knows: all addresses are checked at once; if that
+    /// is said more than three times, once in ten minutes. What peers saw before says nothing about the present NAT.
     pub fn on_network_change(&mut self, now: Instant) {
         let now = self.advance(now);
         self.observations.forget_ports();
-        self.recheck_where(now, |_| true);
+        self.recheck_all(now);
     }
 }
 

@@ -8,6 +8,8 @@ mod asking;
 mod attacks;
 #[path = "reachability/candidates.rs"]
 mod candidates;
+#[path = "reachability/churn.rs"]
+mod churn;
 #[path = "reachability/crowds.rs"]
 mod crowds;
 #[path = "reachability/guesses.rs"]

@@ -71,9 +71,15 @@ async fn over_both<F: Future<Output = ()>>(test: impl Fn(&'static str) -> F) {
     future::join(test(TCP), test(QUIC)).await;
 }
 
+/// Once other servers had time to come.
 async fn is_reachable(client: &Client, address: &Multiaddr) {
-    let report = client.report(address).await.expect("tracked");
-    assert_eq!(report.verdict, Verdict::Reachable, "{address}");
+    let verdict = async || client.report(address).await.expect("tracked").verdict;
+    within(PATIENCE, "the address is reachable", async {
+        while verdict().await != Verdict::Reachable {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// js-libp2p: dials every address in order, asks for dial data for each, delivers the same nonce on several connections, and

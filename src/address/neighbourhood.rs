@@ -35,6 +35,11 @@ impl Neighbourhood {
     }
 }
 
+/// The neighbourhood that is one host: an IPv4 address, or the /64 of an IPv6 address: whoever has one address of a /64 has all of them (RFC 4291, section 2.5.4).
+pub(crate) fn host_prefix(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, 32, 64)
+}
+
 /// The neighbourhood of `ip`: its first `v4_prefix` bits if it is IPv4, its first `v6_prefix` bits if it is IPv6.
 ///
 /// Prefixes longer than an address (32, 128) count as the whole address, so that two IPs are neighbours only if they

@@ -37,7 +37,7 @@ enum Ending {
     PassedOver(usize),
     /// It asked for dial data beyond the budget for this class.
     TooExpensive(Class),
-    /// The connection is gone: that says nothing.
+    /// The connection is gone: that says nothing, once.
     Disconnected,
     /// No answer came, or none for the first address.
     Silent { no_answer_at_all: bool },
@@ -199,9 +199,7 @@ impl Reachability {
     }
 
     fn group_of(&self, server: &PeerId) -> IpGroup {
-        self.servers
-            .get(server)
-            .map_or(IpGroup::of(None), |server| server.group())
+        self.servers.identity(server).1
     }
 
     /// The exchange of probe `id` is over. To be told once for each probe that was handed out.
@@ -249,7 +247,9 @@ impl Reachability {
         }
         let tells_nothing = !probe.has_answers() && !probe.reported;
         match *ending {
-            Ending::Answered | Ending::Disconnected => {}
+            Ending::Answered => {}
+            Ending::Disconnected if tells_nothing => self.servers.note_departure(&server, now),
+            Ending::Disconnected => {}
             Ending::Misbehaved => self.servers.note_setback(&server, Setback::Misbehaved, now),
             // None of its addresses can be dialed there.
             Ending::RefusedAll => self.refused(id, server, &unanswered, now),

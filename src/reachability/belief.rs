@@ -18,6 +18,9 @@ use crate::reachability::{
 mod evidence;
 pub(crate) use evidence::Evidence;
 
+mod likelihood;
+use likelihood::{Factors, Layout, Sweep};
+
 mod prior;
 pub(crate) use prior::prior;
 
@@ -106,20 +109,22 @@ pub(crate) struct Model {
     stray_success: f64,
     /// Shares of servers that cannot dial this transport and family.
     unable: [(f64, f64); 4],
+    /// The same of servers of which only another IP family is known: how many of these can dial is another question.
+    unable_other_family: [(f64, f64); 2],
     /// Shares of servers that answer at random.
     liars: [(f64, f64); 2],
-    /// P(unable) that a server adds of which only another IP family is known.
-    other_family: f64,
     /// P(the servers of one IP group share their latent variable).
     common_cause: f64,
-    /// Changes an hour, out of each state.
+    /// Changes an hour.
     hazard: f64,
-    /// Where a change leads to, by the state before.
-    to: [[f64; 3]; 3],
+    /// P(the state after a change), by the state before. `None`: as if the address were new, so by its prior.
+    after_change: Option<[[f64; 3]; 3]>,
 }
 
-/// Combinations of the two unknown shares.
-const SHARES: usize = 8;
+/// Combinations of the unknown shares of unable servers and of liars.
+const SHARES_OF_FAMILY: usize = 8;
+/// The same with the share of unable servers of the other family, which varies slowest: the first half has its first value.
+const SHARES: usize = 16;
 
 impl Default for Model {
     fn default() -> Self {
@@ -130,15 +135,16 @@ impl Default for Model {
             stray_success: 0.005,
             // Wide on purpose: from networks where all servers dial to such where one in five does.
             unable: [(0.05, 0.35), (0.2, 0.35), (0.5, 0.2), (0.8, 0.1)],
+            // Two of them that fail leave a verdict standing that others have proven, three don't; one that succeeds is worth
+            // as much as any.
+            unable_other_family: [(0.2, 0.5), (0.5, 0.5)],
             // A heavy tail, so that a crowd of liars is found out by those that contradict it.
             liars: [(0.02, 0.9), (0.2, 0.1)],
-            // Chosen; with 0.2 two such failures are too little for a first verdict of filtering.
-            other_family: 0.05,
             // Five failures of one group amount to over 90%, and a full window of them to 96%.
             common_cause: 0.1,
-            // Chosen; insensitive between 0.1 and 0.5 in the simulator.
-            hazard: 0.25,
-            to: [[0.0, 0.3, 0.7], [0.8, 0.0, 0.2], [0.8, 0.2, 0.0]],
+            // Behind a NAT an open address changes once in four hours. Chosen; insensitive between 0.4 and 0.5 in the simulator.
+            hazard: 0.5,
+            after_change: None,
         }
     }
 }
@@ -191,64 +197,6 @@ impl Posterior {
     }
 }
 
-/// The likelihood of the outcomes of one host, or of one group, for each value of its latent variable.
-#[derive(Debug, Clone, Copy)]
-struct Latent {
-    able: f64,
-    liar: f64,
-    inside: f64,
-    successes: u32,
-    ability: Ability,
-    inside_prior: f64,
-}
-
-impl Latent {
-    fn new(asked: &Asked) -> Self {
-        Self {
-            able: 1.0,
-            liar: 1.0,
-            inside: 1.0,
-            successes: 0,
-            ability: asked.ability,
-            inside_prior: asked.inside,
-        }
-    }
-
-    fn meet(&mut self, outcome: &Outcome) {
-        self.successes += u32::from(outcome.success);
-        self.ability = self.ability.max(outcome.asked.ability);
-        self.inside_prior = self.inside_prior.max(outcome.asked.inside);
-    }
-
-    fn multiply(&mut self, factors: Factors) {
-        self.able *= factors.able;
-        self.liar *= factors.liar;
-        self.inside *= factors.inside;
-    }
-
-    /// For each combination of the shares.
-    fn likelihood(&self, shares: &Shares) -> [f64; SHARES] {
-        let unable_likelihood = f64::from(u8::from(self.successes == 0));
-        let unable = &shares.unable[self.ability as usize];
-        let mut likelihood = [0.0; SHARES];
-        for (i, likelihood) in likelihood.iter_mut().enumerate() {
-            let (unable, liars) = (unable[i], shares.liars[i]);
-            let outside = (1.0 - liars) * ((1.0 - unable) * self.able + unable * unable_likelihood)
-                + liars * self.liar;
-            *likelihood = (1.0 - self.inside_prior) * outside + self.inside_prior * self.inside;
-        }
-        likelihood
-    }
-}
-
-/// P(outcome) for an able server, for a liar, and for one that gets in whatever the state.
-#[derive(Debug, Clone, Copy)]
-struct Factors {
-    able: f64,
-    liar: f64,
-    inside: f64,
-}
-
 /// The shares and their weights, for each combination.
 #[derive(Debug, Clone, Copy)]
 struct Shares {
@@ -256,35 +204,6 @@ struct Shares {
     unable: [[f64; SHARES]; 3],
     liars: [f64; SHARES],
     weights: [f64; SHARES],
-}
-
-/// The outcomes of one IP group: those of each host, and all together in case they have one cause.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    /// Its hosts, in the layout.
-    first: usize,
-    end: usize,
-    together: Latent,
-    likelihood: [f64; SHARES],
-}
-
-impl Group {
-    fn update(&mut self, model: &Model, shares: &Shares, hosts: &[Latent]) {
-        let hosts = &hosts[self.first..self.end];
-        let mut apart = [1.0; SHARES];
-        for host in hosts {
-            for (apart, likelihood) in apart.iter_mut().zip(host.likelihood(shares)) {
-                *apart *= likelihood;
-            }
-        }
-        if hosts.len() > 1 {
-            let together = self.together.likelihood(shares);
-            for (apart, together) in apart.iter_mut().zip(together) {
-                *apart = model.common_cause * together + (1.0 - model.common_cause) * *apart;
-            }
-        }
-        self.likelihood = apart;
-    }
 }
 
 impl Model {
@@ -297,12 +216,9 @@ impl Model {
         }
     }
 
-    fn unable_prior(&self, ability: Ability, share: f64) -> f64 {
-        match ability {
-            Ability::Shown => 0.0,
-            Ability::SameFamily => share,
-            Ability::OtherFamily => 1.0 - (1.0 - share) * (1.0 - self.other_family),
-        }
+    /// P(state `y` after a change | state `x` before).
+    fn leads_to(&self, prior: [f64; 3], x: usize, y: usize) -> f64 {
+        self.after_change.map_or(prior[y], |after| after[x][y])
     }
 
     fn factors(&self, state: State, outcome: &Outcome) -> Factors {
@@ -321,23 +237,20 @@ impl Model {
             liars: [0.0; SHARES],
             weights: [0.0; SHARES],
         };
-        for (i, (unable, liars, weight)) in self.shares().enumerate() {
-            for ability in [Ability::OtherFamily, Ability::SameFamily, Ability::Shown] {
-                all.unable[ability as usize][i] = self.unable_prior(ability, unable);
+        let mut i = 0;
+        for (other_family, w) in self.unable_other_family {
+            for (unable, weight) in self.unable {
+                for (liars, weight_of_liars) in self.liars {
+                    // A server that has shown its ability is never unable: 0.
+                    all.unable[Ability::OtherFamily as usize][i] = other_family;
+                    all.unable[Ability::SameFamily as usize][i] = unable;
+                    all.liars[i] = liars;
+                    all.weights[i] = w * weight * weight_of_liars;
+                    i += 1;
+                }
             }
-            all.liars[i] = liars;
-            all.weights[i] = weight;
         }
         all
-    }
-
-    /// Share of unable servers, share of liars, and the prior weight of both.
-    fn shares(&self) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
-        self.unable.iter().flat_map(move |(unable, weight)| {
-            self.liars
-                .iter()
-                .map(move |(liars, w)| (*unable, *liars, weight * w))
-        })
     }
 
     /// The posterior after `outcomes`, which are in the order of their times, at `now`.
@@ -347,13 +260,30 @@ impl Model {
         outcomes: &[Outcome],
         now: Instant,
     ) -> Posterior {
-        let mut joint = [[0.0; SHARES]; 3];
         let shares = self.all_shares();
+        let doubtful = |o: &Outcome| o.asked.ability == Ability::OtherFamily;
+        let likelihoods = if outcomes.iter().any(doubtful) {
+            self.likelihoods::<SHARES>(prior, outcomes, &shares, now)
+        } else {
+            // The share of the other family makes no difference.
+            let likelihoods = self.likelihoods::<SHARES_OF_FAMILY>(prior, outcomes, &shares, now);
+            likelihoods.map(|of| std::array::from_fn(|i| of[i % SHARES_OF_FAMILY]))
+        };
+        Posterior {
+            joint: likelihoods.map(|of| std::array::from_fn(|i| of[i] * shares.weights[i])),
+        }
+    }
+
+    /// P(data, state now | shares), for the first `N` combinations of the shares.
+    fn likelihoods<const N: usize>(
+        &self,
+        prior: [f64; 3],
+        outcomes: &[Outcome],
+        shares: &Shares,
+        now: Instant,
+    ) -> [[f64; N]; 3] {
         let Some(first) = outcomes.first().map(|o| o.at) else {
-            for (joint, prior) in joint.iter_mut().zip(prior) {
-                *joint = shares.weights.map(|weight| prior * weight);
-            }
-            return Posterior { joint };
+            return prior.map(|p| [p; N]);
         };
         let stays = |from: Instant, to: Instant| {
             let hours = to.saturating_duration_since(from).as_secs_f64() / 3600.0;
@@ -368,27 +298,26 @@ impl Model {
             .collect();
         let layout = Layout::of(outcomes);
         let unchanged = stays(first, now);
-        let mut sweep = Sweep::default();
-        for state in State::ALL {
+        let mut sweep = Sweep::<N>::default();
+        State::ALL.map(|state| {
             let y = state as usize;
-            let start = Sweep::new(self, &shares, &layout, outcomes, state);
-            let mut paths = start.product.map(|p| prior[y] * unchanged * p);
+            let start = Sweep::<N>::new(self, shares, &layout, outcomes, state);
+            // A change may lead back to the same state.
+            let same = unchanged + (1.0 - unchanged) * self.leads_to(prior, y, y);
+            let mut paths = start.product.map(|p| prior[y] * same * p);
             for before in State::ALL.into_iter().filter(|before| *before != state) {
                 let x = before as usize;
                 sweep.begin_at(&start);
                 for (k, outcome) in outcomes.iter().enumerate() {
-                    sweep.step(self, &shares, layout.places[k], outcome, state, before);
-                    let path = prior[x] * self.to[x][y] * changes[k];
+                    sweep.step(self, shares, layout.places[k], outcome, state, before);
+                    let path = prior[x] * self.leads_to(prior, x, y) * changes[k];
                     for (sum, product) in paths.iter_mut().zip(sweep.product) {
                         *sum += path * product;
                     }
                 }
             }
-            for ((joint, sum), weight) in joint[y].iter_mut().zip(paths).zip(shares.weights) {
-                *joint = sum * weight;
-            }
-        }
-        Posterior { joint }
+            paths
+        })
     }
 
     /// The posteriors after a success and after a failure of a server that is in no IP group of the outcomes that `posterior`
@@ -396,10 +325,12 @@ impl Model {
     fn after_new(&self, posterior: &Posterior, asked: &Asked) -> [Posterior; 2] {
         let mut success = *posterior;
         let mut failure = *posterior;
+        let shares = self.all_shares();
+        let unable = &shares.unable[asked.ability as usize];
         for state in State::ALL {
             let (able, liar) = self.success_of(state, asked.vantage);
-            for (i, (unable, liars, _)) in self.shares().enumerate() {
-                let unable = self.unable_prior(asked.ability, unable);
+            for i in 0..SHARES {
+                let (unable, liars) = (unable[i], shares.liars[i]);
                 let outside = (1.0 - liars) * (1.0 - unable) * able + liars * liar;
                 let p = (1.0 - asked.inside) * outside + asked.inside * self.success;
                 success.joint[state as usize][i] *= p;
@@ -458,133 +389,5 @@ impl Model {
             posterior
         });
         posterior.expectation(&success, &failure)
-    }
-}
-
-/// Which group and which host each outcome belongs to. The hosts of a group are next to each other.
-#[derive(Debug)]
-struct Layout {
-    /// Group and host.
-    places: Vec<(usize, usize)>,
-    /// Of each group: its first host, and the first that is none of its.
-    groups: Vec<(usize, usize)>,
-}
-
-impl Layout {
-    fn of(outcomes: &[Outcome]) -> Self {
-        let mut places = vec![(0, 0); outcomes.len()];
-        let mut groups: Vec<(usize, usize)> = Vec::with_capacity(outcomes.len());
-        let mut hosts = 0;
-        for (i, outcome) in outcomes.iter().enumerate() {
-            let group = outcome.source.group();
-            let is_known = |before: &Outcome| before.source.group() == group;
-            if outcomes[..i].iter().any(is_known) {
-                continue;
-            }
-            let first = hosts;
-            for (k, other) in outcomes.iter().enumerate().skip(i) {
-                if !is_known(other) {
-                    continue;
-                }
-                let host = other.source.host();
-                let same_host =
-                    (i..k).find(|j| is_known(&outcomes[*j]) && outcomes[*j].source.host() == host);
-                let at = same_host.map_or(hosts, |j| places[j].1);
-                hosts = hosts.max(at + 1);
-                places[k] = (groups.len(), at);
-            }
-            groups.push((first, hosts));
-        }
-        Self { places, groups }
-    }
-}
-
-/// The likelihood of all outcomes, while one after the other is moved from the state now to the state before.
-#[derive(Debug, Default)]
-struct Sweep {
-    hosts: Vec<Latent>,
-    groups: Vec<Group>,
-    product: [f64; SHARES],
-}
-
-impl Sweep {
-    /// All outcomes judged in `state`.
-    fn new(
-        model: &Model,
-        shares: &Shares,
-        layout: &Layout,
-        outcomes: &[Outcome],
-        state: State,
-    ) -> Self {
-        let count = layout.groups.last().map_or(0, |(_, end)| *end);
-        let mut hosts: Vec<Option<Latent>> = vec![None; count];
-        let mut together: Vec<Option<Latent>> = vec![None; layout.groups.len()];
-        for (outcome, (group, host)) in outcomes.iter().zip(&layout.places) {
-            for latent in [&mut hosts[*host], &mut together[*group]] {
-                let latent = latent.get_or_insert_with(|| Latent::new(&outcome.asked));
-                latent.meet(outcome);
-                latent.multiply(model.factors(state, outcome));
-            }
-        }
-        let hosts: Vec<Latent> = hosts.into_iter().flatten().collect();
-        let mut groups: Vec<Group> = together
-            .into_iter()
-            .flatten()
-            .zip(&layout.groups)
-            .map(|(together, (first, end))| Group {
-                first: *first,
-                end: *end,
-                together,
-                likelihood: [1.0; SHARES],
-            })
-            .collect();
-        let mut product = [1.0; SHARES];
-        for group in &mut groups {
-            group.update(model, shares, &hosts);
-            for (p, likelihood) in product.iter_mut().zip(group.likelihood) {
-                *p *= likelihood;
-            }
-        }
-        Self {
-            hosts,
-            groups,
-            product,
-        }
-    }
-
-    /// As a copy, without new memory.
-    fn begin_at(&mut self, start: &Self) {
-        self.hosts.clone_from(&start.hosts);
-        self.groups.clone_from(&start.groups);
-        self.product = start.product;
-    }
-
-    /// Moves an outcome from `state` to the state before.
-    fn step(
-        &mut self,
-        model: &Model,
-        shares: &Shares,
-        place: (usize, usize),
-        outcome: &Outcome,
-        state: State,
-        before: State,
-    ) {
-        let (was, is) = (
-            model.factors(state, outcome),
-            model.factors(before, outcome),
-        );
-        let moved = Factors {
-            able: is.able / was.able,
-            liar: is.liar / was.liar,
-            inside: 1.0,
-        };
-        let group = &mut self.groups[place.0];
-        let old = group.likelihood;
-        self.hosts[place.1].multiply(moved);
-        group.together.multiply(moved);
-        group.update(model, shares, &self.hosts);
-        for ((p, new), old) in self.product.iter_mut().zip(group.likelihood).zip(old) {
-            *p *= new / old;
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! A budget for work that others can cause: so much at once, and so much an hour in the long run. How much each kind of work has
-//! (checks for new external IPs, ports and IPs that one peer saw) is said in `reachability.rs`.
+//! A budget for work that others can cause: so much at once, and so much an hour in the long run. How much each kind of work has,
+//! and why, is said in `reachability.rs`.
 
 use std::time::Duration;
 
@@ -38,6 +38,18 @@ impl Budget {
         }
         self.left -= 1;
         true
+    }
+
+    /// Whether less than half of it is left.
+    pub(crate) fn is_low(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.left < self.most / 2
+    }
+
+    /// When half of it is there again; at once if that is not later than now.
+    pub(crate) fn half_full_at(&self) -> Instant {
+        let missing = (self.most / 2).saturating_sub(self.left);
+        self.since + self.refill * missing
     }
 
     /// When a token can be taken; at once if that is not later than now.

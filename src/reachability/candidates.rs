@@ -89,6 +89,8 @@ pub(crate) struct Candidate {
     pub(crate) is_reachable: bool,
     /// Its verdict is that it is not. Set where the verdict is.
     pub(crate) is_refuted: bool,
+    /// Servers were asked about it, and none has an answer. Set before room is needed.
+    pub(crate) is_unanswered: bool,
     /// The application has taken it back: it is not announced until the application or a new fact brings it again.
     pub(crate) is_withheld: bool,
     /// Bytes paid for its tests.
@@ -110,6 +112,7 @@ impl Candidate {
             last_seen: now,
             is_reachable: false,
             is_refuted: false,
+            is_unanswered: false,
             is_withheld: false,
             dial_data: 0,
         }
@@ -134,6 +137,11 @@ impl Candidate {
         !self.sources.are_own() && !is_vouched_for
     }
 
+    /// Others than this node's own side speak for it, and these may be one peer that repeats itself.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        !self.sources.are_own() && self.reports.are_anonymous()
+    }
+
     /// No peer that sees its IP speaks of its transport there, and nobody else does. Maybe no peer has it. A proof speaks
     /// for it.
     pub(crate) fn is_unobserved_guess(&self) -> bool {
@@ -146,11 +154,14 @@ impl Candidate {
 
     /// How much speaks for keeping it: the highest rank never gives way, and a rank gives way to a higher one only.
     fn rank(&self) -> u8 {
-        let given = self.sources.confirmed || self.sources.added || self.is_withheld;
-        if self.is_reachable || given && !self.is_refuted {
+        let given = self.sources.confirmed || self.sources.added;
+        if self.is_reachable || given && !self.is_refuted && !self.is_unanswered {
             PROTECTED
         } else if self.sources.listening {
             3
+        } else if self.is_withheld && !given {
+            // `Reachability::withheld` remembers that it was taken back.
+            0
         } else if self.is_unobserved_guess() {
             // Or guesses at made-up IPs would push out twice as much.
             u8::from(self.reports.count() > 1)
@@ -197,6 +208,10 @@ impl Candidates {
         self.by_id.len()
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.by_id.len() >= self.max
+    }
+
     pub(crate) fn get(&self, id: AddressId) -> Option<&Candidate> {
         self.by_id.get(&id)
     }
@@ -225,6 +240,16 @@ impl Candidates {
         self.by_id.keys().copied().collect()
     }
 
+    /// Whether as much speaks for another IP of its family, or an address there is proven.
+    pub(crate) fn is_contested(&self, candidate: &Candidate) -> bool {
+        self.by_id.values().any(|other| {
+            other.class.family == candidate.class.family
+                && other.ip() != candidate.ip()
+                && (other.is_reachable || other.reports.count() >= candidate.reports.count())
+                && (other.sources.guessed || other.sources.are_own())
+        })
+    }
+
     /// The plain address on the same socket.
     pub(crate) fn plain_sibling(&self, candidate: &Candidate) -> Option<(AddressId, &Candidate)> {
         let waist = candidate.waist.filter(|_| !candidate.is_plain())?;
@@ -232,13 +257,15 @@ impl Candidates {
             .find(|(_, other)| other.waist == Some(waist) && other.is_plain())
     }
 
-    /// Tracks `addr`, which must be in its canonical form. Returns its id, whether it is new, and what had to give way
-    /// for it. `None` where it is of no known transport, or where all that is tracked has more to speak for it.
+    /// Tracks `addr`, which must be in its canonical form and is seen by `reports` if it is new. Returns its id, whether it is
+    /// new, and what had to give way for it. `None` where it is of no known transport, or where all that is tracked has more to
+    /// speak for it.
     pub(crate) fn insert(
         &mut self,
         addr: Multiaddr,
         network: Option<Neighbourhood>,
         sources: impl FnOnce(&mut Sources),
+        reports: Reports,
         now: Instant,
     ) -> Option<Inserted> {
         if let Some(id) = self.find(&addr) {
@@ -254,6 +281,7 @@ impl Candidates {
         let class = Class::of(&addr)?;
         let mut candidate = Candidate::new(addr, class, network, now);
         sources(&mut candidate.sources);
+        candidate.reports = reports;
         let gone = match self.room_for(&candidate) {
             Room::Enough => None,
             Room::Instead(id) => Some(id),
@@ -309,7 +337,7 @@ impl Candidates {
                 };
             }
         }
-        if self.by_id.len() < self.max {
+        if !self.is_full() {
             return Room::Enough;
         }
         // Of equals, the kind of which there are most: no transport is to take the room of another.

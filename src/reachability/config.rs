@@ -108,7 +108,8 @@ impl Config {
     /// contacted one. Default: 16,384; at least 1. About 60 bytes each. A host that was met over TCP and UDP counts twice.
     ///
     /// Where a live entry had to be forgotten, no host of its IP group (IPv4 /16, IPv6 /32) counts as independent for as long
-    /// as the entry would have lived: the memory errs on the safe side.
+    /// as the entry would have lived: the memory errs on the safe side. Hosts with an open connection are remembered in any case
+    /// and do not count.
     #[must_use]
     pub fn with_max_contacted_ips(mut self, max: usize) -> Self {
         self.max_contacted_ips = max.max(1);

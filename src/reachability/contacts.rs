@@ -4,10 +4,11 @@
 //! else. So a success from a contacted IP does not show that strangers get in. The filter belongs to a mapping, and a
 //! mapping to a transport protocol: who was met over TCP has not been contacted over UDP.
 //!
-//! Memory is bounded. What had to be forgotten makes its whole IP group count as contacted for as long as the entry would
-//! have lived, so that nobody passes for a stranger by crowding others out.
+//! Memory is bounded: who is connected takes no more room than its connections do, and of the others the newest are kept. What
+//! had to be forgotten makes its whole IP group count as contacted for as long as the entry would have lived, so that nobody
+//! passes for a stranger by crowding others out.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use hashlink::{LinkedHashMap, LruCache};
 use web_time::Instant;
@@ -41,8 +42,6 @@ impl Vantage {
 
 /// How many IP groups are remembered of which a contact had to be forgotten.
 const MAX_UNSURE: usize = 256;
-/// The prefix of an IPv6 host: whoever has one address of a /64 has all of them (RFC 4291, section 2.5.4).
-const HOST_V6: u8 = 64;
 /// The prefixes of an IP group, which tell operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes
 /// for sites; a /32 is a provider's). A forgotten contact makes the whole group unsure.
 const GROUP_V4: u8 = 16;
@@ -50,10 +49,13 @@ const GROUP_V6: u8 = 32;
 
 type Key = (Neighbourhood, PortProtocol);
 
-/// The hosts that this node exchanged packets with, least recently contacted first.
+/// The hosts that this node exchanged packets with.
 #[derive(Debug)]
 pub(crate) struct Contacts {
-    contacts: LinkedHashMap<Key, Contact>,
+    /// How many connections are open with each host that is connected.
+    open: HashMap<Key, u32>,
+    /// Until when each of the others counts as contacted, least recently contacted first.
+    past: LinkedHashMap<Key, Instant>,
     max: usize,
     lifetime: Duration,
     /// Groups of which a contact was forgotten, and until when it would have counted.
@@ -61,18 +63,18 @@ pub(crate) struct Contacts {
     /// Until when every host may have been contacted, since more groups than fit had to be forgotten.
     all_unsure_until: Option<Instant>,
     /// Dials to names: which IPs these stand for is not known.
-    named: [Contact; 2],
+    named: [Named; 2],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Contact {
-    /// How many connections are open with it.
+struct Named {
+    /// How many connections are open that were dialed by name.
     open: u32,
-    /// Until when it counts as contacted once none is open.
+    /// Until when all IPs may have been contacted once none is open.
     until: Option<Instant>,
 }
 
-impl Contact {
+impl Named {
     fn counts(&self, now: Instant) -> bool {
         self.open > 0 || self.until.is_some_and(|until| now < until)
     }
@@ -104,12 +106,13 @@ fn protocols(protocol: Option<PortProtocol>) -> impl Iterator<Item = PortProtoco
 impl Contacts {
     pub(crate) fn new(max: usize, lifetime: Duration) -> Self {
         Self {
-            contacts: LinkedHashMap::new(),
+            open: HashMap::new(),
+            past: LinkedHashMap::new(),
             max,
             lifetime,
             unsure: LruCache::new(MAX_UNSURE),
             all_unsure_until: None,
-            named: [Contact::default(); 2],
+            named: [Named::default(); 2],
         }
     }
 
@@ -137,13 +140,11 @@ impl Contacts {
         let still = |until: Option<&Instant>| until.is_some_and(|until| now < *until);
         let contacted = still(self.all_unsure_until.as_ref())
             || protocols(over).any(|protocol| {
-                let group = ip_group(ip);
+                let key = (address::host_prefix(ip), protocol);
                 self.named[slot(protocol)].counts(now)
-                    || still(self.unsure.peek(&(group, protocol)))
-                    || self
-                        .contacts
-                        .get(&(host(ip), protocol))
-                        .is_some_and(|contact| contact.counts(now))
+                    || self.open.contains_key(&key)
+                    || still(self.past.get(&key))
+                    || still(self.unsure.peek(&(ip_group(ip), protocol)))
             });
         if contacted {
             Vantage::Contacted
@@ -162,8 +163,9 @@ impl Contacts {
         }
     }
 
+    /// How many are remembered that are not connected.
     pub(crate) fn len(&self) -> usize {
-        self.contacts.len()
+        self.past.len()
     }
 
     fn update(
@@ -174,50 +176,37 @@ impl Contacts {
         open: impl Fn(u32) -> u32,
     ) {
         for protocol in protocols(over) {
-            let until = Some(now + self.lifetime);
+            let until = now + self.lifetime;
             let Destination::Host(ip) = to else {
                 let named = &mut self.named[slot(protocol)];
-                *named = Contact {
+                *named = Named {
                     open: open(named.open),
-                    until,
+                    until: Some(until),
                 };
                 continue;
             };
-            let key = (host(ip), protocol);
-            let before = self.contacts.remove(&key).map_or(0, |contact| contact.open);
-            let contact = Contact {
-                open: open(before),
-                until,
-            };
-            self.contacts.insert(key, contact);
-            if self.contacts.len() > self.max {
+            let key = (address::host_prefix(ip), protocol);
+            let left = open(self.open.remove(&key).unwrap_or(0));
+            if left > 0 {
+                self.open.insert(key, left);
+                self.past.remove(&key);
+                continue;
+            }
+            self.past.remove(&key);
+            self.past.insert(key, until);
+            if self.past.len() > self.max {
                 self.forget_one(now);
             }
         }
     }
 
     fn forget_one(&mut self, now: Instant) {
-        // An open connection is passed over a few times, not for ever: there may be nothing else.
-        for _ in 0..8 {
-            match self.contacts.front() {
-                Some((key, contact)) if contact.open > 0 => {
-                    let key = *key;
-                    self.contacts.to_back(&key);
-                }
-                _ => break,
-            }
+        let Some(((host, protocol), until)) = self.past.pop_front() else {
+            return;
+        };
+        if until <= now {
+            return;
         }
-        let Some(((host, protocol), forgotten)) = self.contacts.pop_front() else {
-            return;
-        };
-        let until = if forgotten.open > 0 {
-            Some(now + self.lifetime)
-        } else {
-            forgotten.until.filter(|until| now < *until)
-        };
-        let Some(until) = until else {
-            return;
-        };
         let group = host.widened(GROUP_V4, GROUP_V6);
         let known = self.unsure.peek(&(group, protocol)).copied();
         if known.is_none()
@@ -234,11 +223,6 @@ impl Contacts {
 /// All IPs that may be one operator's, as far as IPs tell.
 pub(crate) fn ip_group(ip: IpAddr) -> Neighbourhood {
     address::neighbourhood(ip, GROUP_V4, GROUP_V6)
-}
-
-/// One IPv4 address, or the /64 of an IPv6 address.
-fn host(ip: IpAddr) -> Neighbourhood {
-    address::neighbourhood(ip, 32, HOST_V6)
 }
 
 #[cfg(test)]
@@ -295,6 +279,26 @@ mod tests {
         contacts.close(at(1), TCP, late);
         let over = late + LIFETIME;
         assert_eq!(contacts.vantage_of(ip(1), TCP, over), Vantage::Independent);
+    }
+
+    #[test]
+    fn who_is_connected_is_not_forgotten_however_many_come_and_go() {
+        let now = Instant::now();
+        let mut contacts = Contacts::new(10, LIFETIME);
+        for n in 0..20 {
+            contacts.open(at(n), TCP, now);
+        }
+        for n in 0..1_000u32 {
+            let ip: IpAddr = format!("2a00:666:0:{n:x}::1").parse().unwrap();
+            contacts.open(Destination::Host(ip), TCP, now);
+            contacts.close(Destination::Host(ip), TCP, now);
+        }
+        assert_eq!(contacts.len(), 10);
+        let late = now + 2 * LIFETIME;
+        for n in 0..20 {
+            assert_eq!(contacts.vantage_of(ip(n), TCP, late), Vantage::Contacted);
+        }
+        assert_eq!(contacts.vantage_of(ip(20), TCP, late), Vantage::Independent);
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! Which probe leaves next: the address that most wants an answer, and the server whose answer is worth most. Here are the
-//! priorities of addresses, and how many requests go out at once. What one request names is in `request`.
+//! priorities of addresses, and how many requests go out at once. What one request names is in `request`, and what its
+//! requests are taken from in `funds`.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
-use libp2p_core::Multiaddr;
 use rand::RngExt;
 use web_time::Instant;
 
 use crate::reachability::{
-    PROVEN_PORT_REQUESTS, Reachability, Sources, Verdict,
-    budget::Budget,
+    Reachability, Sources, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     probes::Probe,
     prospects::{Again, LATE, Look, Prospects},
     review::Entry,
     servers::WANTED_SERVERS,
 };
+
+mod funds;
+use funds::Fund;
 
 mod request;
 
@@ -41,26 +43,6 @@ enum Priority {
     Leftovers,
 }
 
-/// A budget for what peers alone speak of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fund {
-    OnePeersPort,
-    OnePeersIp,
-    /// A port that is none of ours.
-    SeenPort,
-}
-
-impl Fund {
-    fn of(trust: Trust, candidate: &Candidate) -> Option<Self> {
-        match trust {
-            Trust::OnePeersPort => Some(Self::OnePeersPort),
-            Trust::OnePeersIp => Some(Self::OnePeersIp),
-            Trust::Observed if candidate.is_only_observed() => Some(Self::SeenPort),
-            _ => None,
-        }
-    }
-}
-
 /// An address that wants an answer.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
@@ -71,6 +53,9 @@ struct Turn {
     fund: Option<Fund>,
     /// More speaks for it than for others, and still it takes the word of two IP groups.
     takes_two: bool,
+    /// Its place where it is one of many and the budget may not do for all: those without a verdict come first, and of these the
+    /// one that most IP groups see, and most hosts.
+    among_many: Option<(bool, Reverse<(usize, usize)>)>,
     /// Since when it has had no turn; `None`: since before all others.
     waits_since: Option<Instant>,
 }
@@ -78,6 +63,7 @@ struct Turn {
 impl Reachability {
     /// Starts the rechecks that are due, reviews what time alone may have decided, and sends out probes.
     pub(super) fn decide(&mut self, now: Instant) {
+        self.recheck_late(now);
         let lifetime = self.config.outcome_lifetime;
         let version = self.servers.version();
         let mut next: Option<(Instant, &'static str)> = None;
@@ -151,7 +137,7 @@ impl Reachability {
         let Some(candidate) = self.candidates.get(id) else {
             return false;
         };
-        if candidate.sources.are_own() || candidate.is_reachable || candidate.is_withheld {
+        if candidate.sources.are_own() || candidate.is_reachable {
             return false;
         }
         let outdated = candidate.last_seen + self.config.outcome_lifetime;
@@ -176,6 +162,7 @@ impl Reachability {
     }
 
     fn dispatch(&mut self, now: Instant) {
+        self.fit_port_budgets(now);
         let support = Support::of(&self.candidates);
         let mut turns: Vec<Turn> = self
             .candidates
@@ -186,6 +173,7 @@ impl Reachability {
             (
                 turn.priority,
                 turn.trust == Trust::OnePeersPort,
+                turn.among_many,
                 turn.waits_since,
             )
         });
@@ -237,11 +225,17 @@ impl Reachability {
         } else {
             self.priority(candidate, entry, trust, support, now)
         };
+        let fund = Fund::of(trust, candidate, support);
+        let among_many = (fund == Some(Fund::SeenIp)).then(|| {
+            let seen_by = (candidate.reports.groups(), candidate.reports.count());
+            (entry.standing.is_decided(), Reverse(seen_by))
+        });
         Some(Turn {
             priority: priority?,
             id,
             trust,
-            fund: Fund::of(trust, candidate),
+            fund,
+            among_many,
             takes_two: trust == Trust::Observed && self.groups_needed(candidate) > 1,
             waits_since: waits_since(candidate, entry),
         })
@@ -398,57 +392,6 @@ impl Reachability {
         late.len()
     }
 
-    fn budget(&mut self, fund: Fund) -> &mut Budget {
-        match fund {
-            Fund::OnePeersPort => &mut self.port_requests,
-            Fund::OnePeersIp => &mut self.ip_requests,
-            Fund::SeenPort => &mut self.seen_port_requests,
-        }
-    }
-
-    fn is_budget_ready(&mut self, fund: Fund, turn: &Turn, now: Instant) -> bool {
-        if self.has_proven_port {
-            self.has_proven_port = false;
-            let (most, refill) = PROVEN_PORT_REQUESTS;
-            self.port_requests = Budget::new(most, refill, now);
-            self.seen_port_requests = Budget::new(most, refill, now);
-        }
-        let demanded = self
-            .judged
-            .get(turn.id)
-            .is_some_and(|entry| entry.schedule.is_demanded());
-        let at = self.budget(fund).ready_at();
-        if demanded || at <= now {
-            return true;
-        }
-        self.wake.by(at, "the budget for what peers speak of");
-        false
-    }
-
-    /// Whether an address that came with a listener may be asked about for the first time: not each time that the listener is
-    /// back, and not as many as a host can open.
-    fn may_begin(&mut self, id: AddressId, now: Instant) -> bool {
-        let Some(addr) = self.newcomer(id) else {
-            return true;
-        };
-        let at = self.newcomers.ready_at();
-        let at = at.max(self.listener_budget(&addr, now).ready_at());
-        if at <= now {
-            return true;
-        }
-        self.wake.by(at, "the budget for new addresses");
-        false
-    }
-
-    /// The address, if it came with a listener, nobody was asked about it yet, and the application does not ask for it.
-    fn newcomer(&self, id: AddressId) -> Option<Multiaddr> {
-        let candidate = self.candidates.get(id)?;
-        let schedule = &self.judged.get(id)?.schedule;
-        let is_new =
-            candidate.came_with_listener && schedule.asked_at.is_none() && !schedule.is_demanded();
-        is_new.then(|| candidate.addr.clone())
-    }
-
     /// Sends a request about it to the best server there is. `false` if there is none now.
     fn ask_about(&mut self, turn: &Turn, named: &[(Priority, AddressId)], now: Instant) -> bool {
         let id = turn.id;
@@ -520,7 +463,9 @@ impl Reachability {
         if is_second_look && let Some(entry) = self.judged.get_mut(id) {
             entry.schedule.note_second_look();
         }
-        if let Some(fund) = turn.fund {
+        let entry = self.judged.get(id);
+        let is_paid = |fund: &Fund| entry.is_some_and(|entry| Self::has_begun(*fund, entry));
+        if let Some(fund) = turn.fund.filter(|fund| !is_paid(fund)) {
             self.budget(fund).take(now);
         }
         if let Some(addr) = self.newcomer(id) {

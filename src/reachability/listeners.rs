@@ -14,21 +14,33 @@ use crate::{
 const MAX_LISTEN_ADDRS: usize = 2_048;
 
 /// What tells listeners apart for a stranger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
     class: Class,
-    port: u16,
+    /// All behind the IP: the port, and a certificate's hash too.
+    stack: Multiaddr,
     scope: Option<IpScope>,
 }
 
 impl Kind {
     fn of(addr: &Multiaddr) -> Option<Self> {
+        address::port(addr)?;
         Some(Self {
             class: Class::of(addr)?,
-            port: address::port(addr)?.1,
+            stack: stack(addr),
             scope: address::ip(addr).map(address::ip_scope),
         })
     }
+
+    fn is_of(&self, addr: &Multiaddr) -> bool {
+        Class::of(addr) == Some(self.class)
+            && address::ip(addr).map(address::ip_scope) == self.scope
+            && addr.iter().skip(1).eq(self.stack.iter())
+    }
+}
+
+fn stack(addr: &Multiaddr) -> Multiaddr {
+    addr.iter().skip(1).collect()
 }
 
 /// The listen addresses of the swarm, relayed ones left out.
@@ -60,7 +72,7 @@ impl Listeners {
         let Some(kind) = Kind::of(addr).filter(|_| self.addrs.remove(addr)) else {
             return false;
         };
-        let other = self.addrs.iter().find(|it| Kind::of(it) == Some(kind));
+        let other = self.addrs.iter().find(|it| kind.is_of(it));
         let Some(at) = self.kinds.iter().position(|(known, _)| *known == kind) else {
             return false;
         };
@@ -83,6 +95,14 @@ impl Listeners {
     /// Whether one accepts this transport over this IP family.
     pub(crate) fn accepts(&self, class: Class) -> bool {
         self.kinds.iter().any(|(kind, _)| kind.class == class)
+    }
+
+    /// Whether one is written as `guess` is, but for the IP.
+    pub(crate) fn explains(&self, guess: &Multiaddr) -> bool {
+        let class = Class::of(guess);
+        let stack = stack(guess);
+        let mut kinds = self.kinds.iter();
+        kinds.any(|(kind, _)| Some(kind.class) == class && kind.stack == stack)
     }
 
     /// Whether a NAT that keeps ports could map `addr` to one of them.

@@ -132,6 +132,11 @@ impl Reports {
         if named > 0 { named } else { anonymous }
     }
 
+    /// Whether the swarm alone tells of them, and not by whom: one peer that says so again and again may be all of them.
+    pub(crate) fn are_anonymous(self) -> bool {
+        self.count() > 0 && self.observers.iter().all(Option::is_none)
+    }
+
     pub(crate) fn count(self) -> usize {
         // The swarm passes on what is told with a name, too.
         let named = self.observers.iter().flatten().count();

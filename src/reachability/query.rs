@@ -18,7 +18,7 @@ impl Reachability {
         let now = self.advance(now);
         let addr = self.canonical(addr).ok_or(CandidateError::OtherPeer)?;
         self.is_testable(&addr)?;
-        self.bring_back(&addr, now);
+        self.bring_back(&addr);
         let mut is_news = false;
         let added = |sources: &mut Sources| {
             is_news = !std::mem::replace(&mut sources.added, true);
@@ -122,7 +122,8 @@ pub struct Sizes {
     pub servers: usize,
     /// Servers that have left and are remembered, bounded likewise.
     pub remembered_servers: usize,
-    /// Contacted IPs, bounded by [`Config::with_max_contacted_ips`](crate::client::Config::with_max_contacted_ips).
+    /// IPs that were contacted and are no longer connected, bounded by
+    /// [`Config::with_max_contacted_ips`](crate::client::Config::with_max_contacted_ips).
     pub contacted_ips: usize,
     /// Probes under way or waiting for a nonce.
     pub probes: usize,

@@ -44,6 +44,8 @@ pub(crate) struct Schedule {
     second_looks: u32,
     /// A server passed it over for an address behind it, or did not answer: name it alone the next time.
     pub(crate) alone: bool,
+    /// It was taken away and brought again so often that it waits for its budget.
+    pub(crate) waits_for_budget: bool,
     /// When a request about it last left.
     pub(crate) asked_at: Option<Instant>,
     /// When a server last answered about it.
@@ -96,6 +98,7 @@ impl Schedule {
     pub(crate) fn demand(&mut self, now: Instant) {
         self.start_over(now);
         self.demanded = true;
+        self.waits_for_budget = false;
     }
 
     /// The verdict changed: check often from here on.

@@ -36,6 +36,8 @@ mod place;
 use place::Place;
 pub(crate) use place::{Ability, Host, IpGroup, Link, network, wide_network};
 
+mod table;
+
 /// Names one request that is under way. Never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub(crate) u64);
@@ -44,12 +46,6 @@ pub struct ProbeId(pub(crate) u64);
 const SAMPLE: usize = 256;
 /// How many servers of one group it looks at, and one more for each time that it comes around.
 const SAMPLE_PER_GROUP: usize = 4;
-/// The part of the table that the servers of one group can fill, and of one host.
-const GROUP_SHARE: usize = 16;
-const MIN_PER_GROUP: usize = 32;
-const MAX_PER_HOST: usize = 8;
-/// How many connections of one server are considered.
-const MAX_LINKS: usize = 8;
 /// How many groups are remembered for servers that gave no usable answer, and for how long each is.
 const MAX_TROUBLED: usize = 256;
 const TROUBLE: Duration = Duration::from_secs(10 * 60);
@@ -188,7 +184,7 @@ pub(crate) struct Servers {
     /// Groups in which a server gave no usable answer, and when the last one did so.
     troubled: LruCache<IpGroup, Instant>,
     /// Hosts of which a server is being asked. Whoever lives on one host has one voice, and is asked one thing at a time.
-    busy_hosts: HashMap<Host, ProbeId>,
+    busy_hosts: Vec<(Host, ProbeId)>,
     gathering: Gathering,
     crowding: Crowding,
     rng: SmallRng,
@@ -208,7 +204,7 @@ impl Servers {
             groups: Vec::new(),
             past: LruCache::new(config.max_servers),
             troubled: LruCache::new(MAX_TROUBLED),
-            busy_hosts: HashMap::new(),
+            busy_hosts: Vec::new(),
             gathering: Gathering::new(config.gather_delay),
             crowding: Crowding::default(),
             rng: SmallRng::seed_from_u64(seed),
@@ -231,6 +227,11 @@ impl Servers {
         self.groups.len() > 1
     }
 
+    /// Whether it is connected, or was before.
+    pub(crate) fn is_remembered(&self, peer: &PeerId) -> bool {
+        self.index.contains_key(peer) || self.past.contains_key(peer)
+    }
+
     pub(crate) fn remembered(&self) -> usize {
         self.past.len()
     }
@@ -250,10 +251,16 @@ impl Servers {
     pub(crate) fn is_any_free(&self, now: Instant) -> bool {
         self.all().take(SAMPLE).any(|server| {
             server.in_flight.is_none()
-                && !self.busy_hosts.contains_key(&server.place.host)
+                && !self.is_host_busy(server)
                 && server.memory.backed_off_until(now).is_none()
                 && server.memory.paced_until(self.per_minute, now).is_none()
         }) || self.len() > SAMPLE
+    }
+
+    fn is_host_busy(&self, server: &Server) -> bool {
+        self.busy_hosts
+            .iter()
+            .any(|(host, _)| *host == server.place.host)
     }
 
     /// When servers came, and until when others are likely to come.
@@ -268,6 +275,17 @@ impl Servers {
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Server> {
         self.slots.get(*self.index.get(peer)?)?.as_ref()
+    }
+
+    /// Who it is to the belief. One that has left is whom it was.
+    pub(crate) fn identity(&self, peer: &PeerId) -> (Host, IpGroup) {
+        let place = match self.get(peer) {
+            Some(server) => Some(server.place),
+            None => self.past.peek(peer).and_then(|memory| memory.place),
+        };
+        place.map_or((Host::Peer(*peer), IpGroup::of(None)), |place| {
+            (place.host, place.group)
+        })
     }
 
     fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Server> {
@@ -304,162 +322,6 @@ impl Servers {
             .take(SAMPLE)
     }
 
-    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server, or was silent on the links that it had.
-    pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
-        let named = !link.is_relayed && link.ip.is_none();
-        self.change(&peer, |memory| {
-            named && !std::mem::replace(&mut memory.is_named, true)
-        });
-        if let Some(server) = self.get_mut(&peer) {
-            let known = server.links.iter().any(|l| l.connection == link.connection);
-            if !known && server.links.len() < MAX_LINKS {
-                let at = server
-                    .links
-                    .partition_point(|l| l.connection < link.connection);
-                server.links.insert(at, link);
-                let was_silent = server.memory.note_new_link();
-                self.regroup(&peer);
-                return was_silent;
-            }
-            return false;
-        }
-        let place = Place::of(&peer, &[link]);
-        if !self.make_room(place, now) {
-            return false;
-        }
-        let past = self.past.remove(&peer);
-        // The first to be back after all were lost brings the others behind it.
-        let is_new = past.is_none() || self.index.is_empty();
-        self.gathering.note_arrival(is_new, now);
-        let mut memory = past.unwrap_or_default();
-        memory.is_named |= named;
-        memory.note_new_link();
-        let server = Server {
-            peer,
-            links: vec![link],
-            place,
-            in_flight: None,
-            memory,
-        };
-        let i = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[i] = Some(server);
-        self.index.insert(peer, i);
-        self.join_group(place.group, i);
-        self.version += 1;
-        true
-    }
-
-    /// `peer` no longer speaks the protocol on `connection`, or the connection is not to be used.
-    pub(crate) fn remove(&mut self, peer: &PeerId, connection: ConnectionId) {
-        let Some(server) = self.get_mut(peer) else {
-            return;
-        };
-        let before = server.links.len();
-        server.links.retain(|link| link.connection != connection);
-        if server.links.len() == before {
-            return;
-        }
-        let is_gone = server.links.is_empty();
-        self.version += 1;
-        if is_gone {
-            self.forget(peer);
-        } else {
-            self.regroup(peer);
-        }
-    }
-
-    fn regroup(&mut self, peer: &PeerId) {
-        let Some(i) = self.index.get(peer).copied() else {
-            return;
-        };
-        let Some(server) = self.slots.get_mut(i).and_then(Option::as_mut) else {
-            return;
-        };
-        let before = server.place.group;
-        server.place = Place::of(peer, &server.links);
-        let after = server.place.group;
-        self.version += 1;
-        if before != after {
-            self.leave_group(before, i);
-            self.join_group(after, i);
-        }
-    }
-
-    fn join_group(&mut self, group: IpGroup, i: usize) {
-        match self.groups.binary_search_by_key(&group, |(it, _)| *it) {
-            Ok(at) => self.groups[at].1.push(i),
-            Err(at) => self.groups.insert(at, (group, vec![i])),
-        }
-    }
-
-    fn leave_group(&mut self, group: IpGroup, i: usize) {
-        let Ok(at) = self.groups.binary_search_by_key(&group, |(it, _)| *it) else {
-            return;
-        };
-        self.groups[at].1.retain(|member| *member != i);
-        if self.groups[at].1.is_empty() {
-            self.groups.remove(at);
-        }
-    }
-
-    fn forget(&mut self, peer: &PeerId) {
-        let Some(i) = self.index.remove(peer) else {
-            return;
-        };
-        let Some(server) = self.slots.get_mut(i).and_then(Option::take) else {
-            return;
-        };
-        self.free.push(i);
-        self.leave_group(server.place.group, i);
-        self.past.insert(server.peer, server.memory);
-        self.version += 1;
-    }
-
-    /// Makes room for a newcomer. Where its host or its group has its share of the table, one of these gives way; where the
-    /// table is full, one of the largest group. `false` if there is no room.
-    fn make_room(&mut self, place: Place, now: Instant) -> bool {
-        let members = |group: &IpGroup| {
-            let at = self.groups.binary_search_by_key(group, |(it, _)| *it).ok();
-            at.map_or(&[][..], |at| &self.groups[at].1)
-        };
-        let own: Vec<&Server> = members(&place.group)
-            .iter()
-            .filter_map(|i| self.slots[*i].as_ref())
-            .collect();
-        let of_host = own.iter().filter(|s| s.place.host == place.host).count();
-        let share = (self.max / GROUP_SHARE).max(MIN_PER_GROUP);
-        let crowd: Vec<&Server> = if of_host >= MAX_PER_HOST && place.host.is_ip() {
-            own.into_iter()
-                .filter(|s| s.place.host == place.host)
-                .collect()
-        } else if own.len() >= share {
-            own
-        } else if self.index.len() >= self.max {
-            let largest = self.groups.iter().max_by_key(|(_, members)| members.len());
-            let members = largest.map_or(&[][..], |(_, members)| &members[..]);
-            let large = members.len() > 1;
-            let crowd = members.iter().filter_map(|i| self.slots[*i].as_ref());
-            // Where all groups are small, only who is of no use gives way.
-            crowd
-                .filter(|s| large || s.memory.backed_off_until(now).is_some())
-                .collect()
-        } else {
-            return true;
-        };
-        let least = crowd
-            .into_iter()
-            .filter(|server| server.in_flight.is_none())
-            .min_by_key(|server| server.memory.merit(now));
-        let Some(peer) = least.map(|server| server.peer) else {
-            return false;
-        };
-        self.forget(&peer);
-        true
-    }
-
     /// Whether `server` is on the address's own network, or this node's, where that matters.
     pub(crate) fn is_too_near(&self, server: &Server, address: &Candidate) -> bool {
         !self.near_too && server.is_near(address)
@@ -478,7 +340,7 @@ impl Servers {
         if let Some(until) = server.memory.refuses_until(id, address, now) {
             return Status::Refuses(until);
         }
-        if server.in_flight.is_some() || self.busy_hosts.contains_key(&server.place.host) {
+        if server.in_flight.is_some() || self.is_host_busy(server) {
             return Status::Busy;
         }
         if let Some(ready) = server.memory.paced_until(self.per_minute, now) {
@@ -526,7 +388,7 @@ impl Servers {
             server.in_flight = Some(probe);
             server.memory.note_asked(per_minute, now);
             let host = server.place.host;
-            self.busy_hosts.insert(host, probe);
+            self.busy_hosts.push((host, probe));
         }
     }
 
@@ -538,7 +400,7 @@ impl Servers {
     }
 
     pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
-        self.busy_hosts.retain(|_, busy_with| *busy_with != probe);
+        self.busy_hosts.retain(|(_, busy_with)| *busy_with != probe);
         if let Some(server) = self.get_mut(peer)
             && server.is_busy_with(probe)
         {
@@ -549,6 +411,12 @@ impl Servers {
     /// It has dialed back over `class`, and from there unless that is hidden.
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
         self.change(peer, |memory| memory.note_proof(class, from));
+        if self
+            .get(peer)
+            .is_some_and(|it| it.group() == IpGroup::of(None))
+        {
+            self.regroup(peer);
+        }
     }
 
     /// It gave an answer about `id` that is within the protocol.
@@ -574,6 +442,18 @@ impl Servers {
             .get(peer)
             .is_some_and(|server| server.links.iter().any(|l| !l.is_unresponsive));
         if !others {
+            self.note_setback(peer, Setback::Silent, now);
+        }
+    }
+
+    /// Its connection was closed in the middle of a request, which says nothing unless it goes on like that.
+    pub(crate) fn note_departure(&mut self, peer: &PeerId, now: Instant) {
+        let mut is_habit = false;
+        self.change(peer, |memory| {
+            is_habit = memory.note_departure();
+            false
+        });
+        if is_habit {
             self.note_setback(peer, Setback::Silent, now);
         }
     }

@@ -10,14 +10,15 @@ use crate::{
     address::{self, Transport},
     reachability::{
         AddressId, Budget, Candidate, CandidateError, Class, ExternalIp, Inserted, LISTENER_CHECKS,
-        MAX_ADDRESS_LEN, Observer, Output, Reachability, Sources, network,
+        MAX_ADDRESS_LEN, Observer, Output, Reachability, Reports, Sources, network,
     },
 };
 
 impl Reachability {
-    /// Without our own `/p2p`; `None` if it is another peer's.
+    /// Without our own `/p2p`, and an IPv4 address as such; `None` if it is another peer's.
     pub(super) fn canonical(&self, addr: &Multiaddr) -> Option<Multiaddr> {
         let addr = address::without_peer_id(addr, &self.local_peer);
+        let addr = address::without_mapping(addr);
         let foreign = !address::is_relayed(&addr) && address::peer_id(&addr).is_some();
         (!foreign).then_some(addr)
     }
@@ -72,11 +73,25 @@ impl Reachability {
         source: impl FnOnce(&mut Sources),
         now: Instant,
     ) -> Option<AddressId> {
+        self.track_seen(addr, source, Reports::default(), now)
+    }
+
+    /// The same, of an address that these reports speak for from the start: they decide whether it gets room.
+    fn track_seen(
+        &mut self,
+        addr: Multiaddr,
+        source: impl FnOnce(&mut Sources),
+        reports: Reports,
+        now: Instant,
+    ) -> Option<AddressId> {
         let network = address::ip(&addr).map(network);
         let is_withheld = self.withheld.contains_key(&addr);
         let shown = addr.clone();
+        if self.candidates.is_full() && self.candidates.find(&addr).is_none() {
+            self.note_unanswered();
+        }
         let Some(Inserted { id, is_new, gone }) =
-            self.candidates.insert(addr, network, source, now)
+            self.candidates.insert(addr, network, source, reports, now)
         else {
             let addr = address::Printable(&shown);
             tracing::debug!(?addr, "not tracked: others have more to speak for them");
@@ -95,6 +110,20 @@ impl Reachability {
         }
         self.inherit(id, now);
         Some(id)
+    }
+
+    /// Marks what this node's own side speaks for and no server answers about: it keeps no other address out.
+    fn note_unanswered(&mut self) {
+        for id in self.candidates.ids() {
+            let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get(id))
+            else {
+                continue;
+            };
+            let is_unanswered = self.is_unanswered(candidate, entry);
+            if let Some(candidate) = self.candidates.get_mut(id) {
+                candidate.is_unanswered = is_unanswered;
+            }
+        }
     }
 
     /// Takes sources away, and with the last one the address.
@@ -141,6 +170,11 @@ impl Reachability {
     /// This node's own side speaks for an address that it did not speak for before: a port has been mapped or forwarded, say. What
     /// was found before goes for nothing, unless it was that it works.
     pub(super) fn check_afresh(&mut self, id: AddressId, now: Instant) {
+        self.start_afresh(id, now);
+        self.demand(id, now);
+    }
+
+    fn start_afresh(&mut self, id: AddressId, now: Instant) {
         let is_reachable = self
             .candidates
             .get(id)
@@ -148,7 +182,33 @@ impl Reachability {
         if let Some(judged) = self.judged.get_mut(id).filter(|_| !is_reachable) {
             judged.evidence.start_afresh(now);
         }
-        self.demand(id, now);
+    }
+
+    /// The same where it may be taken away and brought again all day, as by a port mapping that is lost and made. One that
+    /// `is_new` is asked about like others.
+    pub(super) fn check_within_budget(
+        &mut self,
+        id: AddressId,
+        addr: &Multiaddr,
+        is_new: bool,
+        now: Instant,
+    ) {
+        if !is_new {
+            self.start_afresh(id, now);
+        }
+        if self.listener_budget(addr, now).take(now) {
+            if !is_new {
+                self.demand(id, now);
+            }
+            return;
+        }
+        if let Some(judged) = self.judged.get_mut(id) {
+            judged.schedule.waits_for_budget = true;
+            if !is_new {
+                judged.schedule.begin_recheck(now);
+            }
+        }
+        self.wake.by(now, "an address is back");
     }
 
     /// A change concerns some addresses: has them checked at once, and often from here on.
@@ -162,6 +222,38 @@ impl Reachability {
         }
         self.wake
             .by(now + self.config.gather_delay, "something changed");
+    }
+
+    /// This host has noticed that something changed: has all addresses checked, at once unless that happens all the time.
+    pub(super) fn recheck_all(&mut self, now: Instant) {
+        self.recheck_all_waits = !self.own_restarts.take(now);
+        if self.recheck_all_waits {
+            self.wake.by(
+                self.own_restarts.ready_at(),
+                "something changed a while ago",
+            );
+        } else {
+            self.recheck_where(now, |_| true);
+        }
+    }
+
+    /// The same for the changes that had to wait.
+    pub(super) fn recheck_late(&mut self, now: Instant) {
+        if !self.recheck_all_waits {
+            return;
+        }
+        if !self.own_restarts.take(now) {
+            let at = self.own_restarts.ready_at();
+            self.wake.by(at, "something changed a while ago");
+            return;
+        }
+        self.recheck_all_waits = false;
+        for id in self.candidates.ids() {
+            // As seldom from here on as before: it goes on like that.
+            if let Some(judged) = self.judged.get_mut(id) {
+                judged.schedule.begin_recheck(now);
+            }
+        }
     }
 
     /// A listener came or went: what may be mapped to it is checked, and not again and again where that goes on.
@@ -250,7 +342,7 @@ impl Reachability {
             let source = |sources: &mut Sources| {
                 is_new = !std::mem::replace(&mut sources.guessed, true);
             };
-            let tracked = self.track(guess, source, now);
+            let tracked = self.track_seen(guess, source, external.reports, now);
             let Some((id, candidate)) =
                 tracked.and_then(|id| Some((id, self.candidates.get_mut(id)?)))
             else {
@@ -290,10 +382,14 @@ impl Reachability {
             let accepted = self.listeners.accepts(candidate.class);
             let lost = was_behind && !has_listener
                 || Some(candidate.class) == class && !accepted && candidate.is_only_observed();
-            if lost {
+            // The certificate is another one, say.
+            let outdated = was_behind
+                && candidate.sources.guessed
+                && !self.listeners.explains(&candidate.addr);
+            if lost || outdated {
                 let unfounded = |sources: &mut Sources| {
                     sources.guessed = false;
-                    sources.observed = false;
+                    sources.observed &= !lost;
                 };
                 self.withdraw(id, unfounded, now);
             }

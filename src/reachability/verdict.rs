@@ -20,13 +20,8 @@ const SURE: f64 = 0.98;
 const REFUTED: f64 = 0.05;
 /// The same once no server is worth asking: whoever acts on verdicts pays for each change.
 const UNLIKELY: f64 = 0.3;
-/// How much must speak for a filter, in groups of servers that fail from an independent vantage: two for one that dials this
-/// family, one for a server of which only the other family is known. So one operator's servers don't make a filter.
-const FILTER_WITNESSES: usize = 2;
-/// The same against an address that so many groups have proven. Two servers of the other family may well have no IPv4 at all,
-/// for as long as they fail.
-const FILTER_WITNESSES_AGAINST: usize = 3;
-const WELL_PROVEN: usize = 3;
+/// By which share a verdict must have become less probable to be in doubt. Chosen.
+const DOUBT: f64 = 0.05;
 /// For how long nothing decides against a proof: what fails within seconds of it fails for another reason than that the address
 /// is closed.
 const FRESH: Duration = Duration::from_secs(5);
@@ -115,8 +110,9 @@ pub(crate) struct Standing {
     decided_at: Option<Instant>,
     /// When the first outcome came that speaks against the verdict, while it is in doubt.
     contradicted_at: Option<Instant>,
-    /// The most IP groups that have proven the address together while the verdict has stood.
-    most_proving_groups: usize,
+    /// How probable the verdict was after the last outcome that agreed with it; 1 if none has since it was set, so that it is
+    /// in doubt below 0.95.
+    agreed: f64,
     changes: VecDeque<Instant>,
     turns: Turns,
 }
@@ -128,7 +124,7 @@ impl Standing {
             since: now,
             decided_at: None,
             contradicted_at: None,
-            most_proving_groups: 0,
+            agreed: 1.0,
             changes: VecDeque::new(),
             turns: Turns::default(),
         }
@@ -166,7 +162,7 @@ impl Standing {
     }
 
     /// An outcome came in at `at`, after which the belief is `posterior`. A verdict is in doubt from the first outcome
-    /// that speaks against it and leaves it less than sure, until one for it comes in while it is likely.
+    /// that speaks against it and makes it less probable by a twentieth, until one for it comes in while it is likely.
     pub(crate) fn hear(
         &mut self,
         agrees: bool,
@@ -174,7 +170,6 @@ impl Standing {
         posterior: &Posterior,
         at: Instant,
     ) {
-        self.most_proving_groups = self.most_proving_groups.max(evidence.proving_groups());
         // What has no grounds left is no verdict to be doubted.
         if !self.is_decided() || !self.verdict.has_grounds(evidence) {
             return;
@@ -182,7 +177,11 @@ impl Standing {
         let confidence = self.verdict.confidence(posterior);
         if agrees && confidence > UNLIKELY {
             self.contradicted_at = None;
-        } else if !agrees && confidence < 1.0 - REFUTED && self.contradicted_at.is_none() {
+            self.agreed = confidence;
+        } else if !agrees
+            && confidence < self.agreed * (1.0 - DOUBT)
+            && self.contradicted_at.is_none()
+        {
             self.contradicted_at = Some(at);
         }
     }
@@ -200,17 +199,15 @@ impl Standing {
         outlook: Outlook,
         now: Instant,
     ) -> Verdict {
-        let founded = State::ALL.into_iter().filter(|state| {
+        let likeliest = State::ALL
+            .into_iter()
+            .max_by(|a, b| posterior.of(*a).total_cmp(&posterior.of(*b)));
+        let Some(state) = likeliest.filter(|state| {
             let verdict = Verdict::of(*state);
-            verdict.has_grounds(evidence)
-                && match verdict {
-                    Verdict::Reachable => evidence.proving_groups() >= outlook.groups_needed,
-                    Verdict::Filtered => evidence.filter_witnesses() >= self.witnesses_needed(),
-                    _ => true,
-                }
-        });
-        let likeliest = founded.max_by(|a, b| posterior.of(*a).total_cmp(&posterior.of(*b)));
-        let Some(state) = likeliest else {
+            let proven =
+                verdict != Verdict::Reachable || evidence.proving_groups() >= outlook.groups_needed;
+            verdict.has_grounds(evidence) && proven
+        }) else {
             return self.verdict;
         };
         let (verdict, probability) = (Verdict::of(state), posterior.of(state));
@@ -243,14 +240,6 @@ impl Standing {
         until.filter(|until| now < *until)
     }
 
-    fn witnesses_needed(&self) -> usize {
-        if self.verdict == Verdict::Reachable && self.most_proving_groups >= WELL_PROVEN {
-            FILTER_WITNESSES_AGAINST
-        } else {
-            FILTER_WITNESSES
-        }
-    }
-
     /// Puts `verdict` in place of the standing one. `true` if it is another.
     pub(crate) fn set(&mut self, verdict: Verdict, now: Instant) -> bool {
         if self.verdict == verdict {
@@ -265,7 +254,7 @@ impl Standing {
         self.verdict = verdict;
         self.since = now;
         self.contradicted_at = None;
-        self.most_proving_groups = 0;
+        self.agreed = 1.0;
         if self.decided_at.is_none() && verdict != Verdict::Unknown {
             self.decided_at = Some(now);
         }

@@ -500,6 +500,6 @@ fn two_able_liars_of_ten_that_answer_first_take_an_address_away_once_a_day_at_mo
         assert!(expiries <= 1, "{expiries}");
         assert_eq!(world.verdict(&tcp()), Verdict::Reachable);
         let told = world.requests.iter().filter(|(_, n, _)| *n < 2).count();
-        assert!(told > 10, "the liars were asked {told} times");
+        assert!(told > 5, "the liars were asked {told} times");
     }
 }

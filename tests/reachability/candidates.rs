@@ -1,7 +1,10 @@
 //! Which addresses are tracked, and what becomes of them.
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use libp2p_autonat_v2::reachability::{CandidateError, Config, Summary, Verdict};
+use libp2p_autonat_v2::{
+    address::Transport,
+    reachability::{CandidateError, Config, Summary, Verdict},
+};
 
 use crate::world::{Answer, World, addr, hours, minutes, ms, secs, server_ip};
 
@@ -639,5 +642,71 @@ fn an_ip_that_one_peer_saw_is_asked_about_again_in_its_time_and_on_demand() {
             Verdict::Reachable,
             "on demand: {on_demand}"
         );
+    }
+}
+
+/// Peers see this node at a new IP every few hours, and the application announces none of them.
+#[test]
+fn addresses_that_were_taken_back_leave_room_for_others() {
+    let mut world = World::new();
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    for _ in 0..6 {
+        world.server(Answer::Truth);
+    }
+    let move_to = |world: &mut World, n: u32, is_kept: bool| {
+        let ip = format!("/ip4/81.2.69.{}", n + 1);
+        let address = addr(&format!("{ip}/tcp/4001"));
+        world.open = [address.clone()].into();
+        if !is_kept {
+            world.taken_back.insert(address.clone());
+        }
+        for _ in 0..3 {
+            let observer = server_ip(100 + world.events.len());
+            let id = world.acquaintance(observer);
+            world.core.on_observed(world.now, id, &address);
+            world.drain();
+        }
+        address
+    };
+    for n in 0..70 {
+        let address = move_to(&mut world, n, false);
+        world.run(minutes(40));
+        assert!(!world.external.contains(&address));
+    }
+    let last = move_to(&mut world, 70, true);
+    world.run(secs(5));
+    assert!(world.external.contains(&last));
+    // What was taken back stays away, tracked or not.
+    let first = move_to(&mut world, 0, true);
+    world.run(minutes(10));
+    assert!(!world.external.contains(&first));
+}
+
+/// An application that confirms whatever is observed, over a transport that no server dials.
+#[test]
+fn confirmed_addresses_that_all_servers_refuse_leave_room_for_the_real_one() {
+    let hash = "uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
+    let webrtc = format!("udp/#/webrtc-direct/certhash/{hash}");
+    for stack in ["tcp/#/ws", webrtc.as_str()] {
+        let mut world = World::new();
+        for _ in 0..8 {
+            world.server(Answer::Only(Transport::Tcp));
+        }
+        for port in 20_000..20_080 {
+            let stack = stack.replace('#', &port.to_string());
+            let confirmed = addr(&format!("/ip4/81.2.69.160/{stack}"));
+            world.core.on_external_confirmed(world.now, &confirmed);
+            world.run(minutes(1));
+        }
+        world.open.insert(tcp());
+        let listen = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listen);
+        for n in 0..3 {
+            world.acquaintance(server_ip(300 + n));
+            world.core.on_candidate(world.now, &tcp());
+        }
+        world.run(secs(5));
+        assert!(world.external.contains(&tcp()), "{stack}");
     }
 }

@@ -480,3 +480,107 @@ fn a_network_with_28_connections_a_second_takes_no_independent_vantage_away() {
     world.run(secs(5));
     assert_eq!(world.report(&tcp()).vantage, Some(Vantage::Independent));
 }
+
+/// The same socket, spelled as one for both families spells it: `/ip6/::ffff:81.2.69.160`.
+#[test]
+fn another_spelling_of_the_plain_address_takes_no_web_socket_address_away() {
+    let ws = addr("/ip4/81.2.69.160/tcp/4001/ws");
+    let mapped = addr("/ip6/::ffff:81.2.69.160/tcp/4001");
+    for mapped_first in [true, false] {
+        let mut world = World::new();
+        if mapped_first {
+            world.acquaintance(server_ip(300));
+            world.core.on_candidate(world.now, &mapped);
+        }
+        for listen in [tcp(), ws.clone(), addr("/ip6/fd00::2/tcp/4001")] {
+            world.core.on_listen_addr(world.now, &listen);
+        }
+        world.open.extend([tcp(), ws.clone()]);
+        for _ in 0..8 {
+            world.server(Answer::Truth);
+        }
+        world.run(minutes(5));
+        for n in 0..30 {
+            let id = world.acquaintance(server_ip(301 + n));
+            world.core.on_observed(world.now, id, &mapped);
+            world.core.on_candidate(world.now, &mapped);
+            world.run(minutes(5));
+        }
+        world.run(hours(5));
+        assert_eq!(world.verdicts(&ws), [Verdict::Reachable]);
+        assert_eq!(world.core.addresses().count(), 2);
+        assert_eq!(world.report(&mapped).address, tcp());
+    }
+}
+
+/// The swarm does not say which peer an address is from: one that names it again and again seems to be many.
+#[test]
+fn somebody_elses_ip_that_one_peer_repeats_takes_proofs_from_two_groups() {
+    let theirs = addr("/ip4/45.67.0.9/tcp/4001");
+    for is_open in [true, false] {
+        let mut world = World::new();
+        let listen = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listen);
+        if is_open {
+            world.open.insert(tcp());
+        }
+        honest(&mut world, 6);
+        // It dials this node where it listens.
+        world.server_at(Some(one_ip()), Answer::DialBack);
+        for n in 0..90 {
+            world.acquaintance(server_ip(100 + n));
+            for seen in [tcp(), theirs.clone()] {
+                world.core.on_candidate(world.now, &seen);
+            }
+            world.run(minutes(1));
+            assert!(!world.external.contains(&theirs), "after {n} minutes");
+        }
+        assert_eq!(world.external.contains(&tcp()), is_open);
+    }
+}
+
+/// Two operators' hosts name a new IP every twenty seconds, as many hosts as tell of the real one.
+#[test]
+fn ips_that_two_operators_make_up_all_day_keep_the_real_one_from_nothing() {
+    let new = addr("/ip4/81.2.69.161/tcp/4001");
+    for hosts in [2, 6] {
+        let mut world = World::new();
+        let listen = addr("/ip4/192.168.1.2/tcp/4001");
+        world.core.on_listen_addr(world.now, &listen);
+        world.open.insert(tcp());
+        honest(&mut world, 8);
+        let tell = |world: &mut World, address: &Multiaddr| {
+            for n in 0..8 {
+                let id = world.servers[n].connection.unwrap();
+                world.core.on_observed(world.now, id, address);
+                world.core.on_candidate(world.now, address);
+                world.run(secs(1));
+            }
+        };
+        tell(&mut world, &tcp());
+        let mut before = 0;
+        for n in 0..540 {
+            if n == 360 {
+                before = world.requests.len();
+            }
+            let made_up = addr(&format!("/ip4/99.{}.{}.3/tcp/4001", n / 200, n % 200));
+            for host in 0..hosts {
+                let id = world.acquaintance([45, 66 + host % 2, 0, host].into());
+                world.core.on_observed(world.now, id, &made_up);
+                world.core.on_candidate(world.now, &made_up);
+                world.core.on_connection_closed(world.now, id);
+            }
+            world.run(secs(20));
+            assert!(world.external.contains(&tcp()));
+        }
+        let requests = world.requests.len() - before;
+        assert!(requests <= 80, "{requests} in the third hour");
+        world.open = [new.clone()].into();
+        let moved = world.at();
+        tell(&mut world, &new);
+        let is_there = |w: &World| w.external == [new.clone()].into();
+        let found = world.run_until(hours(1), is_there);
+        let took = found.expect("announced") - moved;
+        assert!(took <= minutes(11), "{took:?}, {hosts} hosts");
+    }
+}

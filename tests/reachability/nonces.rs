@@ -215,3 +215,33 @@ fn a_dial_back_whose_nonce_comes_late_counts_once() {
     assert_eq!(world.verdict(&request.addrs[0]), Verdict::Reachable);
     assert_eq!(world.core.sizes().outcomes, 1);
 }
+
+/// What only peers speak of takes the word of two IP groups, and a server that leaves is who it was.
+#[test]
+fn a_server_that_leaves_before_its_nonce_comes_is_no_second_one() {
+    let seen = addr("/ip4/81.2.69.160/tcp/5000");
+    let mut world = World::new();
+    world
+        .core
+        .on_listen_addr(world.now, &addr("/ip4/192.168.1.2/tcp/4001"));
+    let n = world.add_server(Some(server_ip(0)), Answer::DialBack);
+    world.connect(n);
+    for _ in 0..2 {
+        world.acquaintance([45, 76, 0, 1].into());
+        world.core.on_candidate(world.now, &seen);
+    }
+    world.run(secs(40));
+    let asked = world.requests.len();
+    assert!(asked >= 1);
+    let nonces = world.nonces.0;
+    world.servers[n]
+        .script
+        .push_back(Answer::LateNonce(secs(3)));
+    world.core.check_now(world.now, &seen).unwrap();
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), asked + 1, "asked again");
+    world.disconnect(n);
+    world.run(secs(10));
+    assert_eq!(world.nonces.0, nonces + 1, "it came in");
+    assert_eq!(world.verdict(&seen), Verdict::Unknown);
+}

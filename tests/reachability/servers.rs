@@ -462,3 +462,35 @@ fn a_proven_address_about_which_nobody_answers_any_longer_keeps_no_new_one_waiti
     assert!(!world.asked_about(&new).is_empty());
     assert!(world.asked_about(&tcp()).len() > 3, "nor that one");
 }
+
+/// Bootstrap peers are dialed by name, and which IP that led to is not known. Their dial-backs tell.
+#[test]
+fn servers_that_were_dialed_by_name_are_several_once_they_have_dialed_back() {
+    for unable in [0, 1, 3] {
+        for names in [
+            "/dnsaddr/bootstrap.example",
+            "/dns4/bootstrap.example/tcp/4001",
+        ] {
+            let mut world = World::new();
+            let listen = addr("/ip4/192.168.1.2/tcp/4001");
+            world.core.on_listen_addr(world.now, &listen);
+            world.open.insert(tcp());
+            for _ in 0..5 {
+                let n = world.add_server(None, Answer::Truth);
+                let peer = world.servers[n].peer;
+                let id = world.connection(peer, None, &addr(names));
+                world.servers[n].connection = Some(id);
+                world.core.on_support(world.now, id, true);
+                world.core.on_observed(world.now, id, &tcp());
+                world.drain();
+            }
+            for _ in 0..unable {
+                world.server(Answer::DialError);
+            }
+            world.run(secs(10));
+            assert!(world.external.contains(&tcp()), "{names}, unable: {unable}");
+            assert_eq!(world.verdicts(&tcp()), [Verdict::Reachable]);
+            assert!(world.report(&tcp()).proven_by >= 2);
+        }
+    }
+}

@@ -12,8 +12,8 @@ use crate::{
         belief::{Asked, Outcome, Source},
         candidates::{AddressId, Candidate},
         probes::DialBackSource,
-        prospects::{INSIDE_NEARBY, INSIDE_PRIVATE, Survey},
-        servers::{Ability, IpGroup, Server, wide_network},
+        prospects::{INSIDE_NEARBY, INSIDE_PRIVATE},
+        servers::{Ability, Server, wide_network},
     },
 };
 
@@ -48,9 +48,9 @@ impl Reachability {
         } else if near {
             asked.inside = asked.inside.max(INSIDE_NEARBY);
         }
+        let paid_as = self.group_of(&server);
         self.servers.note_proof(&server, class, outside);
-        let group = self.group_of(&server);
-        self.dial_data.note_proof(group);
+        self.dial_data.note_proof(paid_as);
         let alike: Vec<AddressId> = self
             .candidates
             .iter()
@@ -92,14 +92,12 @@ impl Reachability {
         };
         let able = self.servers.get(server).filter(|server| is_able(server));
         let able = able.map(|server| server.group());
-        let source = match self.servers.get(server) {
-            Some(server) => Survey::source(server),
-            // It has left in the meantime.
-            None => Source::Server {
-                peer: *server,
-                host: crate::reachability::servers::Host::Peer(*server),
-                group: IpGroup::of(None),
-            },
+        // It may have left in the meantime.
+        let (host, group) = self.servers.identity(server);
+        let source = Source::Server {
+            peer: *server,
+            host,
+            group,
         };
         // What it has shown with this address is in the evidence, and counts there: also as to how many servers are able.
         let before = self

@@ -12,8 +12,7 @@ use crate::reachability::{
     servers::{Ability, IpGroup},
 };
 
-/// How many outcomes are kept for one address. With 24 the posterior takes some 10 µs; more change no verdict in the
-/// simulator.
+/// How many outcomes are kept for one address. More change no verdict in the simulator.
 pub(crate) const WINDOW: usize = 24;
 /// Equal failures by one server within this time count once, as the newer: what lost the first packet loses the next one too.
 /// Chosen; insensitive between 5 and 60 s in the simulator.
@@ -190,27 +189,6 @@ impl Evidence {
         seen.len()
     }
 
-    /// How much speaks for a filter: two for each group with a failure from an independent vantage, one where nothing shows that
-    /// its servers can dial this family.
-    pub(crate) fn filter_witnesses(&self) -> usize {
-        let mut groups: Vec<(Option<IpGroup>, usize)> = Vec::new();
-        let failures = self.outcomes.iter().filter(|o| !o.success);
-        for outcome in failures.filter(|o| o.asked.vantage == Vantage::Independent) {
-            let group = outcome.source.group();
-            let has_dialed = self
-                .outcomes
-                .iter()
-                .any(|o| o.success && o.source == outcome.source);
-            let doubtful = outcome.asked.ability == Ability::OtherFamily && !has_dialed;
-            let weight = if doubtful { 1 } else { 2 };
-            match groups.iter_mut().find(|(it, _)| *it == group) {
-                Some((_, most)) => *most = weight.max(*most),
-                None => groups.push((group, weight)),
-            }
-        }
-        groups.into_iter().map(|(_, weight)| weight).sum()
-    }
-
     /// The best vantage that a success came from.
     pub(crate) fn vantage(&self) -> Option<Vantage> {
         let successes = self.outcomes.iter().filter(|o| o.success);
@@ -225,7 +203,8 @@ impl Evidence {
     /// The newest outcome of each server, in the order of the servers.
     pub(crate) fn newest(&self) -> Vec<(PeerId, &Outcome)> {
         let by_server = |o| Outcome::server(o).map(|server| (server, o));
-        let mut newest: Vec<_> = self.outcomes.iter().rev().filter_map(by_server).collect();
+        let mut newest = Vec::with_capacity(self.outcomes.len());
+        newest.extend(self.outcomes.iter().rev().filter_map(by_server));
         // Stable: of each server the newest comes first.
         newest.sort_by_key(|(server, _)| *server);
         newest.dedup_by_key(|(server, _)| *server);

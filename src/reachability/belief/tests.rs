@@ -6,11 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The model of the study that the vectors come from: no heavy tail of liars, no doubt across families, a unit for each host.
+/// The model of the study that the vectors come from: no heavy tail of liars, a unit for each host, and changes
+/// that lead where it says.
 fn study() -> Model {
     Model {
         liars: [(0.02, 1.0), (0.02, 0.0)],
-        other_family: 0.0,
+        hazard: 0.25,
+        after_change: Some([[0.0, 0.3, 0.7], [0.8, 0.0, 0.2], [0.8, 0.2, 0.0]]),
         ..Model::default()
     }
 }
@@ -92,9 +94,8 @@ fn the_posterior_agrees_with_the_vectors() {
 /// One host or one group: its outcomes as judged for each value of its latent variable, without any arithmetic shared with
 /// the code under test.
 fn enumerate_latent(
-    model: &Model,
     outcomes: &[(&Outcome, State)],
-    (unable, liars): (f64, f64),
+    (unable, unable_other_family, liars): (f64, f64, f64),
 ) -> f64 {
     let ability = outcomes.iter().map(|(o, _)| o.asked.ability).max().unwrap();
     let inside = outcomes
@@ -104,7 +105,7 @@ fn enumerate_latent(
     let unable = match ability {
         Ability::Shown => 0.0,
         Ability::SameFamily => unable,
-        Ability::OtherFamily => 1.0 - (1.0 - unable) * (1.0 - model.other_family),
+        Ability::OtherFamily => unable_other_family,
     };
     let latents = [
         ((1.0 - inside) * (1.0 - liars) * (1.0 - unable), 0),
@@ -140,65 +141,74 @@ fn enumerate_latent(
         .sum()
 }
 
+fn all_shares(model: &Model) -> Vec<(f64, f64, f64, f64)> {
+    let mut all = Vec::new();
+    for (unable, a) in model.unable {
+        for (other, b) in model.unable_other_family {
+            for (liars, c) in model.liars {
+                all.push((unable, other, liars, a * b * c));
+            }
+        }
+    }
+    all
+}
+
 /// P(state now) by summing over all paths, all shares and all latent variables.
 fn enumerate(model: &Model, outcomes: &[Outcome], now: Instant) -> [f64; 3] {
     let hours = |from: Instant, to: Instant| (to - from).as_secs_f64() / 3600.0;
     let mut sums = [0.0; 3];
-    for (unable, unable_weight) in model.unable {
-        for (liars, liars_weight) in model.liars {
-            let likelihood = |states: &[State]| {
-                let judged: Vec<_> = outcomes.iter().zip(states.iter().copied()).collect();
-                let mut groups: Vec<Option<IpGroup>> =
-                    judged.iter().map(|(o, _)| o.source.group()).collect();
-                groups.sort_unstable();
-                groups.dedup();
-                groups
-                    .iter()
-                    .map(|group| {
-                        let of_group: Vec<_> = judged
-                            .iter()
-                            .filter(|(o, _)| o.source.group() == *group)
-                            .copied()
-                            .collect();
-                        let mut hosts: Vec<Option<Host>> =
-                            of_group.iter().map(|(o, _)| o.source.host()).collect();
-                        hosts.sort_unstable();
-                        hosts.dedup();
-                        let apart: f64 = hosts
-                            .iter()
-                            .map(|host| {
-                                let of_host: Vec<_> = of_group
-                                    .iter()
-                                    .filter(|(o, _)| o.source.host() == *host)
-                                    .copied()
-                                    .collect();
-                                enumerate_latent(model, &of_host, (unable, liars))
-                            })
-                            .product();
-                        if hosts.len() == 1 {
-                            return apart;
-                        }
-                        let together = enumerate_latent(model, &of_group, (unable, liars));
-                        model.common_cause * together + (1.0 - model.common_cause) * apart
-                    })
-                    .product::<f64>()
-            };
-            let weight = unable_weight * liars_weight;
-            let first = outcomes.first().map_or(now, |o| o.at);
-            for y in 0..3 {
-                let all = vec![State::ALL[y]; outcomes.len()];
-                let stays = (-model.hazard * hours(first, now)).exp();
-                sums[y] += weight * PRIOR[y] * stays * likelihood(&all);
-                for x in (0..3).filter(|x| *x != y) {
-                    for k in 1..=outcomes.len() {
-                        let mut states = vec![State::ALL[x]; outcomes.len()];
-                        states[k..].fill(State::ALL[y]);
-                        let from = outcomes[k - 1].at;
-                        let to = outcomes.get(k).map_or(now, |o| o.at);
-                        let path = (-model.hazard * hours(first, from)).exp()
-                            * (1.0 - (-model.hazard * hours(from, to)).exp());
-                        sums[y] += weight * PRIOR[x] * model.to[x][y] * path * likelihood(&states);
+    for (unable, other, liars, weight) in all_shares(model) {
+        let likelihood = |states: &[State]| {
+            let judged: Vec<_> = outcomes.iter().zip(states.iter().copied()).collect();
+            let mut groups: Vec<Option<IpGroup>> =
+                judged.iter().map(|(o, _)| o.source.group()).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+                .iter()
+                .map(|group| {
+                    let of_group: Vec<_> = judged
+                        .iter()
+                        .filter(|(o, _)| o.source.group() == *group)
+                        .copied()
+                        .collect();
+                    let mut hosts: Vec<Option<Host>> =
+                        of_group.iter().map(|(o, _)| o.source.host()).collect();
+                    hosts.sort_unstable();
+                    hosts.dedup();
+                    let apart: f64 = hosts
+                        .iter()
+                        .map(|host| {
+                            let of_host: Vec<_> = of_group
+                                .iter()
+                                .filter(|(o, _)| o.source.host() == *host)
+                                .copied()
+                                .collect();
+                            enumerate_latent(&of_host, (unable, other, liars))
+                        })
+                        .product();
+                    if hosts.len() == 1 {
+                        return apart;
                     }
+                    let together = enumerate_latent(&of_group, (unable, other, liars));
+                    model.common_cause * together + (1.0 - model.common_cause) * apart
+                })
+                .product::<f64>()
+        };
+        let first = outcomes.first().map_or(now, |o| o.at);
+        for y in 0..3 {
+            let all = vec![State::ALL[y]; outcomes.len()];
+            let stays = (-model.hazard * hours(first, now)).exp();
+            sums[y] += weight * PRIOR[y] * stays * likelihood(&all);
+            for (x, before) in State::ALL.into_iter().enumerate() {
+                for k in 1..=outcomes.len() {
+                    let mut states = vec![before; outcomes.len()];
+                    states[k..].fill(State::ALL[y]);
+                    let from = outcomes[k - 1].at;
+                    let to = outcomes.get(k).map_or(now, |o| o.at);
+                    let path = (-model.hazard * hours(first, from)).exp()
+                        * (1.0 - (-model.hazard * hours(from, to)).exp());
+                    sums[y] += weight * PRIOR[x] * PRIOR[y] * path * likelihood(&states);
                 }
             }
         }

@@ -46,6 +46,10 @@ impl Founded {
     }
 }
 
+/// From how many IPs of a family on a NAT is taken to have a pool of them, or peers to make them up. A host with two lines, or that
+/// has just moved, has two.
+const MANY_IPS: usize = 3;
+
 /// What speaks for all candidates together, to compare each with.
 #[derive(Debug, Default)]
 pub(crate) struct Support {
@@ -54,12 +58,20 @@ pub(crate) struct Support {
     by_family: BTreeMap<Option<IpFamily>, Founded>,
     /// Where one of our listen ports works or has still to be tried.
     open_guesses: BTreeSet<(Class, Option<IpAddr>)>,
+    /// The IPs where a listener is guessed, as many as make a difference.
+    guessed_ips: BTreeMap<Option<IpFamily>, BTreeSet<Option<IpAddr>>>,
 }
 
 impl Support {
     pub(crate) fn of(candidates: &Candidates) -> Self {
         let mut support = Self::default();
         for (_, c) in candidates.iter() {
+            if c.sources.guessed && !c.sources.are_own() {
+                let ips = support.guessed_ips.entry(c.class.family).or_default();
+                if ips.len() < MANY_IPS {
+                    ips.insert(c.ip());
+                }
+            }
             if c.sources.guessed && !c.is_refuted {
                 support.open_guesses.insert((c.class, c.ip()));
             }
@@ -102,6 +114,14 @@ impl Support {
             return Trust::UnobservedGuess;
         }
         Trust::Observed
+    }
+
+    /// Whether it is a guess, and there are so many IPs to guess at that not all can be asked about.
+    pub(crate) fn is_one_of_many(&self, candidate: &Candidate) -> bool {
+        let ips = self.guessed_ips.get(&candidate.class.family);
+        candidate.sources.guessed
+            && !candidate.sources.are_own()
+            && ips.is_some_and(|ips| ips.len() >= MANY_IPS)
     }
 
     /// Whether one of our listen ports behind the same IP has still to be tried, or does work.

@@ -12,9 +12,11 @@ impl Reachability {
             let mut entries = self.judged.iter();
             entries.any(|(_, entry)| entry.standing.verdict() == verdict)
         };
+        // Where there is no room for all, those of which something was said give way, too.
+        let stays = self.summary == Summary::Private && self.candidates.is_full();
         let verdicts = if is_any(Verdict::Reachable) {
             Summary::Public
-        } else if !is_any(Verdict::Unreachable) && !is_any(Verdict::Filtered) {
+        } else if !is_any(Verdict::Unreachable) && !is_any(Verdict::Filtered) && !stays {
             Summary::Unknown
         // One more address to look at is no reason to doubt what was known before.
         } else if self.summary == Summary::Private || !self.is_any_open() {
@@ -40,7 +42,15 @@ impl Reachability {
                     && !candidate.is_withheld
                     && !self.is_unanswered(candidate, entry)
             });
+            // One of many that cannot be asked about now is no more likely than those that were.
+            let waits = support.is_one_of_many(candidate)
+                && self.now < self.seen_ip_requests.ready_at()
+                && self
+                    .judged
+                    .get(id)
+                    .is_some_and(|entry| entry.schedule.asked_at.is_none());
             entry.is_some_and(|entry| match support.trust(candidate, &self.listeners) {
+                _ if waits => false,
                 Trust::NoListener | Trust::OnePeersPort | Trust::OnePeersIp => false,
                 Trust::UnobservedGuess => !self.is_hopeless(id, entry),
                 Trust::Observed | Trust::Own => true,
@@ -49,7 +59,11 @@ impl Reachability {
     }
 
     /// Servers were asked about it for long, and none had an answer.
-    pub(super) fn is_unanswered(&self, candidate: &Candidate, entry: &Entry) -> bool {
+    pub(in crate::reachability) fn is_unanswered(
+        &self,
+        candidate: &Candidate,
+        entry: &Entry,
+    ) -> bool {
         let age = self.now.saturating_duration_since(candidate.first_seen);
         let asked = entry.schedule.asked_at.is_some();
         asked && entry.evidence.len() == 0 && age >= self.config.settling_time

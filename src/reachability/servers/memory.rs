@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use web_time::Instant;
 
-use super::place::slot;
+use super::place::{Place, slot};
 use crate::{
     address::{IpFamily, PortProtocol},
     reachability::{
@@ -20,6 +20,11 @@ const MAX_CLASSES: usize = 16;
 const REFUSAL_BACKOFF: Duration = Duration::from_secs(5 * 60);
 /// The longest back-off.
 const MAX_BACKOFF: Duration = Duration::from_secs(60 * 60);
+/// How often in a row a new connection ends the back-off of a server that does not answer. One that keeps coming back and is
+/// silent on each connection has another reason than a dead link.
+const MAX_REVIVALS: u32 = 4;
+/// How many requests in a row it may leave in the middle of: a link that breaks does so once or twice.
+const MAX_DEPARTURES: u32 = 4;
 /// A verdict waits so long for servers that were put off once.
 pub(super) const BRIEF: Duration = Duration::from_secs(30);
 
@@ -79,12 +84,18 @@ enum DialsFrom {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
+    /// Where it was when it left.
+    pub(super) place: Option<Place>,
     /// It has dialed these.
     able: Vec<Class>,
     refusals: Vec<Refusal>,
     backed_off_until: Option<Instant>,
     /// The same because it did not answer: a new connection may bring it back.
     silent_until: Option<Instant>,
+    /// How often one has, since it last answered.
+    revivals: u32,
+    /// How often it has left in the middle of a request, since it last answered.
+    departures: u32,
     setbacks_in_a_row: u32,
     /// It has dialed another address of a request than the last.
     pub(super) dials_first: bool,
@@ -126,6 +137,17 @@ impl Memory {
             DialsFrom::Ip(ip) => contacts.vantage_of(ip, over, now),
             DialsFrom::Hidden => Vantage::Contacted,
         })
+    }
+
+    /// The source of its dial-backs, over either family.
+    pub(super) fn dials_from(&self) -> Option<IpAddr> {
+        self.dials_from
+            .iter()
+            .flatten()
+            .find_map(|from| match from {
+                DialsFrom::Ip(ip) => Some(*ip),
+                DialsFrom::Hidden => None,
+            })
     }
 
     pub(super) fn was_set_back_once(&self) -> bool {
@@ -190,12 +212,24 @@ impl Memory {
 
     /// `true` if there were any.
     pub(super) fn end_setbacks(&mut self) -> bool {
+        self.revivals = 0;
+        self.departures = 0;
         std::mem::take(&mut self.setbacks_in_a_row) > 0
+    }
+
+    /// It has left in the middle of a request. `true` if it does so again and again: then it is as good as silent.
+    pub(super) fn note_departure(&mut self) -> bool {
+        self.departures = self.departures.saturating_add(1);
+        self.departures > MAX_DEPARTURES
     }
 
     /// There is another way to it, and that may be why it did not answer. `true` if it was left alone for that.
     pub(super) fn note_new_link(&mut self) -> bool {
-        self.silent_until.take().is_some()
+        if self.revivals >= MAX_REVIVALS || self.silent_until.take().is_none() {
+            return false;
+        }
+        self.revivals += 1;
+        true
     }
 
     /// `true` if there was one.

@@ -16,8 +16,8 @@ use crate::{
 const NETWORK_V4: u8 = 24;
 const NETWORK_V6: u8 = 56;
 
-/// All servers that may be one operator's: an IPv4 /16 or an IPv6 /32, of the relay where the server is behind one.
-/// Servers whose IP is not known are one group.
+/// All servers that may be one operator's: an IPv4 /16 or an IPv6 /32, of the relay where the server is behind one. Of one that
+/// was dialed by name, that of its dial-backs; those whose IP is not known are one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IpGroup(Option<Neighbourhood>);
 
@@ -95,7 +95,8 @@ pub(crate) fn slot(family: IpFamily) -> usize {
 }
 
 impl Place {
-    pub(crate) fn of(peer: &PeerId, links: &[Link]) -> Self {
+    /// `dials_from`: the source of its dial-backs, if that is known.
+    pub(crate) fn of(peer: &PeerId, links: &[Link], dials_from: Option<IpAddr>) -> Self {
         let direct = || links.iter().filter(|link| !link.is_relayed);
         let ip = direct().chain(links).find_map(|link| link.ip);
         let is_direct = direct().any(|link| link.ip.is_some());
@@ -105,10 +106,8 @@ impl Place {
             // Private networks are small: there each peer counts, if any of them does.
             host: ip
                 .filter(|ip| is_direct && address::ip_scope(*ip).is_global())
-                .map_or(Host::Peer(*peer), |ip| {
-                    Host::Ip(address::neighbourhood(ip, 32, 64))
-                }),
-            group: IpGroup::of(ip),
+                .map_or(Host::Peer(*peer), |ip| Host::Ip(address::host_prefix(ip))),
+            group: IpGroup::of(ip.or(dials_from)),
             is_private: ips().any(|ip| !address::ip_scope(ip).is_global()),
             has_global_ip: ips().any(|ip| address::ip_scope(ip).is_global()),
             networks: [IpFamily::V4, IpFamily::V6].map(|family| of(family).map(network)),

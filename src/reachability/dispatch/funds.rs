@@ -1,0 +1,150 @@
+//! What requests about an address are taken from: budgets for what peers alone speak of, and for what comes and goes.
+
+use std::time::Duration;
+
+use libp2p_core::Multiaddr;
+use web_time::Instant;
+
+use super::Turn;
+use crate::reachability::{
+    PORT_REQUESTS, PROVEN_PORT_REQUESTS, Reachability, SEEN_PORT_REQUESTS,
+    budget::Budget,
+    candidates::{AddressId, Candidate, Support, Trust},
+    review::Entry,
+};
+
+/// For how long an address that came with a listener has to be there before it is asked about, where others come all the time:
+/// those of containers that run for seconds are not to take the requests from one that stays.
+const PROBATION: Duration = Duration::from_secs(30);
+
+/// A budget for what peers alone speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fund {
+    OnePeersPort,
+    OnePeersIp,
+    /// A port that is none of ours.
+    SeenPort,
+    /// A listener at one IP of many.
+    SeenIp,
+}
+
+impl Fund {
+    pub(super) fn of(trust: Trust, candidate: &Candidate, support: &Support) -> Option<Self> {
+        match trust {
+            Trust::OnePeersPort => Some(Self::OnePeersPort),
+            Trust::OnePeersIp => Some(Self::OnePeersIp),
+            Trust::Observed if candidate.is_only_observed() => Some(Self::SeenPort),
+            Trust::Observed | Trust::UnobservedGuess if support.is_one_of_many(candidate) => {
+                Some(Self::SeenIp)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Reachability {
+    /// What peers see of ports is worth more while such a port works.
+    pub(super) fn fit_port_budgets(&mut self, now: Instant) {
+        let mut all = self.candidates.iter();
+        let has_proven = all.any(|(_, c)| c.is_reachable && c.is_only_observed());
+        if std::mem::replace(&mut self.has_proven_port, has_proven) == has_proven {
+            return;
+        }
+        let (one_peers, seen) = if has_proven {
+            (PROVEN_PORT_REQUESTS, PROVEN_PORT_REQUESTS)
+        } else {
+            (PORT_REQUESTS, SEEN_PORT_REQUESTS)
+        };
+        self.port_requests = Budget::new(one_peers.0, one_peers.1, now);
+        self.seen_port_requests = Budget::new(seen.0, seen.1, now);
+    }
+
+    pub(super) fn budget(&mut self, fund: Fund) -> &mut Budget {
+        match fund {
+            Fund::OnePeersPort => &mut self.port_requests,
+            Fund::OnePeersIp => &mut self.ip_requests,
+            Fund::SeenPort => &mut self.seen_port_requests,
+            Fund::SeenIp => &mut self.seen_ip_requests,
+        }
+    }
+
+    pub(super) fn is_budget_ready(&mut self, fund: Fund, turn: &Turn, now: Instant) -> bool {
+        let Some(entry) = self.judged.get(turn.id) else {
+            return false;
+        };
+        let free = entry.schedule.is_demanded() || Self::has_begun(fund, entry);
+        let is_recheck = entry.standing.is_decided();
+        let budget = self.budget(fund);
+        let at = match fund {
+            // What is new comes before what is likely still as it was.
+            Fund::SeenIp if is_recheck => budget.half_full_at(),
+            _ => budget.ready_at(),
+        };
+        if free || at <= now {
+            return true;
+        }
+        self.wake.by(at, "the budget for what peers speak of");
+        false
+    }
+
+    /// Whether it is paid for until it has a verdict: one that is asked about by halves has none for long.
+    pub(super) fn has_begun(fund: Fund, entry: &Entry) -> bool {
+        fund == Fund::SeenIp && entry.schedule.asked_at.is_some() && !entry.standing.is_decided()
+    }
+
+    /// Whether an address that came with a listener may be asked about for the first time: not each time that the listener is
+    /// back, and not as many as a host can open. The same for one that others confirm and expire again and again.
+    pub(super) fn may_begin(&mut self, id: AddressId, now: Instant) -> bool {
+        if !self.is_back_within_budget(id, now) {
+            return false;
+        }
+        let Some(addr) = self.newcomer(id) else {
+            return true;
+        };
+        let mut at = self.newcomers.ready_at();
+        if self.newcomers.is_low(now) {
+            let first_seen = self.candidates.get(id).map(|it| it.first_seen);
+            at = at.max(first_seen.map_or(now, |first_seen| first_seen + PROBATION));
+        }
+        let at = at.max(self.listener_budget(&addr, now).ready_at());
+        if at <= now {
+            return true;
+        }
+        self.wake.by(at, "the budget for new addresses");
+        false
+    }
+
+    pub(super) fn is_back_within_budget(&mut self, id: AddressId, now: Instant) -> bool {
+        let Some(entry) = self.judged.get(id) else {
+            return false;
+        };
+        let waits = entry.schedule.waits_for_budget && !entry.schedule.is_demanded();
+        let addr = self
+            .candidates
+            .get(id)
+            .filter(|_| waits)
+            .map(|c| c.addr.clone());
+        let Some(addr) = addr else {
+            return true;
+        };
+        let budget = self.listener_budget(&addr, now);
+        if !budget.take(now) {
+            let at = budget.ready_at();
+            self.wake.by(at, "the budget for what comes back");
+            return false;
+        }
+        if let Some(entry) = self.judged.get_mut(id) {
+            entry.schedule.waits_for_budget = false;
+        }
+        true
+    }
+
+    /// The address, if it came with a listener, nobody was asked about it yet, and the application does not ask for it.
+    pub(super) fn newcomer(&self, id: AddressId) -> Option<Multiaddr> {
+        let candidate = self.candidates.get(id)?;
+        let schedule = &self.judged.get(id)?.schedule;
+        let is_new =
+            candidate.came_with_listener && schedule.asked_at.is_none() && !schedule.is_demanded();
+        is_new.then(|| candidate.addr.clone())
+    }
+}
