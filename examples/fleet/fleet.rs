@@ -62,6 +62,8 @@ struct Node {
     contacts: HashMap<(ServerId, Transport), Option<Duration>>,
     /// Whom it has asked before.
     asked: HashSet<ServerId>,
+    /// Its requests that have reached a server and were not answered.
+    asking: Vec<Key>,
     next_connection: usize,
     /// The wake-up that counts; others are out of date.
     wake: Option<Duration>,
@@ -123,6 +125,7 @@ impl<'a> Fleet<'a> {
                 links: BTreeMap::new(),
                 contacts: HashMap::new(),
                 asked: HashSet::new(),
+                asking: Vec::new(),
                 next_connection: 0,
                 wake: None,
                 record: NodeRecord::default(),

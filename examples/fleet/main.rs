@@ -8,6 +8,7 @@
 //! [--requests-per-minute N] [--out DIRECTORY]`
 
 use std::{
+    cmp::Reverse,
     fmt::Write as _,
     fs,
     path::PathBuf,
@@ -165,19 +166,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the scenarios on all processors.
+/// Runs the scenarios on all processors, the longest first, so that none of them is left to run alone.
 fn run(scenarios: Vec<Scenario>, seed: u64) -> Vec<(Scenario, Figures)> {
+    let mut order: Vec<usize> = (0..scenarios.len()).collect();
+    order.sort_by_key(|index| Reverse(scenarios[*index].work()));
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![None; scenarios.len()]);
     let threads = thread::available_parallelism().map_or(1, Into::into);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(scenario) = scenarios.get(index) else {
-                        break;
-                    };
+                while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let scenario = &scenarios[index];
                     let start = Instant::now();
                     let figures = Fleet::new(scenario, seed).run();
                     eprintln!(

@@ -38,6 +38,14 @@ pub(crate) struct Scenario {
     pub(crate) crowd: f64,
 }
 
+impl Scenario {
+    /// How much there is to do, in a measure that only serves to compare: each node starts once, which is as much work as an hour
+    /// of its life.
+    pub(crate) fn work(&self) -> u64 {
+        self.nodes as u64 * (self.horizon + 60 * MINUTE).as_secs()
+    }
+}
+
 pub(crate) fn all() -> Vec<Scenario> {
     let base = Scenario {
         kind: Kind::FlashCrowd,

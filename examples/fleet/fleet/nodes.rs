@@ -9,7 +9,7 @@ use libp2p_autonat_v2::{
 };
 use rand::RngExt;
 
-use super::{Exchange, Fleet, Happening, Key, NodeId, is_right, remote};
+use super::{Fleet, Happening, NodeId, is_right, remote};
 use crate::{network::addr, population::TRANSPORTS};
 
 /// How many servers a node meets at first, and when after its start.
@@ -104,11 +104,14 @@ impl Fleet<'_> {
             *contact = Some(now + FILTER);
         }
         self.tell(id, |core, now| core.on_connection_closed(now, connection));
-        let between = |it: &Exchange| it.client == id && it.server == server;
-        let lost = self.exchanges.iter().filter(|(_, it)| between(it));
-        let lost: Vec<Key> = lost.map(|(key, _)| *key).collect();
-        for key in lost {
-            self.forget(key);
+        for key in self.nodes[id].asking.clone() {
+            if self
+                .exchanges
+                .get(&key)
+                .is_some_and(|it| it.server == server)
+            {
+                self.forget(key);
+            }
         }
         self.tell_server(server, |service, now, _| {
             service.on_connection_closed(now, ConnectionId::new_unchecked(id));

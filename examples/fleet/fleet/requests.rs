@@ -56,9 +56,12 @@ impl Exchange {
 }
 
 /// What a server hears of a dial.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum DialFact {
     Established,
-    Ended(DialBackOutcome),
+    Delivered,
+    TimedOut,
+    Refused,
     Gone,
 }
 
@@ -144,6 +147,9 @@ impl Fleet<'_> {
         let service = &mut self.servers[server].service;
         service.on_stream(now, id, exchange.peer, Some(ip));
         self.by_nonce.insert(exchange.nonce, key);
+        if let Some(node) = self.nodes.get_mut(exchange.client) {
+            node.asking.push(key);
+        }
         self.exchanges.insert(key, exchange);
         self.drain_server(server);
     }
@@ -271,6 +277,9 @@ impl Fleet<'_> {
     pub(super) fn forget(&mut self, key: Key) -> Option<Exchange> {
         let exchange = self.exchanges.remove(&key)?;
         self.by_nonce.remove(&exchange.nonce);
+        if let Some(node) = self.nodes.get_mut(exchange.client) {
+            node.asking.retain(|asking| *asking != key);
+        }
         Some(exchange)
     }
 
@@ -356,16 +365,13 @@ impl Fleet<'_> {
         let gets_in = self.lets_in(exchange, &client, over);
         let fact = |fact| Happening::Dial(server, dial.id, fact);
         if gets_in && lucky {
-            let delivered = DialFact::Ended(DialBackOutcome::Delivered);
             self.after(latency * 2, fact(DialFact::Established));
             self.after(latency * 3, Happening::Nonce(key, over));
-            self.after(latency * 4, fact(delivered));
+            self.after(latency * 4, fact(DialFact::Delivered));
         } else if over == Transport::Quic {
-            let timed_out = DialBackOutcome::DialFailed(io::ErrorKind::TimedOut);
-            self.after(QUIC_TIMEOUT, fact(DialFact::Ended(timed_out)));
+            self.after(QUIC_TIMEOUT, fact(DialFact::TimedOut));
         } else if client.refuses_packets {
-            let refused = DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused);
-            self.after(latency * 2, fact(DialFact::Ended(refused)));
+            self.after(latency * 2, fact(DialFact::Refused));
         } else {
             self.silent.insert((server, dial.id));
             self.after(TCP_TIMEOUT, fact(DialFact::Gone));
@@ -383,18 +389,25 @@ impl Fleet<'_> {
     }
 
     pub(super) fn hear_of_dial(&mut self, server: ServerId, dial: DialId, fact: DialFact) {
-        match fact {
-            DialFact::Established => self.tell_server(server, |service, now, _| {
-                service.on_dial_established(now, dial);
-            }),
-            DialFact::Ended(outcome) => self.tell_server(server, |service, now, _| {
-                service.on_dial_ended(now, dial, outcome);
-            }),
+        let outcome = match fact {
+            DialFact::Established => {
+                self.tell_server(server, |service, now, _| {
+                    service.on_dial_established(now, dial);
+                });
+                return;
+            }
             DialFact::Gone => {
                 self.silent.remove(&(server, dial));
                 self.tell_server(server, |service, now, _| service.on_dial_gone(now, dial));
+                return;
             }
-        }
+            DialFact::Delivered => DialBackOutcome::Delivered,
+            DialFact::TimedOut => DialBackOutcome::DialFailed(io::ErrorKind::TimedOut),
+            DialFact::Refused => DialBackOutcome::DialFailed(io::ErrorKind::ConnectionRefused),
+        };
+        self.tell_server(server, |service, now, _| {
+            service.on_dial_ended(now, dial, outcome);
+        });
     }
 
     /// A node hears a nonce.
