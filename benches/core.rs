@@ -1,7 +1,7 @@
 //! What one thing that happens costs the client's core, with the decisions that follow from it: for 10 to 500 tracked
 //! addresses and 10 to 10,000 servers.
 //!
-//! `cargo bench --bench core`
+//! `cargo bench --bench core`, or for a profile of one size `cargo bench --bench core -- ADDRESSES SERVERS [EVENTS]`
 //!
 //! Virtual time, a fixed seed; the clock runs while the core is being called and stops while the bench plays the network.
 //! One run makes all figures, so that the ratios hold on any machine.
@@ -218,7 +218,7 @@ fn main() {
         "µs of one event, with all decisions that follow; wanted: at most {WANTED:?} with 50 and 1,000\n"
     );
     println!("addresses  servers  an answer  a server  an observation");
-    for (addresses, servers) in [
+    let mut sizes = vec![
         (50, 10),
         (50, 100),
         (50, 1_000),
@@ -226,9 +226,16 @@ fn main() {
         (10, 1_000),
         (100, 1_000),
         (500, 1_000),
-    ] {
+    ];
+    // Cargo adds `--bench`.
+    let numbers: Vec<usize> = std::env::args().filter_map(|it| it.parse().ok()).collect();
+    if let [addresses, servers, ..] = numbers[..] {
+        sizes = vec![(addresses, servers)];
+    }
+    let events = numbers.get(2).copied().unwrap_or(EVENTS);
+    for (addresses, servers) in sizes {
         let mut world = World::new(addresses, servers);
-        for n in 0..EVENTS {
+        for n in 0..events {
             world.answer();
             if n % 10 == 0 {
                 world.change_a_server();

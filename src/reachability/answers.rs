@@ -225,7 +225,6 @@ impl Reachability {
         self.clean_up(id);
         for target in targets {
             self.judged.touch(target);
-            self.review_one(target, now);
         }
         self.wake.by(now, "a request is over");
     }

@@ -89,6 +89,14 @@ pub(crate) struct Asked {
     pub(crate) inside: f64,
 }
 
+impl Asked {
+    /// Adds what another outcome of the same source says of the server.
+    fn learn(&mut self, other: &Self) {
+        self.ability = self.ability.max(other.ability);
+        self.inside = self.inside.max(other.inside);
+    }
+}
+
 /// One answer that says something about the address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
@@ -186,6 +194,21 @@ impl Posterior {
             .filter(|p| **p > 0.0)
             .map(|p| -p * p.ln())
             .sum()
+    }
+
+    /// What is left of it when a part is taken away.
+    fn without(&self, part: &Self) -> Self {
+        let mut rest = *self;
+        for (rest, part) in rest
+            .joint
+            .iter_mut()
+            .flatten()
+            .zip(part.joint.iter().flatten())
+        {
+            // The part may be of a moment later.
+            *rest = (*rest - part).max(0.0);
+        }
+        rest
     }
 
     fn expectation(&self, success: &Self, failure: &Self) -> Expectation {
@@ -377,7 +400,7 @@ impl Model {
         asked: Asked,
         now: Instant,
     ) -> Expectation {
-        let [success, failure] = [true, false].map(|success| {
+        let after = |outcomes: &mut Vec<Outcome>, success| {
             outcomes.push(Outcome {
                 at: now,
                 source,
@@ -387,7 +410,35 @@ impl Model {
             let posterior = self.posterior(prior, outcomes, now);
             outcomes.pop();
             posterior
-        });
+        };
+        let success = after(outcomes, true);
+        // A failure is what is left of all that can be, unless the server is seen in a new light by being asked.
+        let failure = if is_told_by(outcomes, source, asked) {
+            posterior.without(&success)
+        } else {
+            after(outcomes, false)
+        };
         posterior.expectation(&success, &failure)
     }
+}
+
+/// Whether the outcomes of the source's group, and those of its host if there are any, say as much of a server as `asked` does.
+fn is_told_by(outcomes: &[Outcome], source: Source, asked: Asked) -> bool {
+    let mut group = Asked {
+        ability: Ability::OtherFamily,
+        inside: 0.0,
+        ..asked
+    };
+    let mut host: Option<Asked> = None;
+    for outcome in outcomes
+        .iter()
+        .filter(|o| o.source.group() == source.group())
+    {
+        group.learn(&outcome.asked);
+        if outcome.source.host() == source.host() {
+            host.get_or_insert(outcome.asked).learn(&outcome.asked);
+        }
+    }
+    let tells = |known: Asked| known.ability >= asked.ability && known.inside >= asked.inside;
+    tells(group) && host.is_none_or(tells)
 }

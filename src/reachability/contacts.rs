@@ -10,7 +10,7 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use hashlink::{LinkedHashMap, LruCache};
+use hashlink::{DefaultHashBuilder, LinkedHashMap, LruCache};
 use web_time::Instant;
 
 use crate::address::{self, Neighbourhood, PortProtocol};
@@ -53,7 +53,7 @@ type Key = (Neighbourhood, PortProtocol);
 #[derive(Debug)]
 pub(crate) struct Contacts {
     /// How many connections are open with each host that is connected.
-    open: HashMap<Key, u32>,
+    open: HashMap<Key, u32, DefaultHashBuilder>,
     /// Until when each of the others counts as contacted, least recently contacted first.
     past: LinkedHashMap<Key, Instant>,
     max: usize,
@@ -106,7 +106,7 @@ fn protocols(protocol: Option<PortProtocol>) -> impl Iterator<Item = PortProtoco
 impl Contacts {
     pub(crate) fn new(max: usize, lifetime: Duration) -> Self {
         Self {
-            open: HashMap::new(),
+            open: HashMap::default(),
             past: LinkedHashMap::new(),
             max,
             lifetime,

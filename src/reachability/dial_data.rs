@@ -55,7 +55,7 @@ impl DialData {
 
     /// What was paid in the present hour.
     fn paid_to(&self, group: IpGroup, now: Instant) -> (u64, Paid) {
-        if now.saturating_duration_since(self.since) >= HOUR {
+        if self.paid == 0 || now.saturating_duration_since(self.since) >= HOUR {
             return (0, Paid::default());
         }
         let of_group = self.groups.peek(&group).copied().unwrap_or_default();

@@ -65,7 +65,6 @@ impl Reachability {
     pub(super) fn decide(&mut self, now: Instant) {
         self.recheck_late(now);
         let lifetime = self.config.outcome_lifetime;
-        let version = self.servers.version();
         let mut next: Option<(Instant, &'static str)> = None;
         let mut wake = |at: Option<Instant>, reason| {
             if let Some(at) = at.filter(|at| now < *at)
@@ -77,7 +76,7 @@ impl Reachability {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let mut due = Vec::new();
         for (id, entry) in self.judged.iter() {
-            let reviewed = entry.reviewed(version, now);
+            let reviewed = entry.reviewed(&self.servers, now);
             let recheck = entry.schedule.recheck_at();
             let expiry = entry.evidence.oldest().map(|at| at + lifetime);
             let stability = entry.standing.unstable_until(now);
@@ -333,8 +332,8 @@ impl Reachability {
     /// How many servers can be asked about it, heard or not.
     fn to_ask(&self, id: AddressId, entry: &Entry, now: Instant) -> usize {
         entry
-            .reviewed(self.servers.version(), now)
-            .and_then(|reviewed| reviewed.prospects)
+            .reviewed(&self.servers, now)
+            .and_then(|reviewed| reviewed.prospects.as_ref())
             .map_or_else(
                 || {
                     self.prospects(id, Self::again(entry), Look::Glance, now)
@@ -410,15 +409,16 @@ impl Reachability {
         let heard = entry.evidence.servers();
         let look = Look::Search(self.rng.random());
         // The review has looked for somebody, and that nobody was left holds still.
-        let known = entry.reviewed(self.servers.version(), now);
-        let known = known.and_then(|reviewed| reviewed.prospects);
-        let holds = |known: &Prospects| {
+        let known = entry.reviewed(&self.servers, now);
+        let known = known.and_then(|reviewed| reviewed.prospects.as_ref());
+        let holds = |known: &&Prospects| {
             !known.someone_left && known.next_ready.is_none_or(|ready| now < ready)
         };
         let mut prospects = match known.filter(holds) {
             Some(known) => Prospects {
                 best: None,
-                ..known
+                looked_at: Vec::new(),
+                ..*known
             },
             None => self.prospects(id, again, look, now),
         };

@@ -4,21 +4,21 @@
 //! want dial data costs two; where servers reject, as many times that as an answer takes requests. Answers that are under way
 //! count as their likelier kind, and as failures once they are late.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use crate::{
-    address,
+    address::{self, Neighbourhood},
     reachability::{
         belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
         candidates::{AddressId, Candidate},
         contacts::{Contacts, Vantage},
         dial_data::DialData,
         probes::Probe,
-        servers::{Ability, IpGroup, Server, Servers, Status, WANTED_SERVERS},
+        servers::{Ability, IpGroup, Server, Servers, Status, WANTED_SERVERS, wide_network},
     },
 };
 
@@ -120,7 +120,7 @@ pub(crate) struct Choice {
 }
 
 /// What may still be heard about an address.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Prospects {
     /// The best of those that can be asked now.
     pub(crate) best: Option<Choice>,
@@ -140,6 +140,8 @@ pub(crate) struct Prospects {
     pub(crate) next_ready: Option<Instant>,
     /// Time alone changes nothing of this before.
     pub(crate) stale_at: Option<Instant>,
+    /// The servers that were looked at, by their places in the table.
+    pub(crate) looked_at: Vec<usize>,
 }
 
 /// The facts that all questions are answered from.
@@ -165,10 +167,19 @@ struct Alike {
 impl Survey<'_> {
     /// What can be said of `server` before it is asked about `candidate`.
     pub(crate) fn asked(&self, server: &Server, candidate: &Candidate) -> Asked {
+        self.asked_within(server, candidate, wide_network_of(candidate))
+    }
+
+    fn asked_within(
+        &self,
+        server: &Server,
+        candidate: &Candidate,
+        wide: Option<Neighbourhood>,
+    ) -> Asked {
         Asked {
             vantage: server.vantage(candidate.class, self.contacts, self.now),
             ability: server.ability(candidate.class),
-            inside: inside_prior(server, candidate),
+            inside: inside_prior(server, candidate, wide),
         }
     }
 
@@ -241,15 +252,20 @@ impl Survey<'_> {
         let mut best: Option<(Choice, Option<Instant>)> = None;
         let provers: Vec<PeerId> = question.evidence.provers().collect();
         let newest = question.evidence.newest();
-        let heard_groups: BTreeSet<IpGroup> = outcomes.iter().filter_map(Outcome::group).collect();
-        let first = provers.iter().filter_map(|peer| self.servers.get(peer));
+        let mut heard_groups: Vec<IpGroup> = outcomes.iter().filter_map(Outcome::group).collect();
+        heard_groups.sort_unstable();
+        let wide = wide_network_of(question.candidate);
+        prospects.looked_at.reserve(COUNTED);
+        let first = provers
+            .iter()
+            .filter_map(|peer| self.servers.get_with_slot(peer));
         let others = self.servers.around(match look {
             Look::Glance => 0.0,
             Look::Search(start) => start,
         });
-        for (is_prover, server) in first
-            .map(|server| (true, server))
-            .chain(others.map(|server| (false, server)))
+        for (is_prover, (slot, server)) in first
+            .map(|found| (true, found))
+            .chain(others.map(|found| (false, found)))
         {
             let heard = newest
                 .binary_search_by_key(&server.peer, |(peer, _)| *peer)
@@ -259,15 +275,19 @@ impl Survey<'_> {
             if comes_twice || self.servers.is_too_near(server, question.candidate) {
                 continue;
             }
-            let status = self.status(server, question, &mut prospects);
-            let Some(status) = status else {
+            prospects.looked_at.push(slot);
+            let Some(status) = self.status(server, question, &mut prospects) else {
                 continue;
             };
             prospects.to_ask += 1;
             if !question.again.allows(heard) || being_asked.contains(&server.peer) {
                 continue;
             }
-            let alike = self.alike(server, question, heard, &heard_groups);
+            let alike = Alike {
+                asked: self.asked_within(server, question.candidate, wide),
+                heard: heard.map(|outcome| outcome.success),
+                is_group_heard: heard_groups.binary_search(&server.group()).is_ok(),
+            };
             let expectation = match known.iter().find(|(it, _)| *it == alike) {
                 Some((_, expectation)) => *expectation,
                 None => {
@@ -391,20 +411,6 @@ impl Survey<'_> {
         Some(status)
     }
 
-    fn alike(
-        &self,
-        server: &Server,
-        question: &Question<'_>,
-        heard: Option<&Outcome>,
-        heard_groups: &BTreeSet<IpGroup>,
-    ) -> Alike {
-        Alike {
-            asked: self.asked(server, question.candidate),
-            heard: heard.map(|outcome| outcome.success),
-            is_group_heard: heard_groups.contains(&server.group()),
-        }
-    }
-
     fn consider(&self, server: &Server, value: f64, best: &mut Option<(Choice, Option<Instant>)>) {
         let troubled = self.servers.is_troubled(server.group(), self.now);
         let value = if troubled { value * TROUBLED } else { value };
@@ -430,13 +436,16 @@ impl Question<'_> {
     }
 }
 
+/// The larger network that an address may share with servers behind one border.
+fn wide_network_of(candidate: &Candidate) -> Option<Neighbourhood> {
+    let ip = candidate.ip();
+    ip.filter(|ip| address::ip_scope(*ip).is_global())
+        .map(wide_network)
+}
+
 /// The prior probability that `server` gets in whatever the state.
-fn inside_prior(server: &Server, candidate: &Candidate) -> f64 {
-    let nearby = candidate
-        .ip()
-        .filter(|ip| address::ip_scope(*ip).is_global())
-        .is_some_and(|ip| server.is_in_wider_network_of(ip));
-    if nearby {
+fn inside_prior(server: &Server, candidate: &Candidate, wide: Option<Neighbourhood>) -> f64 {
+    if wide.is_some_and(|wide| server.is_in_wide(wide)) {
         INSIDE_NEARBY
     } else if candidate.is_only_observed() {
         INSIDE_OBSERVED

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use web_time::Instant;
 
 use crate::{
-    address::IpFamily,
+    address::{IpFamily, Neighbourhood},
     reachability::{
         candidates::{AddressId, Candidate, Class},
         config::Config,
@@ -60,6 +60,8 @@ pub(crate) struct Server {
     place: Place,
     in_flight: Option<ProbeId>,
     memory: Memory,
+    /// At which version of the table what can be asked of it last changed.
+    changed: u64,
 }
 
 /// Whether a server can be asked about an address.
@@ -155,8 +157,8 @@ impl Server {
     }
 
     /// Whether it shares the first octet of an IPv4 address, or the /32 of an IPv6 address.
-    pub(crate) fn is_in_wider_network_of(&self, ip: IpAddr) -> bool {
-        self.place.is_in_wide(wide_network(ip))
+    pub(crate) fn is_in_wide(&self, network: Neighbourhood) -> bool {
+        self.place.is_in_wide(network)
     }
 
     /// When a request last left for it.
@@ -191,8 +193,10 @@ pub(crate) struct Servers {
     max: usize,
     per_minute: usize,
     near_too: bool,
-    /// Incremented when other servers can be asked than before. Whether a server is busy is not part of that.
+    /// Incremented when more or less can be asked than before, of any server. Whether one is busy is not part of that.
     version: u64,
+    /// At which version other servers were there than before, or something changed for all of them.
+    all_changed: u64,
 }
 
 impl Servers {
@@ -212,11 +216,26 @@ impl Servers {
             per_minute: config.requests_per_minute,
             near_too: config.allow_private,
             version: 0,
+            all_changed: 0,
         }
     }
 
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether a look at the servers in these slots, at that version, may have another result now.
+    pub(crate) fn have_changed(&self, slots: &[usize], since: u64) -> bool {
+        let is_other = |i: &usize| {
+            let server = self.slots.get(*i).and_then(Option::as_ref);
+            server.is_none_or(|server| since < server.changed)
+        };
+        since < self.all_changed || since < self.version && slots.iter().any(is_other)
+    }
+
+    fn note_all_changed(&mut self) {
+        self.version += 1;
+        self.all_changed = self.version;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -274,7 +293,12 @@ impl Servers {
     }
 
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&Server> {
-        self.slots.get(*self.index.get(peer)?)?.as_ref()
+        self.get_with_slot(peer).map(|(_, server)| server)
+    }
+
+    pub(crate) fn get_with_slot(&self, peer: &PeerId) -> Option<(usize, &Server)> {
+        let i = *self.index.get(peer)?;
+        Some((i, self.slots.get(i)?.as_ref()?))
     }
 
     /// Who it is to the belief. One that has left is whom it was.
@@ -294,20 +318,23 @@ impl Servers {
 
     /// Changes what is remembered of `peer`. `change` says whether it did.
     fn change(&mut self, peer: &PeerId, change: impl FnOnce(&mut Memory) -> bool) {
-        let memory = match self.index.get(peer) {
+        let server = match self.index.get(peer) {
             Some(i) => self.slots.get_mut(*i).and_then(Option::as_mut),
             None => None,
         };
-        let memory = match memory {
-            Some(server) => Some(&mut server.memory),
-            None => self.past.get_mut(peer),
+        let Some(server) = server else {
+            self.past.get_mut(peer).map(change);
+            return;
         };
-        self.version += u64::from(memory.is_some_and(change));
+        if change(&mut server.memory) {
+            self.version += 1;
+            server.changed = self.version;
+        }
     }
 
     /// The servers in an order that begins at a place given by `start`, from 0 to 1: one of each group, then the next one
     /// of each.
-    pub(crate) fn around(&self, start: f64) -> impl Iterator<Item = &Server> {
+    pub(crate) fn around(&self, start: f64) -> impl Iterator<Item = (usize, &Server)> {
         let first = (start * self.groups.len() as f64) as usize;
         let rounds = (0..SAMPLE_PER_GROUP).flat_map(move |round| {
             let groups = self.groups.iter().skip(first);
@@ -318,7 +345,7 @@ impl Servers {
             })
         });
         rounds
-            .filter_map(|i| self.slots.get(i)?.as_ref())
+            .filter_map(|i| Some((i, self.slots.get(i)?.as_ref()?)))
             .take(SAMPLE)
     }
 
@@ -483,8 +510,10 @@ impl Servers {
     pub(crate) fn note_dial_data(&mut self, peer: &PeerId, wanted: bool) {
         if let Some(server) = self.get_mut(peer) {
             let before = std::mem::replace(&mut server.memory.wants_dial_data, wanted);
-            // What is left to pay is another sum now.
-            self.version += u64::from(wanted || before);
+            if wanted || before {
+                // What is left to pay is another sum now.
+                self.note_all_changed();
+            }
         }
     }
 
@@ -501,7 +530,10 @@ impl Servers {
     /// It may be asked about `id` again: that is not what it refused, or did not answer about.
     pub(crate) fn lift_refusals_of(&mut self, id: AddressId) {
         for server in self.slots.iter_mut().flatten() {
-            self.version += u64::from(server.memory.lift_refusal_of(id));
+            if server.memory.lift_refusal_of(id) {
+                self.version += 1;
+                server.changed = self.version;
+            }
         }
     }
 
@@ -513,7 +545,9 @@ impl Servers {
     }
 
     fn note_crowding(&mut self, rejected: bool) {
-        self.version += u64::from(self.crowding.note(rejected));
+        if self.crowding.note(rejected) {
+            self.note_all_changed();
+        }
     }
 
     pub(crate) fn note_setback(&mut self, peer: &PeerId, setback: Setback, now: Instant) {

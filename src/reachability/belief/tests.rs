@@ -333,6 +333,35 @@ proptest! {
         prop_assert!((quick.gain - full.gain).abs() < 1e-9);
         prop_assert!(full.gain > -1e-9);
     }
+
+    /// What a server in a heard group is expected to bring is what its success and its failure make of the belief.
+    #[test]
+    fn an_expectation_of_a_heard_group_is_that_of_both_answers(
+        heard in prop::collection::vec(drawn(), 1..9),
+        asks in drawn(),
+    ) {
+        let start = Instant::now();
+        let mut drawn = heard;
+        drawn.push(asks);
+        let mut outcomes = outcomes_of(&drawn, start);
+        let next = outcomes.pop().unwrap();
+        let model = Model::default();
+        let before = model.posterior(PRIOR, &outcomes, next.at);
+        let [success, failure] = [true, false].map(|success| {
+            let mut after = outcomes.clone();
+            after.push(Outcome { success, ..next });
+            model.posterior(PRIOR, &after, next.at)
+        });
+        // A server that turns out to be another one than was thought changes the belief by that alone.
+        let p = success.total() / (success.total() + failure.total());
+        let expected =
+            model.expect_of_known(PRIOR, &mut outcomes, &before, next.source, next.asked, next.at);
+        let entropy = p * success.entropy() + (1.0 - p) * failure.entropy();
+        if is_told_by(&outcomes, next.source, next.asked) {
+            prop_assert!((expected.success - p).abs() < 1e-9);
+            prop_assert!((expected.gain - (before.entropy() - entropy)).abs() < 1e-9);
+        }
+    }
 }
 
 fn closed(model: &Model, outcomes: &[Outcome], now: Instant) -> f64 {

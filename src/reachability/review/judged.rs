@@ -12,6 +12,7 @@ use crate::reachability::{
     event::Obstacle,
     prospects::Prospects,
     schedule::Schedule,
+    servers::Servers,
     verdict::{Standing, Verdict},
 };
 
@@ -37,8 +38,9 @@ pub(crate) struct Entry {
 
 /// A review that came to nothing new. It holds until something happens to the address or to the servers, or until time
 /// changes something.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Reviewed {
+    /// Of which version of the table of servers.
     servers: u64,
     evidence: u64,
     pub(crate) until: Option<Instant>,
@@ -106,11 +108,12 @@ impl Entry {
     }
 
     /// The review that another one would come to the same as.
-    pub(crate) fn reviewed(&self, servers: u64, now: Instant) -> Option<Reviewed> {
-        self.reviewed.filter(|reviewed| {
-            reviewed.servers == servers
-                && reviewed.evidence == self.evidence.version()
+    pub(crate) fn reviewed(&self, servers: &Servers, now: Instant) -> Option<&Reviewed> {
+        self.reviewed.as_ref().filter(|reviewed| {
+            let looked_at = reviewed.prospects.as_ref().map(|it| &it.looked_at[..]);
+            reviewed.evidence == self.evidence.version()
                 && reviewed.until.is_none_or(|until| now < until)
+                && !servers.have_changed(looked_at.unwrap_or_default(), reviewed.servers)
         })
     }
 

@@ -72,8 +72,8 @@ impl Reachability {
     /// No server could be asked about it when it was last reviewed.
     pub(super) fn is_hopeless(&self, id: AddressId, entry: &Entry) -> bool {
         let to_ask = entry
-            .reviewed(self.servers.version(), self.now)
-            .and_then(|reviewed| reviewed.prospects)
+            .reviewed(&self.servers, self.now)
+            .and_then(|reviewed| reviewed.prospects.as_ref())
             .map_or(entry.schedule.asked_at.map_or(1, |_| 0), |it| it.to_ask);
         to_ask == 0 && self.probes.about(id).next().is_none()
     }

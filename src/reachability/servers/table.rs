@@ -60,6 +60,7 @@ impl Servers {
             place,
             in_flight: None,
             memory,
+            changed: 0,
         };
         let i = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -68,7 +69,7 @@ impl Servers {
         self.slots[i] = Some(server);
         self.index.insert(peer, i);
         self.join_group(place.group, i);
-        self.version += 1;
+        self.note_all_changed();
         true
     }
 
@@ -83,7 +84,7 @@ impl Servers {
             return;
         }
         let is_gone = server.links.is_empty();
-        self.version += 1;
+        self.note_all_changed();
         if is_gone {
             self.forget(peer);
         } else {
@@ -101,7 +102,7 @@ impl Servers {
         let before = server.place.group;
         server.place = Place::of(peer, &server.links, server.memory.dials_from());
         let after = server.place.group;
-        self.version += 1;
+        self.note_all_changed();
         if before != after {
             self.leave_group(before, i);
             self.join_group(after, i);
@@ -137,7 +138,7 @@ impl Servers {
         let mut memory = server.memory;
         memory.place = Some(server.place);
         self.past.insert(server.peer, memory);
-        self.version += 1;
+        self.note_all_changed();
     }
 
     /// Makes room for a newcomer. Where its host or its group has its share of the table, one of these gives way; where the
