@@ -57,9 +57,9 @@ impl Gathering {
         }
     }
 
-    /// For how long the next server may be on its way: four times the longest of the gaps so far, within these bounds.
+    /// For how long the next server may be on its way: eight times the longest of the gaps so far, within these bounds.
     pub(crate) fn patience(&self, least: Duration, most: Duration) -> Duration {
-        (self.longest_gap * 4).clamp(least, most)
+        (self.longest_gap * 8).clamp(least, most)
     }
 
     /// When the last server came that was not known.
