@@ -340,6 +340,15 @@ impl Candidates {
         if !self.is_full() {
             return Room::Enough;
         }
+        // Two operators' servers can prove what their peers have made up.
+        let by_word = || {
+            self.iter()
+                .filter(|(_, c)| c.is_reachable && !c.sources.are_own())
+        };
+        if newcomer.sources.are_own() && by_word().count() > self.max / 2 {
+            let least = by_word().min_by_key(|(_, c)| (c.reports.count(), c.last_seen));
+            return least.map_or(Room::None, |(id, _)| Room::Instead(id));
+        }
         // Of equals, the kind of which there are most: no transport is to take the room of another.
         let mut alike: BTreeMap<(Class, u8), usize> = BTreeMap::new();
         for candidate in self.by_id.values().chain(std::iter::once(newcomer)) {

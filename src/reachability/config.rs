@@ -89,7 +89,8 @@ impl Config {
 
     /// How many addresses are tracked at once. Default: 50; at least 1. About 2 KiB each.
     ///
-    /// A candidate beyond it takes the place of the one that least speaks for, or is dropped. Reachable addresses never give way.
+    /// A candidate beyond it takes the place of the one that least speaks for, or is dropped. Reachable addresses stay. Only where
+    /// peers alone speak for more than half of all, one of those gives way to an address of this node's own.
     #[must_use]
     pub fn with_max_addresses(mut self, max: usize) -> Self {
         self.max_addresses = max.max(1);

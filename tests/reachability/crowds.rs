@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 use libp2p_autonat_v2::{
     protocol::{DialResponse, DialStatus, ResponseStatus},
-    reachability::{Config, Output, ProbeEnd, Reachability, Vantage, Verdict},
+    reachability::{AddressReport, Config, Output, ProbeEnd, Reachability, Vantage, Verdict},
 };
 
 use crate::world::{Answer, World, addr, host, hours, minutes, ms, secs, server_ip, server_ip6};
@@ -583,4 +583,32 @@ fn ips_that_two_operators_make_up_all_day_keep_the_real_one_from_nothing() {
         let took = found.expect("announced") - moved;
         assert!(took <= minutes(11), "{took:?}, {hosts} hosts");
     }
+}
+
+/// Servers and peers of two operators, who name strangers' addresses and claim to have dialed them.
+#[test]
+fn made_up_addresses_that_two_operators_prove_leave_room_for_this_nodes_own() {
+    let mut world = World::with(Config::default().with_max_addresses(8));
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    for n in 0..8u8 {
+        world.server_at(Some([45, 66 + n % 2, n, 1].into()), Answer::DialBack);
+    }
+    for n in 0..10u8 {
+        let made_up = addr(&format!("/ip4/46.1.{n}.1/tcp/4001"));
+        for observer in 0..2u8 {
+            let id = world.acquaintance([45, 66 + observer, 100 + n, 1].into());
+            world.core.on_observed(world.now, id, &made_up);
+            world.core.on_candidate(world.now, &made_up);
+        }
+        world.run(minutes(10));
+    }
+    let is_reachable = |it: &AddressReport| it.verdict == Verdict::Reachable;
+    assert_eq!(world.core.addresses().filter(is_reachable).count(), 8);
+    for n in 0..4u8 {
+        let own = addr(&format!("/ip4/81.2.69.{}/tcp/4001", 170 + n));
+        assert_eq!(world.core.add_candidate(world.now, &own), Ok(()), "{own}");
+    }
+    // Half of the room is theirs nevertheless: they may be this node's after all.
+    assert_eq!(world.core.addresses().filter(is_reachable).count(), 4);
 }
