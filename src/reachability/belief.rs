@@ -223,7 +223,9 @@ impl Posterior {
 /// The shares and their weights, for each combination.
 #[derive(Debug, Clone, Copy)]
 struct Shares {
-    /// By ability.
+    /// Of honest servers that can dial, by what is known of their ability.
+    able: [[f64; SHARES]; 3],
+    /// Of honest servers that cannot.
     unable: [[f64; SHARES]; 3],
     liars: [f64; SHARES],
     weights: [f64; SHARES],
@@ -256,6 +258,7 @@ impl Model {
 
     fn all_shares(&self) -> Shares {
         let mut all = Shares {
+            able: [[0.0; SHARES]; 3],
             unable: [[0.0; SHARES]; 3],
             liars: [0.0; SHARES],
             weights: [0.0; SHARES],
@@ -264,9 +267,14 @@ impl Model {
         for (other_family, w) in self.unable_other_family {
             for (unable, weight) in self.unable {
                 for (liars, weight_of_liars) in self.liars {
-                    // A server that has shown its ability is never unable: 0.
-                    all.unable[Ability::OtherFamily as usize][i] = other_family;
-                    all.unable[Ability::SameFamily as usize][i] = unable;
+                    for (ability, unable) in [
+                        (Ability::OtherFamily, other_family),
+                        (Ability::SameFamily, unable),
+                        (Ability::Shown, 0.0),
+                    ] {
+                        all.able[ability as usize][i] = (1.0 - liars) * (1.0 - unable);
+                        all.unable[ability as usize][i] = (1.0 - liars) * unable;
+                    }
                     all.liars[i] = liars;
                     all.weights[i] = w * weight * weight_of_liars;
                     i += 1;
@@ -330,14 +338,25 @@ impl Model {
             let mut paths = start.product.map(|p| prior[y] * same * p);
             for before in State::ALL.into_iter().filter(|before| *before != state) {
                 let x = before as usize;
-                sweep.begin_at(&start);
-                for (k, outcome) in outcomes.iter().enumerate() {
-                    sweep.step(self, shares, layout.places[k], outcome, state, before);
-                    let path = prior[x] * self.leads_to(prior, x, y) * changes[k];
-                    for (sum, product) in paths.iter_mut().zip(sweep.product) {
-                        *sum += path * product;
+                let path = prior[x] * self.leads_to(prior, x, y);
+                let mut add = |product: &[f64; N], change: f64| {
+                    for (sum, product) in paths.iter_mut().zip(product) {
+                        *sum += path * change * product;
                     }
+                };
+                sweep.begin_at(&start);
+                // Of changes that have the same likelihood: an outcome that says the same of both states makes no difference.
+                let mut change = 0.0;
+                for (k, outcome) in outcomes.iter().enumerate() {
+                    let vantage = outcome.asked.vantage;
+                    if state.lets_in(vantage) != before.lets_in(vantage) {
+                        add(&sweep.product, change);
+                        change = 0.0;
+                        sweep.step(self, shares, layout.places[k], outcome, state, before);
+                    }
+                    change += changes[k];
                 }
+                add(&sweep.product, change);
             }
             paths
         })
@@ -349,12 +368,11 @@ impl Model {
         let mut success = *posterior;
         let mut failure = *posterior;
         let shares = self.all_shares();
-        let unable = &shares.unable[asked.ability as usize];
+        let share_of_able = &shares.able[asked.ability as usize];
         for state in State::ALL {
             let (able, liar) = self.success_of(state, asked.vantage);
             for i in 0..SHARES {
-                let (unable, liars) = (unable[i], shares.liars[i]);
-                let outside = (1.0 - liars) * (1.0 - unable) * able + liars * liar;
+                let outside = share_of_able[i] * able + shares.liars[i] * liar;
                 let p = (1.0 - asked.inside) * outside + asked.inside * self.success;
                 success.joint[state as usize][i] *= p;
                 failure.joint[state as usize][i] *= 1.0 - p;

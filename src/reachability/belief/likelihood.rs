@@ -40,13 +40,14 @@ impl Latent {
     /// For each combination of the shares.
     fn likelihood<const N: usize>(&self, shares: &Shares) -> [f64; N] {
         let unable_likelihood = f64::from(u8::from(self.successes == 0));
+        let able = &shares.able[self.ability as usize];
         let unable = &shares.unable[self.ability as usize];
+        let inside = self.inside_prior * self.inside;
         let mut likelihood = [0.0; N];
         for (i, likelihood) in likelihood.iter_mut().enumerate() {
-            let (unable, liars) = (unable[i], shares.liars[i]);
-            let outside = (1.0 - liars) * ((1.0 - unable) * self.able + unable * unable_likelihood)
-                + liars * self.liar;
-            *likelihood = (1.0 - self.inside_prior) * outside + self.inside_prior * self.inside;
+            let outside =
+                able[i] * self.able + unable[i] * unable_likelihood + shares.liars[i] * self.liar;
+            *likelihood = (1.0 - self.inside_prior) * outside + inside;
         }
         likelihood
     }
