@@ -348,6 +348,9 @@ impl Reachability {
             if let Some(before) = before {
                 self.suspect_moved(before, now);
             }
+            if let Some(ips) = self.observations.note_move(waist) {
+                self.check_at(ips, now);
+            }
         }
         self.note_report(addr, Some(observer), now);
     }
@@ -363,6 +366,23 @@ impl Reachability {
         if moved && self.restarts.take(now) {
             self.recheck_where(now, |candidate| candidate.waist == Some(before));
         }
+    }
+
+    /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
+    /// the other may not. Checked once: a host may be seen at either all the time.
+    fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
+        if !self.restarts.take(now) {
+            return;
+        }
+        for (id, candidate) in self.candidates.iter() {
+            if candidate.ip().is_some_and(|ip| ips.contains(&ip))
+                && let Some(judged) = self.judged.get_mut(id)
+            {
+                judged.schedule.begin_recheck(now);
+            }
+        }
+        let at = now + self.config.gather_delay;
+        self.wake.by(at, "peers see another IP");
     }
 
     /// An external address was confirmed to the swarm, by this service or by anyone else.
