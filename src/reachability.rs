@@ -157,6 +157,8 @@ const MAX_LISTENER_CHECKS: usize = 256;
 /// As many addresses that come with a listener are asked about at once as can be tracked, and one more in each such time. A host
 /// that opens a port for each thing that it does has a new one all the time.
 const NEWCOMER_REFILL: Duration = Duration::from_secs(5 * 60);
+/// The same of addresses that others confirm, such as ports that are mapped and lost.
+const CONFIRMED_REFILL: Duration = Duration::from_secs(60);
 
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
@@ -190,6 +192,7 @@ pub struct Reachability {
     seen_port_requests: Budget,
     seen_ip_requests: Budget,
     newcomers: Budget,
+    confirmed_newcomers: Budget,
     /// How often each address may still be looked at anew for a listener's sake.
     listener_checks: LruCache<Multiaddr, Budget>,
     /// Whether `port_requests` and `seen_port_requests` are now filled at the pace of `PROVEN_PORT_REQUESTS`.
@@ -226,6 +229,7 @@ impl Reachability {
 
     fn with_rng(local_peer: PeerId, config: Config, mut rng: StdRng, now: Instant) -> Self {
         let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
+        let max_addresses = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
         let servers = Servers::new(&config, rng.random());
         Self {
             local_peer,
@@ -254,10 +258,8 @@ impl Reachability {
             ip_requests: budget(IP_REQUESTS),
             seen_port_requests: budget(SEEN_PORT_REQUESTS),
             seen_ip_requests: budget(SEEN_IP_REQUESTS),
-            newcomers: budget((
-                u32::try_from(config.max_addresses).unwrap_or(u32::MAX),
-                NEWCOMER_REFILL,
-            )),
+            newcomers: budget((max_addresses, NEWCOMER_REFILL)),
+            confirmed_newcomers: budget((max_addresses, CONFIRMED_REFILL)),
             listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
             has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),
