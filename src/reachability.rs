@@ -184,6 +184,8 @@ pub struct Reachability {
     pinned: Option<Summary>,
     wake: Wake,
     restarts: Budget,
+    /// The same for IPs at which peers see this node again: two of them can say so by turns.
+    returns: Budget,
     own_restarts: Budget,
     /// Whether a change beyond that budget waits for all addresses to be checked.
     recheck_all_waits: bool,
@@ -252,6 +254,7 @@ impl Reachability {
             pinned: None,
             wake: Wake::default(),
             restarts: budget(RESTARTS),
+            returns: budget(RESTARTS),
             own_restarts: budget(OWN_RESTARTS),
             recheck_all_waits: false,
             port_requests: budget(PORT_REQUESTS),
@@ -373,7 +376,7 @@ impl Reachability {
     /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
     /// the other may not. Checked once: a host may be seen at either all the time.
     fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
-        if !self.restarts.take(now) {
+        if !self.returns.take(now) {
             return;
         }
         for (id, candidate) in self.candidates.iter() {
