@@ -157,6 +157,8 @@ const MAX_LISTENER_CHECKS: usize = 256;
 /// As many addresses that come with a listener are asked about at once as can be tracked, and one more in each such time. A host
 /// that opens a port for each thing that it does has a new one all the time.
 const NEWCOMER_REFILL: Duration = Duration::from_secs(5 * 60);
+/// The same of addresses that others confirm, such as ports that are mapped and lost.
+const CONFIRMED_REFILL: Duration = Duration::from_secs(60);
 
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
@@ -182,6 +184,8 @@ pub struct Reachability {
     pinned: Option<Summary>,
     wake: Wake,
     restarts: Budget,
+    /// The same for IPs at which peers see this node again: two of them can say so by turns.
+    returns: Budget,
     own_restarts: Budget,
     /// Whether a change beyond that budget waits for all addresses to be checked.
     recheck_all_waits: bool,
@@ -190,6 +194,7 @@ pub struct Reachability {
     seen_port_requests: Budget,
     seen_ip_requests: Budget,
     newcomers: Budget,
+    confirmed_newcomers: Budget,
     /// How often each address may still be looked at anew for a listener's sake.
     listener_checks: LruCache<Multiaddr, Budget>,
     /// Whether `port_requests` and `seen_port_requests` are now filled at the pace of `PROVEN_PORT_REQUESTS`.
@@ -226,6 +231,7 @@ impl Reachability {
 
     fn with_rng(local_peer: PeerId, config: Config, mut rng: StdRng, now: Instant) -> Self {
         let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
+        let max_addresses = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
         let servers = Servers::new(&config, rng.random());
         Self {
             local_peer,
@@ -248,16 +254,15 @@ impl Reachability {
             pinned: None,
             wake: Wake::default(),
             restarts: budget(RESTARTS),
+            returns: budget(RESTARTS),
             own_restarts: budget(OWN_RESTARTS),
             recheck_all_waits: false,
             port_requests: budget(PORT_REQUESTS),
             ip_requests: budget(IP_REQUESTS),
             seen_port_requests: budget(SEEN_PORT_REQUESTS),
             seen_ip_requests: budget(SEEN_IP_REQUESTS),
-            newcomers: budget((
-                u32::try_from(config.max_addresses).unwrap_or(u32::MAX),
-                NEWCOMER_REFILL,
-            )),
+            newcomers: budget((max_addresses, NEWCOMER_REFILL)),
+            confirmed_newcomers: budget((max_addresses, CONFIRMED_REFILL)),
             listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
             has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),
@@ -348,6 +353,9 @@ impl Reachability {
             if let Some(before) = before {
                 self.suspect_moved(before, now);
             }
+            if let Some(ips) = self.observations.note_move(waist) {
+                self.check_at(ips, now);
+            }
         }
         self.note_report(addr, Some(observer), now);
     }
@@ -363,6 +371,23 @@ impl Reachability {
         if moved && self.restarts.take(now) {
             self.recheck_where(now, |candidate| candidate.waist == Some(before));
         }
+    }
+
+    /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
+    /// the other may not. Checked once: a host may be seen at either all the time.
+    fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
+        if !self.returns.take(now) {
+            return;
+        }
+        for (id, candidate) in self.candidates.iter() {
+            if candidate.ip().is_some_and(|ip| ips.contains(&ip))
+                && let Some(judged) = self.judged.get_mut(id)
+            {
+                judged.schedule.begin_recheck(now);
+            }
+        }
+        let at = now + self.config.gather_delay;
+        self.wake.by(at, "peers see another IP");
     }
 
     /// An external address was confirmed to the swarm, by this service or by anyone else.

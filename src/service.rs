@@ -168,6 +168,7 @@ impl Service {
     /// A client opened a stream for a request. `ip` is where it is connected from: none if it is relayed. It is answered by
     /// [`StreamCommand::Serve`] or [`StreamCommand::Reject`]; nothing is to be read before.
     pub fn on_stream(&mut self, now: Instant, id: RequestId, client: PeerId, ip: Option<IpAddr>) {
+        let ip = ip.map(|ip| ip.to_canonical());
         let admitted = if self.serving {
             self.limiter.admit(now, client, ip, self.dials.len())
         } else {

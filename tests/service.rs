@@ -405,6 +405,61 @@ fn a_second_request_of_a_peer_is_dialed_for_when_the_socket_of_the_first_is_gone
     assert_eq!(dials(&mut service).len(), 1);
 }
 
+/// What a request for this address alone comes to: whether it is dialed, and how much data is asked for.
+fn asked_for(client: IpAddr, text: &str) -> (bool, u64) {
+    let now = Instant::now();
+    let mut service = Service::new(config(), now);
+    let id = RequestId {
+        connection: ConnectionId::new_unchecked(1),
+        stream: 0,
+    };
+    let mut rng = StdRng::seed_from_u64(1);
+    service.on_stream(now, id, peer(0), Some(client));
+    let address: Multiaddr = text.parse().expect("a multiaddr");
+    service.on_request(now, id, DialRequest::new([address], 1), &Here, &mut rng);
+    let mut data = 0;
+    let mut is_dialed = false;
+    while let Some(command) = service.poll_command() {
+        match command {
+            Command::Dial(_) => is_dialed = true,
+            Command::Stream(_, _, StreamCommand::AskForData(asked)) => data += asked.num_bytes,
+            _ => {}
+        }
+    }
+    (is_dialed, data)
+}
+
+#[test]
+fn the_servers_own_ip_is_refused_however_it_is_spelled() {
+    for text in [
+        "/ip4/20.9.9.9/tcp/4001",
+        "/ip6/::ffff:20.9.9.9/tcp/4001",
+        "/ip6/64:ff9b::1409:909/tcp/4001",
+        "/ip6/2002:1409:909::1/tcp/4001",
+        "/ip6/64:ff9b::1409:908/tcp/4001",
+    ] {
+        assert_eq!(asked_for(ip(0), text), (false, 0), "{text}");
+    }
+    let (_, data) = asked_for(ip(0), "/ip6/64:ff9b::1409:907/tcp/4001");
+    assert!(data > 0, "the host beside is another");
+}
+
+/// A socket for both families tells of IPv4 clients so.
+#[test]
+fn a_client_with_an_ipv4_mapped_ip_pays_nothing_for_its_own() {
+    let IpAddr::V4(plain) = ip(0) else {
+        unreachable!("IPv4")
+    };
+    for client in [plain.into(), plain.to_ipv6_mapped().into()] {
+        for text in [
+            format!("/ip4/{plain}/tcp/4001"),
+            format!("/ip6/{}/tcp/4001", plain.to_ipv6_mapped()),
+        ] {
+            assert_eq!(asked_for(client, &text), (true, 0), "{client}: {text}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -35,8 +35,8 @@ enum Ending {
     RefusedAll,
     /// It dialed an address behind others, and cannot dial those.
     PassedOver(usize),
-    /// It asked for dial data beyond the budget for this class.
-    TooExpensive(Class),
+    /// It asked for dial data for this, beyond the budget or over a relay.
+    TooExpensive(Refused),
     /// The connection is gone: that says nothing, once.
     Disconnected,
     /// No answer came, or none for the first address.
@@ -165,13 +165,14 @@ impl Reachability {
         let Ok(index) = usize::try_from(index) else {
             return false;
         };
-        let Some((server, is_first, target)) = self.probes.under_way(id).and_then(|probe| {
-            let target = probe.targets.get(index)?;
-            Some((probe.server, probe.dial_data == 0, target))
-        }) else {
+        let Some(probe) = self.probes.under_way(id) else {
             return false;
         };
-        let (address, class) = (target.id, target.class);
+        let (server, link, is_first) = (probe.server, probe.connection, probe.dial_data == 0);
+        let Some(target) = probe.targets.get(index) else {
+            return false;
+        };
+        let (address, class, is_paid) = (target.id, target.class, target.dial_data > 0);
         self.servers.note_dial_data(&server, true);
         let is_word = self
             .candidates
@@ -179,13 +180,18 @@ impl Reachability {
             .is_some_and(|c| !c.sources.are_own() && c.reports.count() <= 1 && !c.is_reachable);
         let group = self.group_of(&server);
         // Dial data over a relay would use up the application's circuit.
-        let pays = !self.servers.is_relayed(&server)
-            && self.dial_data.pay(bytes, group, is_first, is_word, now);
+        let over_relay = self.connections.get(link).is_none_or(|it| it.relayed);
+        let pays =
+            !over_relay && !is_paid && self.dial_data.pay(bytes, group, is_first, is_word, now);
         let Some(probe) = self.probes.get_mut(id) else {
             return false;
         };
         if !pays {
-            probe.unaffordable = Some(class);
+            probe.unaffordable = Some(if over_relay {
+                Refused::OverRelay(class)
+            } else {
+                Refused::Class(class)
+            });
             return false;
         }
         probe.dial_data = probe.dial_data.saturating_add(bytes);
@@ -255,10 +261,11 @@ impl Reachability {
             Ending::PassedOver(count) => {
                 self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
             }
-            Ending::TooExpensive(class) => {
+            // There is a way without the relay by now.
+            Ending::TooExpensive(Refused::OverRelay(_)) if !self.servers.is_relayed(&server) => {}
+            Ending::TooExpensive(what) => {
                 // Other servers may want less, or nothing.
-                self.servers
-                    .note_refusal(&server, Refused::Class(class), now);
+                self.servers.note_refusal(&server, what, now);
             }
             Ending::Silent { no_answer_at_all } => {
                 if no_answer_at_all {
@@ -547,8 +554,8 @@ fn classify(probe: &Probe, end: ProbeEnd, dials_first: bool) -> Ending {
         }
         _ => {}
     }
-    if let Some(class) = probe.unaffordable {
-        return Ending::TooExpensive(class);
+    if let Some(what) = probe.unaffordable {
+        return Ending::TooExpensive(what);
     }
     if end == ProbeEnd::ConnectionClosed {
         return Ending::Disconnected;

@@ -468,10 +468,7 @@ impl Reachability {
         if let Some(fund) = turn.fund.filter(|fund| !is_paid(fund)) {
             self.budget(fund).take(now);
         }
-        if let Some(addr) = self.newcomer(id) {
-            self.newcomers.take(now);
-            self.listener_budget(&addr, now).take(now);
-        }
+        self.note_newcomer(id, now);
         self.send(id, choice, named, now);
         true
     }

@@ -200,6 +200,8 @@ pub(crate) struct Observations {
     tcp: VecDeque<Observation>,
     external_ips: VecDeque<ExternalIp>,
     mapping: NatMapping,
+    /// The IPv4 and the IPv6 address at which two hosts, one after the other, saw this node last.
+    present: [Option<IpAddr>; 2],
 }
 
 impl Observations {
@@ -259,10 +261,32 @@ impl Observations {
         moved
     }
 
+    /// The IP of this family at which this node was seen before, and the one at which two hosts have seen it now, if these are not
+    /// the same.
+    pub(crate) fn note_move(&mut self, seen: ThinWaist) -> Option<[IpAddr; 2]> {
+        let list = match seen.protocol {
+            PortProtocol::Udp => &self.udp,
+            PortProtocol::Tcp => &self.tcp,
+        };
+        let of_family = || {
+            let newest_first = list.iter().rev();
+            newest_first.filter(|o| o.seen.ip.is_ipv4() == seen.ip.is_ipv4())
+        };
+        let newest = of_family().next()?;
+        let before = of_family().find(|o| o.observer != newest.observer)?;
+        if newest.seen.ip != before.seen.ip {
+            return None;
+        }
+        let present = &mut self.present[usize::from(newest.seen.ip.is_ipv6())];
+        let old = present.replace(newest.seen.ip)?;
+        (old != newest.seen.ip).then_some([old, newest.seen.ip])
+    }
+
     /// Forgets who saw which port: what was seen behind another external IP says nothing about the NAT in front now.
     pub(crate) fn forget_ports(&mut self) {
         self.udp.clear();
         self.tcp.clear();
+        self.present = [None; 2];
     }
 
     pub(crate) fn mapping(&self) -> NatMapping {
@@ -282,15 +306,19 @@ impl Observations {
     }
 }
 
-/// Whether the newest observation agrees with another host's of the same external IP; `None` where there is no other.
+/// Whether the newest observation agrees with another host's of the same external IP; `None` where there is no other. If it is the
+/// first to disagree, the one before it tells: it may be a liar's, or the mapping has moved, as it does when nothing was sent
+/// for long (RFC 4787, section 4.3).
 fn agreement(list: &VecDeque<Observation>) -> Option<bool> {
     let newest = list.back()?;
-    let mut others = list
-        .iter()
-        .filter(|o| o.observer != newest.observer && o.seen.ip == newest.seen.ip)
-        .peekable();
-    others.peek()?;
-    Some(others.any(|o| o.seen.port == newest.seen.port))
+    let at_ip = || list.iter().rev().filter(|o| o.seen.ip == newest.seen.ip);
+    let agrees = |one: &Observation, without: Observer| {
+        at_ip()
+            .filter(|o| o.observer != one.observer && o.observer != without)
+            .any(|o| o.seen.port == one.seen.port)
+    };
+    let before = at_ip().find(|o| o.observer != newest.observer)?;
+    Some(agrees(newest, newest.observer) || agrees(before, newest.observer))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::{
         candidates::{AddressId, Class},
         contacts::Vantage,
         event::ProbeOutcome,
-        servers::{ProbeId, network},
+        servers::{ProbeId, Refused, network},
     },
 };
 
@@ -136,7 +136,7 @@ pub(crate) struct Probe {
     pub(crate) deadline: Instant,
     pub(crate) dial_data: u64,
     /// Dial data for an address of this class was beyond the budget.
-    pub(crate) unaffordable: Option<Class>,
+    pub(crate) unaffordable: Option<Refused>,
     /// The exchange on the stream is over.
     pub(crate) ended: bool,
     /// An answer for the request as a whole was reported.

@@ -216,7 +216,7 @@ fn inspect<'a>(
             return Err(PassedOver::RefusedNetwork);
         }
         if client.ip != Some(ip) {
-            match host.locality(ip) {
+            match locality(ip, host) {
                 Locality::ThisHost => return Err(PassedOver::OwnIp),
                 // Who allows private addresses opens the LAN, but not by way of public ones.
                 Locality::Lan if scope.is_global() && !client.is_beside(ip) => {
@@ -243,6 +243,16 @@ fn inspect<'a>(
         return Err(PassedOver::CannotDial(transport));
     }
     Ok((addr, ip))
+}
+
+/// Where the IP is, or the one that it leads to by way of NAT64, 6to4 or Teredo.
+fn locality(ip: IpAddr, host: &impl Host) -> Locality {
+    let leads_to = address::host_of(ip);
+    let own = host.locality(ip);
+    if leads_to == ip {
+        return own;
+    }
+    own.max(host.locality(leads_to))
 }
 
 /// The one IP of the address, in its IPv4 form if it is an IPv4-mapped one; `None` for a name that is

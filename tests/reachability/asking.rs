@@ -104,6 +104,47 @@ fn no_dial_data_goes_over_a_relay() {
     assert_eq!(world.verdict(&tcp()), Verdict::Unknown);
 }
 
+/// Hole punching takes a second, and the first request is faster.
+#[test]
+fn a_server_that_could_not_be_paid_over_a_relay_is_asked_at_once_on_a_direct_connection() {
+    for (after, stays) in [(ms(50), true), (ms(900), true), (ms(900), false)] {
+        let mut world = World::new();
+        world.core.add_candidate(world.now, &tcp()).unwrap();
+        world.open.insert(tcp());
+        let n = world.server_at(None, Answer::DialData(40_000));
+        world.run(after);
+        let relayed = world.servers[n].connection;
+        world.servers[n].ip = Some(world.servers[n].dials_from);
+        if !stays {
+            world.disconnect(n);
+        }
+        world.connect(n);
+        if let Some(relayed) = relayed.filter(|_| stays) {
+            world.core.on_connection_closed(world.now, relayed);
+        }
+        let punched = world.at();
+        let found = world.run_until(minutes(10), |w| w.verdict(&tcp()) == Verdict::Reachable);
+        let took = found.expect("a verdict") - punched;
+        assert!(took < secs(2), "{took:?} after {after:?}, stays: {stays}");
+        assert_eq!(world.paid, 40_000);
+    }
+}
+
+#[test]
+fn dial_data_is_paid_once_for_each_address_of_a_request() {
+    let mut world = World::new();
+    world.core.add_candidate(world.now, &tcp()).unwrap();
+    world.server(Answer::Silent);
+    world.run(secs(1));
+    let request = world.requests[0].2.clone();
+    let core = &mut world.core;
+    let paid = (0..20).filter(|_| core.on_dial_data_request(world.now, request.id, 0, 30_000));
+    assert_eq!(paid.count(), 1);
+    for index in [1, 99, u32::MAX] {
+        assert!(!core.on_dial_data_request(world.now, request.id, index, 30_000));
+    }
+}
+
 #[test]
 fn a_host_is_asked_one_thing_at_a_time() {
     let mut world = World::new();

@@ -503,3 +503,35 @@ fn two_able_liars_of_ten_that_answer_first_take_an_address_away_once_a_day_at_mo
         assert!(told > 5, "the liars were asked {told} times");
     }
 }
+
+/// Two peers say that they see this node at one IP, and then at another. Then it moves, and its connections go on.
+#[test]
+fn peers_that_see_two_ips_by_turns_put_the_checks_for_a_new_one_off_by_nothing() {
+    let mut world = World::new();
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    for _ in 0..8 {
+        world.server(Answer::Truth);
+    }
+    let see = |world: &mut World, n: usize, seen: &Multiaddr| {
+        let id = world.servers[n].connection.unwrap();
+        world.core.on_observed(world.now, id, seen);
+    };
+    world.open.insert(tcp());
+    for turn in 0..200 {
+        let other = addr(&format!("/ip4/93.1.{}.1/tcp/4001", turn % 2));
+        for n in 0..8 {
+            let seen = if n < 2 { other.clone() } else { tcp() };
+            see(&mut world, n, &seen);
+        }
+        world.run(secs(10));
+    }
+    assert_eq!(world.verdicts(&tcp()), [Verdict::Reachable]);
+    let new = addr("/ip4/90.5.5.5/tcp/4001");
+    world.open = [new.clone()].into();
+    for n in 2..8 {
+        see(&mut world, n, &new);
+        world.run(secs(1));
+    }
+    assert_eq!(world.external, [new].into());
+}

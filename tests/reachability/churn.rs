@@ -365,3 +365,107 @@ fn a_flood_from_many_networks_makes_no_stranger_of_who_is_connected() {
     }
     assert_eq!(world.report(&tcp()).vantage, None);
 }
+
+/// What peers see from now on: those that are met anew over the link that is there now. Connections of before are not closed.
+fn now_seen_at(world: &mut World, seen: &Multiaddr) {
+    for n in 0..world.servers.len() {
+        world.connect(n);
+        let id = world.servers[n].connection.unwrap();
+        world.core.on_observed(world.now, id, seen);
+        world.core.on_candidate(world.now, seen);
+        world.run(ms(500));
+    }
+}
+
+/// A VPN that takes all traffic, for half an hour at a time. Nothing tells the client but what peers see.
+#[test]
+fn a_vpn_that_comes_and_goes_is_noticed_each_time() {
+    let exit = addr("/ip4/185.1.2.3/tcp/4001");
+    let mut world = behind_nat(&["tcp/4001"], 6);
+    world.open.insert(tcp());
+    world.run(hours(2));
+    for round in 0..4 {
+        world.open.clear();
+        now_seen_at(&mut world, &exit);
+        let gone = world.run_until(secs(10), |w| w.external.is_empty());
+        assert!(gone.is_some(), "withdrawn, round {round}");
+        world.run(minutes(40));
+        world.open.insert(tcp());
+        now_seen_at(&mut world, &tcp());
+        let back = world.run_until(secs(10), |w| w.external.contains(&tcp()));
+        assert!(back.is_some(), "announced, round {round}");
+        world.run(minutes(40));
+    }
+}
+
+/// A router with two uplinks that sends each connection over either.
+#[test]
+fn a_host_that_is_seen_at_two_ips_all_the_time_causes_few_checks() {
+    let other = addr("/ip4/93.1.1.1/tcp/4001");
+    for peers in [1, 2, 3, 7] {
+        let mut world = behind_nat(&["tcp/4001"], 8);
+        world.open.extend([tcp(), other.clone()]);
+        let requests = third_hour(&mut world, secs(30), |world, n| {
+            let seen = [tcp(), other.clone()][n / peers % 2].clone();
+            seen_by(world, 100 + n, &seen, &seen);
+        });
+        assert!(
+            requests <= 40,
+            "{requests}, another IP for each {peers} peers"
+        );
+        assert_eq!(world.external, [tcp(), other.clone()].into());
+    }
+}
+
+/// Something maps a port for each thing that it does, and confirms it.
+#[test]
+fn ports_that_are_mapped_for_a_moment_all_day_cause_few_checks() {
+    for step in [1, 10, 60] {
+        let mut world = behind_nat(&["tcp/4001"], 8);
+        world.open.insert(tcp());
+        let requests = third_hour(&mut world, secs(step), |world, n| {
+            let mapped = |n: usize| wan(&format!("tcp/{}", 10_000 + n));
+            world
+                .core
+                .on_external_confirmed(world.now, &mapped(n % 40_000));
+            if let Some(gone) = n.checked_sub(1) {
+                world
+                    .core
+                    .on_external_expired(world.now, &mapped(gone % 40_000));
+            }
+        });
+        assert!(requests <= 250, "{requests}, one each {step} s");
+        assert!(world.external.contains(&tcp()));
+        // One that stays is tested all the same.
+        let stays = wan("tcp/60000");
+        world.core.on_external_confirmed(world.now, &stays);
+        world.open.insert(stays.clone());
+        let mapped = world.at();
+        let found = world.run_until(hours(1), |w| w.verdict(&stays) == Verdict::Reachable);
+        let took = found.expect("a verdict") - mapped;
+        assert!(took <= minutes(6), "{took:?}");
+    }
+}
+
+/// A router that gives the mapping another port each time that it is renewed.
+#[test]
+fn a_mapping_that_moves_to_another_port_is_announced_within_seconds() {
+    let mut world = behind_nat(&["tcp/4001"], 6);
+    world.run(minutes(20));
+    let mut before: Option<Multiaddr> = None;
+    for n in 0..12 {
+        let mapped = wan(&format!("tcp/{}", 50_000 + 7 * n));
+        world.open = [mapped.clone()].into();
+        if let Some(before) = before.replace(mapped.clone()) {
+            world.external.remove(&before);
+            world.core.on_external_expired(world.now, &before);
+        }
+        world.external.insert(mapped.clone());
+        world.core.on_external_confirmed(world.now, &mapped);
+        let found = world.run_until(secs(5), |w| w.verdict(&mapped) == Verdict::Reachable);
+        assert!(found.is_some(), "{mapped}");
+        assert_eq!(world.core.summary(), Summary::Public);
+        world.run(minutes(30));
+        assert_eq!(world.external, [mapped].into());
+    }
+}

@@ -3,9 +3,14 @@
 use std::net::IpAddr;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
-use libp2p_autonat_v2::reachability::{Event, NatMapping, Summary, Verdict};
+use libp2p_autonat_v2::{
+    address::Transport,
+    reachability::{Event, NatMapping, Summary, Vantage, Verdict},
+};
 
-use crate::world::{Answer, World, addr, host, hours, minutes, secs, server_ip, server_ip6};
+use crate::world::{
+    Answer, Carrier, World, addr, host, hours, minutes, secs, server_ip, server_ip6,
+};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -601,4 +606,124 @@ fn a_messy_host_gets_right_verdicts_for_few_requests() {
     assert_eq!(world.core.nat_mapping(), NatMapping::EndpointDependent);
     let requests = world.requests.len() - before;
     assert!(requests <= 20, "{requests} requests in the third hour");
+}
+
+fn told_mappings(world: &World) -> Vec<NatMapping> {
+    let told = world.events.iter().filter_map(|(_, event)| match event {
+        Event::NatMappingChanged { new, .. } => Some(*new),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn quic_at(port: usize) -> Multiaddr {
+    addr(&format!("/ip4/81.2.69.160/udp/{port}/quic-v1"))
+}
+
+/// A NAT forgets a mapping over which nothing was sent for a while, and gives the next one another port: to the first peer that
+/// sees that, all others have seen another.
+#[test]
+fn a_nat_that_forgets_a_mapping_is_not_called_endpoint_dependent() {
+    let mut world = behind_nat(&["udp/4001/quic-v1"]);
+    for silence in 0..20 {
+        for n in 0..3 {
+            let peer = server_ip(100 + (3 * silence + n) % 40);
+            let id = seen_by(&mut world, peer, &quic_at(50_000 + silence));
+            world.core.on_connection_closed(world.now, id);
+            world.run(secs(20));
+        }
+        world.run(minutes(10));
+    }
+    assert_eq!(told_mappings(&world), [NatMapping::EndpointIndependent]);
+}
+
+#[test]
+fn one_peer_alone_does_not_make_the_nat_endpoint_dependent() {
+    let mut world = behind_nat(&["udp/4001/quic-v1"]);
+    for n in 0..4 {
+        seen_by(&mut world, server_ip(n), &quic());
+    }
+    let liar = world.acquaintance(server_ip(5));
+    for n in 0..100 {
+        let seen = quic_at(20_000 + n);
+        world.core.on_observed(world.now, liar, &seen);
+        world.run(secs(10));
+        seen_by(&mut world, server_ip(n % 4), &quic());
+    }
+    assert_eq!(told_mappings(&world), [NatMapping::EndpointIndependent]);
+}
+
+#[test]
+fn a_nat_that_becomes_endpoint_dependent_is_noticed_and_that_it_no_longer_is_too() {
+    let mut world = behind_nat(&["udp/4001/quic-v1"]);
+    let see = |world: &mut World, port: fn(usize) -> usize| {
+        for n in 0..4 {
+            seen_by(world, server_ip(n), &quic_at(port(n)));
+        }
+        world.core.nat_mapping()
+    };
+    assert_eq!(see(&mut world, |_| 4001), NatMapping::EndpointIndependent);
+    assert_eq!(
+        see(&mut world, |n| 20_000 + n),
+        NatMapping::EndpointDependent
+    );
+    assert_eq!(see(&mut world, |_| 4001), NatMapping::EndpointIndependent);
+}
+
+/// One socket for both families spells IPv4 as `/ip6/::ffff:192.168.1.2`, and so whatever comes in on it.
+#[test]
+fn a_socket_for_both_families_is_one_for_ipv4() {
+    let listen = addr("/ip6/::ffff:192.168.1.2/tcp/4001");
+    let mut world = World::new();
+    world.core.on_listen_addr(world.now, &listen);
+    for n in 0..3 {
+        let IpAddr::V4(ip) = server_ip(n) else {
+            unreachable!("IPv4")
+        };
+        let carrier = Carrier::OtherStack(listen.clone());
+        world.add_server(Some(ip.into()), Answer::Nonce(carrier));
+        world.servers[n].dials_from = ip.to_ipv6_mapped().into();
+        world.connect(n);
+        let id = world.servers[n].connection.unwrap();
+        let seen = addr("/ip6/::ffff:81.2.69.160/tcp/4001");
+        world.core.on_observed(world.now, id, &seen);
+    }
+    world.run(secs(10));
+    let report = world.report(&tcp());
+    assert_eq!(report.verdict, Verdict::Reachable);
+    assert_eq!(report.vantage, Some(Vantage::Contacted));
+    assert_eq!(world.external, [tcp()].into());
+    world.core.on_listen_addr_gone(world.now, &listen);
+    world.run(secs(1));
+    assert!(world.external.is_empty());
+}
+
+/// A listener with a wildcard certificate, announced by the name that the certificate is for and by the IP with that name.
+#[test]
+fn a_tls_listener_is_proven_by_whatever_name_it_is_dialed() {
+    let listen = addr("/ip4/192.168.1.2/tcp/4002/tls/sni/*.k51abc.libp2p.direct/ws");
+    let named = [
+        addr("/dns4/81-2-69-160.k51abc.libp2p.direct/tcp/4002/tls/ws"),
+        addr("/ip4/81.2.69.160/tcp/4002/tls/sni/81-2-69-160.k51abc.libp2p.direct/ws"),
+    ];
+    let mut world = behind_nat(&["tcp/4001"]);
+    world.core.on_listen_addr(world.now, &listen);
+    world.open.insert(tcp());
+    for n in 0..6 {
+        let answer = if n < 3 {
+            Answer::Nonce(Carrier::OtherStack(listen.clone()))
+        } else {
+            Answer::Refuse
+        };
+        let secure = Answer::Over(Transport::SecureWebSocket, Box::new(answer));
+        world.server(secure);
+        world.core.on_candidate(world.now, &tcp());
+    }
+    for address in &named {
+        world.core.on_external_confirmed(world.now, address);
+    }
+    world.run(minutes(5));
+    for address in named.iter().chain([&tcp()]) {
+        assert_eq!(world.verdict(address), Verdict::Reachable, "{address}");
+    }
 }

@@ -17,6 +17,14 @@ use crate::reachability::{
 /// those of containers that run for seconds are not to take the requests from one that stays.
 const PROBATION: Duration = Duration::from_secs(30);
 
+/// An address that this node's own side speaks for, and that nobody was asked about yet.
+enum Newcomer {
+    /// It came with a listener. That was not taken from the listener's budget yet.
+    Listening(Multiaddr),
+    /// Others confirmed it.
+    Confirmed,
+}
+
 /// A budget for what peers alone speak of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fund {
@@ -92,26 +100,47 @@ impl Reachability {
         fund == Fund::SeenIp && entry.schedule.asked_at.is_some() && !entry.standing.is_decided()
     }
 
-    /// Whether an address that came with a listener may be asked about for the first time: not each time that the listener is
-    /// back, and not as many as a host can open. The same for one that others confirm and expire again and again.
+    /// Whether an address that came with a listener, or that others confirm, may be asked about for the first time: not each time
+    /// that it is back, and not as many as a host can open and map.
     pub(super) fn may_begin(&mut self, id: AddressId, now: Instant) -> bool {
         if !self.is_back_within_budget(id, now) {
             return false;
         }
-        let Some(addr) = self.newcomer(id) else {
+        let Some(newcomer) = self.newcomer(id) else {
             return true;
         };
-        let mut at = self.newcomers.ready_at();
-        if self.newcomers.is_low(now) {
-            let first_seen = self.candidates.get(id).map(|it| it.first_seen);
+        let first_seen = self.candidates.get(id).map(|it| it.first_seen);
+        let budget = self.newcomers(&newcomer);
+        let mut at = budget.ready_at();
+        if budget.is_low(now) {
             at = at.max(first_seen.map_or(now, |first_seen| first_seen + PROBATION));
         }
-        let at = at.max(self.listener_budget(&addr, now).ready_at());
+        if let Newcomer::Listening(addr) = newcomer {
+            at = at.max(self.listener_budget(&addr, now).ready_at());
+        }
         if at <= now {
             return true;
         }
         self.wake.by(at, "the budget for new addresses");
         false
+    }
+
+    fn newcomers(&mut self, newcomer: &Newcomer) -> &mut Budget {
+        match newcomer {
+            Newcomer::Listening(_) => &mut self.newcomers,
+            Newcomer::Confirmed => &mut self.confirmed_newcomers,
+        }
+    }
+
+    /// A request about it leaves.
+    pub(super) fn note_newcomer(&mut self, id: AddressId, now: Instant) {
+        let Some(newcomer) = self.newcomer(id) else {
+            return;
+        };
+        self.newcomers(&newcomer).take(now);
+        if let Newcomer::Listening(addr) = newcomer {
+            self.listener_budget(&addr, now).take(now);
+        }
     }
 
     pub(super) fn is_back_within_budget(&mut self, id: AddressId, now: Instant) -> bool {
@@ -139,12 +168,18 @@ impl Reachability {
         true
     }
 
-    /// The address, if it came with a listener, nobody was asked about it yet, and the application does not ask for it.
-    pub(super) fn newcomer(&self, id: AddressId) -> Option<Multiaddr> {
+    /// Whether nobody was asked about it yet, and the application does not ask for it.
+    fn newcomer(&self, id: AddressId) -> Option<Newcomer> {
         let candidate = self.candidates.get(id)?;
         let schedule = &self.judged.get(id)?.schedule;
-        let is_new =
-            candidate.came_with_listener && schedule.asked_at.is_none() && !schedule.is_demanded();
-        is_new.then(|| candidate.addr.clone())
+        if schedule.asked_at.is_some() || schedule.is_demanded() {
+            None
+        } else if candidate.sources.confirmed {
+            Some(Newcomer::Confirmed)
+        } else {
+            candidate
+                .came_with_listener
+                .then(|| Newcomer::Listening(candidate.addr.clone()))
+        }
     }
 }

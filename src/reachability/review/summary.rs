@@ -58,15 +58,16 @@ impl Reachability {
         })
     }
 
-    /// Servers were asked about it for long, and none had an answer.
+    /// Servers were asked about it for long, and none had an answer. Or others confirm so many that none was.
     pub(in crate::reachability) fn is_unanswered(
         &self,
         candidate: &Candidate,
         entry: &Entry,
     ) -> bool {
         let age = self.now.saturating_duration_since(candidate.first_seen);
+        let waits = candidate.sources.confirmed && self.now < self.confirmed_newcomers.ready_at();
         let asked = entry.schedule.asked_at.is_some();
-        asked && entry.evidence.len() == 0 && age >= self.config.settling_time
+        (asked || waits) && entry.evidence.len() == 0 && age >= self.config.settling_time
     }
 
     /// No server could be asked about it when it was last reviewed.

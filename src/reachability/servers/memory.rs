@@ -56,12 +56,14 @@ pub(crate) enum Refused {
     Class(Class),
     /// That one, though it may dial others of its class.
     Address(AddressId),
+    /// It wants dial data for these, and is known through a relay only, over which none is paid.
+    OverRelay(Class),
 }
 
 impl Refused {
     fn concerns(self, id: AddressId, class: Class) -> bool {
         match self {
-            Self::Class(refused) => refused == class,
+            Self::Class(refused) | Self::OverRelay(refused) => refused == class,
             Self::Address(refused) => refused == id,
         }
     }
@@ -230,6 +232,14 @@ impl Memory {
         }
         self.revivals += 1;
         true
+    }
+
+    /// There is a way to it without a relay: dial data can be paid. `true` if that changes anything.
+    pub(super) fn note_direct_link(&mut self) -> bool {
+        let before = self.refusals.len();
+        self.refusals
+            .retain(|refusal| !matches!(refusal.what, Refused::OverRelay(_)));
+        self.refusals.len() < before
     }
 
     /// `true` if there was one.

@@ -18,7 +18,8 @@ const MAX_PER_HOST: usize = 8;
 const MAX_LINKS: usize = 8;
 
 impl Servers {
-    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server, or was silent on the links that it had.
+    /// `peer` speaks the protocol on `link`. `true` if it was not known as a server, or was silent or could not be paid on the
+    /// links that it had.
     pub(crate) fn add(&mut self, peer: PeerId, link: Link, now: Instant) -> bool {
         let named = !link.is_relayed && link.ip.is_none();
         self.change(&peer, |memory| {
@@ -37,8 +38,9 @@ impl Servers {
                     .partition_point(|l| l.connection < link.connection);
                 server.links.insert(at, link);
                 let was_silent = server.memory.note_new_link();
+                let was_unpaid = !link.is_relayed && server.memory.note_direct_link();
                 self.regroup(&peer);
-                return was_silent;
+                return was_silent || was_unpaid;
             }
             return false;
         }
@@ -54,6 +56,9 @@ impl Servers {
         let mut memory = past.unwrap_or_default();
         memory.is_named |= named;
         memory.note_new_link();
+        if !link.is_relayed {
+            memory.note_direct_link();
+        }
         let server = Server {
             peer,
             links: vec![link],
