@@ -491,7 +491,7 @@ impl Reachability {
         if connection.relayed || ip == connection.remote_ip {
             return;
         }
-        let old = connection.contact();
+        let (old, peer) = (connection.contact(), connection.peer);
         connection.remote_ip = ip;
         let (new, protocol) = (connection.contact(), connection.protocol);
         if let Some(old) = old {
@@ -499,6 +499,10 @@ impl Reachability {
         }
         if let Some(new) = new {
             self.contacts.open(new, protocol, now);
+        }
+        if self.servers.move_link(&peer, id, ip) {
+            self.reopen_for(&peer, now);
+            self.wake.by(now, "a server is elsewhere");
         }
     }
 

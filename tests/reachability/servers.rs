@@ -527,3 +527,21 @@ fn a_server_that_turns_out_to_be_elsewhere_is_no_second_one() {
     assert!(world.requests.len() >= 2);
     assert_eq!(world.report(&tcp()).servers, 1);
 }
+
+/// A QUIC connection migrates to another network, which is the address's own.
+#[test]
+fn a_server_whose_address_changes_is_taken_to_be_where_it_is_now() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), 1);
+    let id = world.servers[0].connection.unwrap();
+    let near = addr("/ip4/81.2.69.7/tcp/4001");
+    world.core.on_address_change(world.now, id, &near);
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(minutes(1));
+    assert_eq!(world.requests.len(), 1, "it is near");
+    let far = addr("/ip4/91.2.69.7/tcp/4001");
+    world.core.on_address_change(world.now, id, &far);
+    world.run(minutes(1));
+    assert!(world.requests.len() > 1, "it is not");
+}

@@ -1,5 +1,7 @@
 //! Who is in the table: how servers come, go and are grouped, and who gives way where there is no room.
 
+use std::net::IpAddr;
+
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
@@ -89,6 +91,22 @@ impl Servers {
         } else {
             self.regroup(peer);
         }
+    }
+
+    /// The other end of `connection` is at another IP. `true` if it is a link to `peer`.
+    pub(crate) fn move_link(
+        &mut self,
+        peer: &PeerId,
+        connection: ConnectionId,
+        ip: Option<IpAddr>,
+    ) -> bool {
+        let mut links = self.get_mut(peer).into_iter().flat_map(|it| &mut it.links);
+        let Some(link) = links.find(|link| link.connection == connection) else {
+            return false;
+        };
+        link.ip = ip;
+        self.regroup(peer);
+        true
     }
 
     pub(super) fn regroup(&mut self, peer: &PeerId) {
