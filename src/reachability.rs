@@ -275,6 +275,7 @@ impl Reachability {
             return;
         }
         let is_new_kind = self.listeners.add(&addr);
+        let first = self.candidates.next_id();
         if self.testable("listening", &addr).is_ok() {
             let is_back = self.bring_back(&addr);
             let id = self.track(addr.clone(), |sources| sources.listening = true, now);
@@ -282,17 +283,15 @@ impl Reachability {
                 self.check_within_budget(id, &addr, false, now);
             }
         }
-        if !is_new_kind {
-            self.candidates.note_listener(&addr, now);
-            return;
+        if is_new_kind {
+            // A stranger may notice: the port behind an address has a listener now.
+            self.recheck_behind(&addr, now);
+            let external: Vec<ExternalIp> = self.observations.external_ips().collect();
+            for external in external {
+                self.guess(external, now);
+            }
         }
-        // A stranger may notice: the port behind an address has a listener now.
-        self.recheck_behind(&addr, now);
-        let external: Vec<ExternalIp> = self.observations.external_ips().collect();
-        for external in external {
-            self.guess(external, now);
-        }
-        self.candidates.note_listener(&addr, now);
+        self.candidates.note_listener(&addr, first);
     }
 
     /// The swarm no longer listens on `addr`.

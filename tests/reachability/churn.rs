@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
-use libp2p_autonat_v2::reachability::{Summary, Verdict};
+use libp2p_autonat_v2::reachability::{Config, Summary, Verdict};
 
 use crate::world::{Answer, World, addr, hours, minutes, ms, secs, server_ip, server_ip6};
 
@@ -289,6 +289,31 @@ fn a_new_address_is_found_on_a_host_where_others_come_and_go_all_the_time() {
     let took = found.expect("announced") - renumbered;
     assert!(took <= minutes(1), "{took:?}");
     assert!(!world.external.contains(&old));
+}
+
+/// What peers speak of is not here for the sake of a listener that comes in the same instant.
+#[test]
+fn an_address_that_peers_see_is_no_newcomer_because_a_listener_comes_too() {
+    let mut world = World::with(Config::default().with_max_addresses(8));
+    for n in 0..8 {
+        world.server_at(Some(server_ip6(n)), Answer::Truth);
+    }
+    for n in 0..10 {
+        let of_container = addr(&format!("/ip6/2a05:1:2:{:x}::1/tcp/4001", 16 + n));
+        world.core.on_listen_addr(world.now, &of_container);
+        world.run(secs(35));
+        world.core.on_listen_addr_gone(world.now, &of_container);
+    }
+    world.open.insert(tcp());
+    for _ in 0..2 {
+        let id = world.acquaintance(server_ip(100));
+        world.core.on_candidate(world.now, &tcp());
+        world.core.on_connection_closed(world.now, id);
+    }
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    world.run(secs(5));
+    assert!(!world.asked_about(&tcp()).is_empty());
 }
 
 /// Whichever is told first: that the listener with the old certificate is gone, or that the one with the new is there.
