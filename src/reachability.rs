@@ -120,9 +120,6 @@ mod servers;
 pub use servers::ProbeId;
 use servers::{Link, Servers, network};
 
-#[cfg(test)]
-mod tests;
-
 mod tracking;
 
 mod verdict;

@@ -215,11 +215,6 @@ impl Probes {
         self.by_id.len()
     }
 
-    #[cfg(test)]
-    pub(crate) fn nonces(&self) -> impl Iterator<Item = u64> + '_ {
-        self.by_id.values().map(|probe| probe.nonce)
-    }
-
     /// Removes it if nothing more can come of it.
     pub(crate) fn remove_if_over(&mut self, id: ProbeId) -> Option<Probe> {
         self.get(id)
