@@ -539,9 +539,6 @@ impl Reachability {
         };
         let is_known = self.servers.is_remembered(&peer);
         if self.servers.add(peer, link, now) {
-            if let Some(probe) = self.probes.of_server(&peer) {
-                self.servers.set_busy(&peer, probe);
-            }
             if !is_known {
                 self.servers_wanted.reset();
             }

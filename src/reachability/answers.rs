@@ -487,7 +487,7 @@ impl Reachability {
         let Some(probe) = self.probes.remove_if_over(id) else {
             return;
         };
-        self.servers.set_idle(&probe.server, id);
+        self.servers.set_idle(id);
         // Other addresses may wait for the server, or for the place.
         self.wake.by(self.now, "a server is free");
         if let Some((index, outcome, took)) = probe.result {

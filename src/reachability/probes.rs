@@ -185,13 +185,6 @@ impl Probes {
             .map(|(id, probe)| (*id, probe))
     }
 
-    /// The one that `server` has to answer.
-    pub(crate) fn of_server(&self, server: &PeerId) -> Option<ProbeId> {
-        let mut all = self.by_id.iter();
-        all.find(|(_, probe)| probe.server == *server)
-            .map(|(id, _)| *id)
-    }
-
     /// Those sent for the sake of `address` that have not ended.
     pub(crate) fn about(&self, address: AddressId) -> impl Iterator<Item = &Probe> {
         self.by_id

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use web_time::Instant;
 
-use super::place::{Place, slot};
+use super::place::Place;
 use crate::{
     address::{IpFamily, PortProtocol},
     reachability::{
@@ -133,7 +133,7 @@ impl Memory {
         contacts: &Contacts,
         now: Instant,
     ) -> Option<Vantage> {
-        self.dials_from[slot(family)].map(|from| match from {
+        self.dials_from[family as usize].map(|from| match from {
             DialsFrom::Ip(ip) => contacts.vantage_of(ip, over, now),
             DialsFrom::Hidden => Vantage::Contacted,
         })
@@ -205,7 +205,7 @@ impl Memory {
         let family = from.map(IpFamily::of).or(class.family);
         if let Some(family) = family {
             let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
-            is_news |= self.dials_from[slot(family)].replace(from) != Some(from);
+            is_news |= self.dials_from[family as usize].replace(from) != Some(from);
         }
         is_news
     }

@@ -80,18 +80,8 @@ pub(crate) struct Place {
     pub(crate) group: IpGroup,
     /// A direct link leads to an IP that is not global: it is on a network of this node's own.
     pub(crate) is_private: bool,
-    pub(crate) has_global_ip: bool,
     /// The networks of its direct links, over IPv4 and over IPv6.
     networks: [Option<Neighbourhood>; 2],
-    /// A direct link leads there over IPv4, over IPv6.
-    families: [bool; 2],
-}
-
-pub(crate) fn slot(family: IpFamily) -> usize {
-    match family {
-        IpFamily::V4 => 0,
-        IpFamily::V6 => 1,
-    }
 }
 
 impl Place {
@@ -109,10 +99,7 @@ impl Place {
                 .map_or(Host::Peer(*peer), |ip| Host::Ip(address::host_prefix(ip))),
             group: IpGroup::of(ip.or(dials_from)),
             is_private: ips().any(|ip| !address::ip_scope(ip).is_global()),
-            has_global_ip: ips().any(|ip| address::ip_scope(ip).is_global()),
             networks: [IpFamily::V4, IpFamily::V6].map(|family| of(family).map(network)),
-            families: [IpFamily::V4, IpFamily::V6]
-                .map(|family| of(family).is_some() || direct().any(|link| link.ip.is_none())),
         }
     }
 
@@ -123,22 +110,5 @@ impl Place {
     pub(crate) fn is_in_wide(&self, network: Neighbourhood) -> bool {
         let wide = |at: &Neighbourhood| at.widened(8, 32) == network;
         self.networks.iter().flatten().any(wide)
-    }
-
-    pub(crate) fn has_family(&self, family: IpFamily) -> bool {
-        self.families[slot(family)]
-    }
-
-    /// The IPs of direct links over `family`.
-    pub(crate) fn direct_ips<'a>(
-        &self,
-        links: &'a [Link],
-        family: IpFamily,
-    ) -> impl Iterator<Item = IpAddr> + 'a {
-        links
-            .iter()
-            .filter(|link| !link.is_relayed)
-            .filter_map(|link| link.ip)
-            .filter(move |ip| IpFamily::of(*ip) == family)
     }
 }

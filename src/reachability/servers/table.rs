@@ -60,7 +60,6 @@ impl Servers {
             peer,
             links: vec![link],
             place,
-            in_flight: None,
             memory,
         };
         let i = self.free.pop().unwrap_or_else(|| {
@@ -191,7 +190,7 @@ impl Servers {
         };
         let least = crowd
             .into_iter()
-            .filter(|server| server.in_flight.is_none())
+            .filter(|server| self.busy.iter().all(|(peer, ..)| *peer != server.peer))
             .min_by_key(|server| server.memory.merit(now));
         let Some(peer) = least.map(|server| server.peer) else {
             return false;
