@@ -55,7 +55,7 @@ use libp2p_swarm::ConnectionId;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use web_time::Instant;
 
-use crate::address;
+use crate::address::{self, Neighbourhood, PortProtocol};
 
 mod announcements;
 use announcements::{Announcements, Echo};
@@ -440,13 +440,7 @@ impl Reachability {
     pub fn on_connection(&mut self, now: Instant, info: ConnectionInfo) {
         let now = self.advance(now);
         let (id, mut connection) = Connection::new(info);
-        connection.vantage = connection
-            .remote_ip
-            // A gateway that puts its own IP in place of the source hides who dialed.
-            .filter(|ip| self.is_from_outside(*ip))
-            .map_or(Vantage::Contacted, |ip| {
-                self.contacts.vantage_of(ip, connection.protocol, now)
-            });
+        connection.vantage = self.vantage_of_source(connection.remote_ip, connection.protocol, now);
         if let Some(contact) = connection.contact() {
             self.contacts.open(contact, connection.protocol, now);
         }
@@ -590,6 +584,28 @@ impl Reachability {
         self.now
     }
 
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// What a dial from `ip` shows. A gateway that puts its own IP in place of the source hides who dialed.
+    fn vantage_of_source(
+        &self,
+        ip: Option<IpAddr>,
+        over: Option<PortProtocol>,
+        now: Instant,
+    ) -> Vantage {
+        ip.filter(|ip| self.is_from_outside(*ip))
+            .map_or(Vantage::Contacted, |ip| {
+                self.contacts.vantage_of(ip, over, now)
+            })
+    }
+
+    /// The network that a dial came from; `None` where dials within a network count too.
+    fn network_inside(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
+        ip.filter(|_| !self.config.allow_private).map(network)
+    }
+
     /// A connection from a host that was never contacted is evidence for the address that it came in on.
     fn note_stranger(&mut self, connection: &Connection, now: Instant) {
         let (Some(local), Some(remote_ip)) = (&connection.local, connection.remote_ip) else {
@@ -657,8 +673,7 @@ impl Reachability {
     fn update_nat_mapping(&mut self) {
         if let Some(old) = self.observations.update_mapping() {
             let new = self.observations.mapping();
-            self.outputs
-                .push_back(Output::Event(Event::NatMappingChanged { old, new }));
+            self.tell(Event::NatMappingChanged { old, new });
         }
     }
 }

@@ -64,7 +64,6 @@ impl Reachability {
         }
         self.record_of(&server, address, asked, true, asked_at, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
-        self.judged.touch(address);
         self.review_one(address, now);
     }
 

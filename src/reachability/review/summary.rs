@@ -1,7 +1,7 @@
 //! What all verdicts amount to: whether the node is public.
 
 use crate::reachability::{
-    Event, Output, Reachability, Summary, Verdict,
+    Event, Reachability, Summary, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     review::Entry,
 };
@@ -27,8 +27,7 @@ impl Reachability {
         let new = self.pinned.unwrap_or(verdicts);
         let old = std::mem::replace(&mut self.summary, new);
         if old != new {
-            self.outputs
-                .push_back(Output::Event(Event::SummaryChanged { old, new }));
+            self.tell(Event::SummaryChanged { old, new });
         }
     }
 
