@@ -118,7 +118,7 @@ mod schedule;
 
 mod servers;
 pub use servers::ProbeId;
-use servers::{Link, Servers, network};
+use servers::{Link, Servers};
 
 mod tracking;
 
@@ -603,7 +603,8 @@ impl Reachability {
 
     /// The network that a dial came from; `None` where dials within a network count too.
     fn network_inside(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
-        ip.filter(|_| !self.config.allow_private).map(network)
+        ip.filter(|_| !self.config.allow_private)
+            .map(address::network)
     }
 
     /// A connection from a host that was never contacted is evidence for the address that it came in on.
@@ -653,7 +654,7 @@ impl Reachability {
             .candidates
             .get(id)
             .and_then(Candidate::ip)
-            .is_some_and(|ip| servers::wide_network(ip) == servers::wide_network(remote_ip));
+            .is_some_and(|ip| address::may_share_border(ip, remote_ip));
         if is_nearby {
             return;
         }

@@ -13,6 +13,7 @@ use libp2p_swarm::ConnectionId;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use web_time::Instant;
 
+pub(crate) use crate::reachability::contacts::IpGroup;
 use crate::{
     address::{self, IpFamily},
     reachability::{
@@ -34,7 +35,7 @@ pub(crate) use memory::{Refused, Setback};
 
 mod place;
 use place::Place;
-pub(crate) use place::{Ability, Host, IpGroup, Link, network, wide_network};
+pub(crate) use place::{Ability, Host, Link};
 
 mod table;
 
@@ -161,7 +162,7 @@ impl Server {
 
     /// Whether it shares the first octet of an IPv4 address, or the /32 of an IPv6 address.
     pub(crate) fn is_in_wider_network_of(&self, ip: IpAddr) -> bool {
-        self.place.is_in_wide(wide_network(ip))
+        self.place.is_in_wide(address::wide_network(ip))
     }
 
     /// When a request last left for it.

@@ -10,7 +10,7 @@ use crate::{
     address::{self, Transport},
     reachability::{
         AddressId, Budget, Candidate, CandidateError, Class, ExternalIp, Inserted, LISTENER_CHECKS,
-        MAX_ADDRESS_LEN, Observer, Output, Reachability, Reports, Sources, network,
+        MAX_ADDRESS_LEN, Observer, Output, Reachability, Reports, Sources,
     },
 };
 
@@ -84,7 +84,7 @@ impl Reachability {
         reports: Reports,
         now: Instant,
     ) -> Option<AddressId> {
-        let network = address::ip(&addr).map(network);
+        let network = address::ip(&addr).map(address::network);
         let is_withheld = self.withheld.contains_key(&addr);
         let shown = addr.clone();
         if self.candidates.is_full() && self.candidates.find(&addr).is_none() {

@@ -13,7 +13,7 @@ use crate::{
         candidates::{AddressId, Candidate},
         probes::DialBackSource,
         prospects::{INSIDE_NEARBY, INSIDE_PRIVATE},
-        servers::{Ability, Server, wide_network},
+        servers::{Ability, Server},
     },
 };
 
@@ -70,7 +70,7 @@ impl Reachability {
     /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
     pub(super) fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
         let at = at.filter(|at| address::ip_scope(*at).is_global());
-        at.is_some_and(|at| wide_network(at) == wide_network(from))
+        at.is_some_and(|at| address::may_share_border(at, from))
     }
 
     pub(super) fn record_of(

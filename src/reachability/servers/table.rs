@@ -7,9 +7,9 @@ use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use super::{
-    Server, Servers,
+    IpGroup, Server, Servers,
     memory::Memory,
-    place::{IpGroup, Link, Place},
+    place::{Link, Place},
 };
 
 /// The part of the table that the servers of one group can fill, and of one host.
