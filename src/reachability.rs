@@ -27,6 +27,7 @@
 //! | `probes` | the requests under way | what an answer proves |
 //! | `prospects` | nothing | who is worth asking |
 //! | `verdict` | what was last said of an address | whether to say something else |
+//! | `budget` | what is left for work that others can cause | whether more may be done |
 //! | `schedule` | when an address is asked about | whether it is its turn |
 //! | `announcements` | what the swarm announces | what to confirm and to expire |
 //!
@@ -46,7 +47,7 @@
 //! * What only peers speak of needs proofs by servers of two IP groups: one server can dial an address that works and say
 //!   that it dialed another. That goes for a listen port at an observed IP, too, unless two groups see that IP.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr};
 
 use hashlink::LruCache;
 use libp2p_core::Multiaddr;
@@ -66,7 +67,7 @@ mod belief;
 use belief::{Model, Outcome, Source};
 
 mod budget;
-use budget::Budget;
+use budget::{Budgets, Fund};
 
 mod candidates;
 pub use candidates::Sources;
@@ -129,32 +130,6 @@ pub use verdict::Verdict;
 const MAX_ADDRESS_LEN: usize = 960;
 /// How many addresses that the application has taken back are remembered once nothing else speaks for them.
 const MAX_WITHHELD: usize = 256;
-/// How often what peers say can have all addresses checked: so often at once, and once more in each such time.
-const RESTARTS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
-/// The same of what this host notices by itself: its network changed, all connections were lost. A link that goes up and down,
-/// or a watcher that tells of each container, does so all day.
-const OWN_RESTARTS: (u32, Duration) = RESTARTS;
-/// Requests about ports that one peer saw, while none of these works: enough to try a few, and then two or
-/// three an hour.
-const PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(25 * 60));
-/// The same for ports that several hosts saw, while none of these works. A NAT may show a new one for every few peers.
-const SEEN_PORT_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
-/// Either while a port works of which only peers speak.
-const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
-/// Requests about listeners at IPs that one peer saw.
-const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
-/// Listeners at IPs that several hosts saw that are asked about until they have a verdict, and rechecks of those, where there are
-/// many such IPs: a carrier's NAT may show another one of its pool to each few peers. Enough for a host that moves to another
-/// network every five minutes for two hours, or every ten minutes for ever.
-const SEEN_IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(10 * 60));
-/// How often an address is looked at anew since a listener came or went: so often at once, and once more in each such time.
-const LISTENER_CHECKS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
-/// How many addresses are remembered for that.
-const MAX_LISTENER_CHECKS: usize = 256;
-/// As many addresses that come with a listener are asked about at once as can be tracked, and one more in each such time. A host
-/// that opens a port for each thing that it does has a new one all the time.
-const NEWCOMER_REFILL: Duration = Duration::from_secs(5 * 60);
-
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
     local_peer: PeerId,
@@ -178,19 +153,9 @@ pub struct Reachability {
     summary: Summary,
     pinned: Option<Summary>,
     wake: Wake,
-    restarts: Budget,
-    own_restarts: Budget,
-    /// Whether a change beyond that budget waits for all addresses to be checked.
+    budgets: Budgets,
+    /// Whether a change beyond [`Fund::OwnRestarts`] waits for all addresses to be checked.
     recheck_all_waits: bool,
-    port_requests: Budget,
-    ip_requests: Budget,
-    seen_port_requests: Budget,
-    seen_ip_requests: Budget,
-    newcomers: Budget,
-    /// How often each address may still be looked at anew for a listener's sake.
-    listener_checks: LruCache<Multiaddr, Budget>,
-    /// Whether `port_requests` and `seen_port_requests` are now filled at the pace of `PROVEN_PORT_REQUESTS`.
-    has_proven_port: bool,
     servers_wanted: review::ServersWanted,
 }
 
@@ -222,7 +187,6 @@ impl Reachability {
     }
 
     fn with_rng(local_peer: PeerId, config: Config, mut rng: StdRng, now: Instant) -> Self {
-        let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
         let servers = Servers::new(&config, rng.random());
         Self {
             local_peer,
@@ -244,19 +208,8 @@ impl Reachability {
             summary: Summary::default(),
             pinned: None,
             wake: Wake::default(),
-            restarts: budget(RESTARTS),
-            own_restarts: budget(OWN_RESTARTS),
+            budgets: Budgets::new(&config, now),
             recheck_all_waits: false,
-            port_requests: budget(PORT_REQUESTS),
-            ip_requests: budget(IP_REQUESTS),
-            seen_port_requests: budget(SEEN_PORT_REQUESTS),
-            seen_ip_requests: budget(SEEN_IP_REQUESTS),
-            newcomers: budget((
-                u32::try_from(config.max_addresses).unwrap_or(u32::MAX),
-                NEWCOMER_REFILL,
-            )),
-            listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
-            has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),
             config,
         }
@@ -356,7 +309,7 @@ impl Reachability {
                 && candidate.is_reachable
                 && !self.listeners.has_port_of(&candidate.addr)
         });
-        if moved && self.restarts.take(now) {
+        if moved && self.budgets.of(Fund::Restarts).take(now) {
             self.recheck_where(now, |candidate| candidate.waist == Some(before));
         }
     }

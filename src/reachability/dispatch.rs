@@ -8,7 +8,7 @@ use rand::RngExt;
 use web_time::Instant;
 
 use crate::reachability::{
-    Reachability, Sources, Verdict,
+    Fund, Reachability, Sources, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     probes::Probe,
     prospects::{Again, LATE, Look, Prospects},
@@ -17,7 +17,6 @@ use crate::reachability::{
 };
 
 mod funds;
-use funds::Fund;
 
 mod request;
 
@@ -162,7 +161,6 @@ impl Reachability {
     }
 
     fn dispatch(&mut self, now: Instant) {
-        self.fit_port_budgets(now);
         let support = Support::of(&self.candidates);
         let mut turns: Vec<Turn> = self
             .candidates
@@ -225,7 +223,7 @@ impl Reachability {
         } else {
             self.priority(candidate, entry, trust, support, now)
         };
-        let fund = Fund::of(trust, candidate, support);
+        let fund = Fund::of_word(trust, candidate, support);
         let among_many = (fund == Some(Fund::SeenIp)).then(|| {
             let seen_by = (candidate.reports.groups(), candidate.reports.count());
             (entry.standing.is_decided(), Reverse(seen_by))
@@ -466,11 +464,11 @@ impl Reachability {
         let entry = self.judged.get(id);
         let is_paid = |fund: &Fund| entry.is_some_and(|entry| Self::has_begun(*fund, entry));
         if let Some(fund) = turn.fund.filter(|fund| !is_paid(fund)) {
-            self.budget(fund).take(now);
+            self.budgets.of(fund).take(now);
         }
         if let Some(addr) = self.newcomer(id) {
-            self.newcomers.take(now);
-            self.listener_budget(&addr, now).take(now);
+            self.budgets.of(Fund::Newcomers).take(now);
+            self.budgets.of_listener_at(&addr, now).take(now);
         }
         self.send(id, choice, named, now);
         true

@@ -192,6 +192,40 @@ fn ports_that_no_longer_work_are_not_all_asked_about_because_one_has_worked() {
     }
 }
 
+/// What peers see of ports is asked about at full pace while such a port works. When it stops, that pace is over, each time.
+#[test]
+fn a_port_that_comes_and_goes_fills_no_budget_anew() {
+    let mut world = behind_nat(&["tcp/4001"], 0);
+    for _ in 0..8 {
+        world.server(Answer::Truth);
+    }
+    let port = wan("tcp/32768");
+    for n in 0..3 {
+        seen_by(&mut world, 50 + n, &port, &port);
+    }
+    let mut asked = 0;
+    for n in 0..540 {
+        if n % 90 == 0 {
+            let works = n / 90 % 2 == 0;
+            world.open = works.then(|| port.clone()).into_iter().collect();
+        }
+        let seen = wan(&format!("tcp/{}", 33_000 + (n * 7_919) % 28_000));
+        seen_by(&mut world, 100 + n, &seen, &seen);
+        for _ in 0..10 {
+            let before = world.requests.len();
+            world.run(secs(1));
+            if world.verdict(&port) != Verdict::Reachable {
+                let sent = world.requests[before..].iter();
+                let of_others = sent.filter(|it| ![&port, &tcp()].contains(&&it.2.addrs[0]));
+                asked += of_others.count();
+            }
+        }
+    }
+    let changes = world.verdicts(&port).len();
+    assert!(changes >= 4, "{changes}");
+    assert!(asked <= 14, "{asked}, {changes} changes");
+}
+
 /// A carrier's NAT without paired pooling (RFC 4787, section 4.1) shows another IP of its pool to each few peers.
 #[test]
 fn a_pool_of_external_ips_is_not_asked_about_one_by_one_for_ever() {

@@ -7,8 +7,7 @@ use web_time::Instant;
 
 use super::Turn;
 use crate::reachability::{
-    PORT_REQUESTS, PROVEN_PORT_REQUESTS, Reachability, SEEN_PORT_REQUESTS,
-    budget::Budget,
+    Fund, Reachability,
     candidates::{AddressId, Candidate, Support, Trust},
     review::Entry,
 };
@@ -17,20 +16,15 @@ use crate::reachability::{
 /// those of containers that run for seconds are not to take the requests from one that stays.
 const PROBATION: Duration = Duration::from_secs(30);
 
-/// A budget for what peers alone speak of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fund {
-    OnePeersPort,
-    OnePeersIp,
-    /// A port that is none of ours.
-    SeenPort,
-    /// A listener at one IP of many.
-    SeenIp,
-}
-
 impl Fund {
-    pub(super) fn of(trust: Trust, candidate: &Candidate, support: &Support) -> Option<Self> {
+    /// What requests about an address are taken from that peers alone speak of.
+    pub(super) fn of_word(trust: Trust, candidate: &Candidate, support: &Support) -> Option<Self> {
         match trust {
+            Trust::OnePeersPort | Trust::Observed
+                if candidate.is_only_observed() && support.has_proven_port() =>
+            {
+                Some(Self::ProvenPort)
+            }
             Trust::OnePeersPort => Some(Self::OnePeersPort),
             Trust::OnePeersIp => Some(Self::OnePeersIp),
             Trust::Observed if candidate.is_only_observed() => Some(Self::SeenPort),
@@ -43,38 +37,13 @@ impl Fund {
 }
 
 impl Reachability {
-    /// What peers see of ports is worth more while such a port works.
-    pub(super) fn fit_port_budgets(&mut self, now: Instant) {
-        let mut all = self.candidates.iter();
-        let has_proven = all.any(|(_, c)| c.is_reachable && c.is_only_observed());
-        if std::mem::replace(&mut self.has_proven_port, has_proven) == has_proven {
-            return;
-        }
-        let (one_peers, seen) = if has_proven {
-            (PROVEN_PORT_REQUESTS, PROVEN_PORT_REQUESTS)
-        } else {
-            (PORT_REQUESTS, SEEN_PORT_REQUESTS)
-        };
-        self.port_requests = Budget::new(one_peers.0, one_peers.1, now);
-        self.seen_port_requests = Budget::new(seen.0, seen.1, now);
-    }
-
-    pub(super) fn budget(&mut self, fund: Fund) -> &mut Budget {
-        match fund {
-            Fund::OnePeersPort => &mut self.port_requests,
-            Fund::OnePeersIp => &mut self.ip_requests,
-            Fund::SeenPort => &mut self.seen_port_requests,
-            Fund::SeenIp => &mut self.seen_ip_requests,
-        }
-    }
-
     pub(super) fn is_budget_ready(&mut self, fund: Fund, turn: &Turn, now: Instant) -> bool {
         let Some(entry) = self.judged.get(turn.id) else {
             return false;
         };
         let free = entry.schedule.is_demanded() || Self::has_begun(fund, entry);
         let is_recheck = entry.standing.is_decided();
-        let budget = self.budget(fund);
+        let budget = self.budgets.of(fund);
         let at = match fund {
             // What is new comes before what is likely still as it was.
             Fund::SeenIp if is_recheck => budget.half_full_at(),
@@ -101,12 +70,13 @@ impl Reachability {
         let Some(addr) = self.newcomer(id) else {
             return true;
         };
-        let mut at = self.newcomers.ready_at();
-        if self.newcomers.is_low(now) {
+        let newcomers = self.budgets.of(Fund::Newcomers);
+        let mut at = newcomers.ready_at();
+        if newcomers.is_low(now) {
             let first_seen = self.candidates.get(id).map(|it| it.first_seen);
             at = at.max(first_seen.map_or(now, |first_seen| first_seen + PROBATION));
         }
-        let at = at.max(self.listener_budget(&addr, now).ready_at());
+        let at = at.max(self.budgets.of_listener_at(&addr, now).ready_at());
         if at <= now {
             return true;
         }
@@ -127,7 +97,7 @@ impl Reachability {
         let Some(addr) = addr else {
             return true;
         };
-        let budget = self.listener_budget(&addr, now);
+        let budget = self.budgets.of_listener_at(&addr, now);
         if !budget.take(now) {
             let at = budget.ready_at();
             self.wake.by(at, "the budget for what comes back");

@@ -1,7 +1,7 @@
 //! What all verdicts amount to: whether the node is public.
 
 use crate::reachability::{
-    Event, Reachability, Summary, Verdict,
+    Event, Fund, Reachability, Summary, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     review::Entry,
 };
@@ -43,7 +43,7 @@ impl Reachability {
             });
             // One of many that cannot be asked about now is no more likely than those that were.
             let waits = support.is_one_of_many(candidate)
-                && self.now < self.seen_ip_requests.ready_at()
+                && self.now < self.budgets.ready_at(Fund::SeenIp)
                 && self
                     .judged
                     .get(id)
