@@ -65,12 +65,9 @@ impl Reachability {
         self.recheck_late(now);
         let lifetime = self.config.outcome_lifetime;
         let version = self.servers.version();
-        let mut next: Option<(Instant, &'static str)> = None;
         let mut wake = |at: Option<Instant>, reason| {
-            if let Some(at) = at.filter(|at| now < *at)
-                && next.is_none_or(|(next, _)| at < next)
-            {
-                next = Some((at, reason));
+            if let Some(at) = at.filter(|at| now < *at) {
+                self.wake.by(at, reason);
             }
         };
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -89,9 +86,6 @@ impl Reachability {
             wake(recheck, "a recheck");
             wake(expiry, "evidence expires");
             wake(stability, "stability");
-        }
-        if let Some((at, reason)) = next {
-            self.wake.by(at, reason);
         }
         for (id, renew) in due {
             if renew && !self.renew(id, now) {
