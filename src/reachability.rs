@@ -27,6 +27,7 @@
 //! | `probes` | the requests under way | what an answer proves |
 //! | `prospects` | nothing | who is worth asking |
 //! | `verdict` | what was last said of an address | whether to say something else |
+//! | `budget` | what is left for work that others can cause | whether more may be done |
 //! | `schedule` | when an address is asked about | whether it is its turn |
 //! | `announcements` | what the swarm announces | what to confirm and to expire |
 //!
@@ -46,7 +47,7 @@
 //! * What only peers speak of needs proofs by servers of two IP groups: one server can dial an address that works and say
 //!   that it dialed another. That goes for a listen port at an observed IP, too, unless two groups see that IP.
 
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr};
 
 use hashlink::LruCache;
 use libp2p_core::Multiaddr;
@@ -55,7 +56,7 @@ use libp2p_swarm::ConnectionId;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use web_time::Instant;
 
-use crate::address;
+use crate::address::{self, Neighbourhood, PortProtocol};
 
 mod announcements;
 use announcements::{Announcements, Echo};
@@ -66,7 +67,7 @@ mod belief;
 use belief::{Model, Outcome, Source};
 
 mod budget;
-use budget::Budget;
+use budget::{Budgets, Fund};
 
 mod candidates;
 pub use candidates::Sources;
@@ -118,10 +119,7 @@ mod schedule;
 
 mod servers;
 pub use servers::ProbeId;
-use servers::{Link, Servers, network};
-
-#[cfg(test)]
-mod tests;
+use servers::{Link, Servers};
 
 mod tracking;
 
@@ -132,34 +130,6 @@ pub use verdict::Verdict;
 const MAX_ADDRESS_LEN: usize = 960;
 /// How many addresses that the application has taken back are remembered once nothing else speaks for them.
 const MAX_WITHHELD: usize = 256;
-/// How often what peers say can have all addresses checked: so often at once, and once more in each such time.
-const RESTARTS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
-/// The same of what this host notices by itself: its network changed, all connections were lost. A link that goes up and down,
-/// or a watcher that tells of each container, does so all day.
-const OWN_RESTARTS: (u32, Duration) = RESTARTS;
-/// Requests about ports that one peer saw, while none of these works: enough to try a few, and then two or
-/// three an hour.
-const PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(25 * 60));
-/// The same for ports that several hosts saw, while none of these works. A NAT may show a new one for every few peers.
-const SEEN_PORT_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
-/// Either while a port works of which only peers speak.
-const PROVEN_PORT_REQUESTS: (u32, Duration) = (6, Duration::from_secs(10));
-/// Requests about listeners at IPs that one peer saw.
-const IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(5 * 60));
-/// Listeners at IPs that several hosts saw that are asked about until they have a verdict, and rechecks of those, where there are
-/// many such IPs: a carrier's NAT may show another one of its pool to each few peers. Enough for a host that moves to another
-/// network every five minutes for two hours, or every ten minutes for ever.
-const SEEN_IP_REQUESTS: (u32, Duration) = (12, Duration::from_secs(10 * 60));
-/// How often an address is looked at anew since a listener came or went: so often at once, and once more in each such time.
-const LISTENER_CHECKS: (u32, Duration) = (3, Duration::from_secs(10 * 60));
-/// How many addresses are remembered for that.
-const MAX_LISTENER_CHECKS: usize = 256;
-/// As many addresses that come with a listener are asked about at once as can be tracked, and one more in each such time. A host
-/// that opens a port for each thing that it does has a new one all the time.
-const NEWCOMER_REFILL: Duration = Duration::from_secs(5 * 60);
-/// The same of addresses that others confirm, such as ports that are mapped and lost.
-const CONFIRMED_REFILL: Duration = Duration::from_secs(60);
-
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
     local_peer: PeerId,
@@ -183,22 +153,9 @@ pub struct Reachability {
     summary: Summary,
     pinned: Option<Summary>,
     wake: Wake,
-    restarts: Budget,
-    /// The same for IPs at which peers see this node again: two of them can say so by turns.
-    returns: Budget,
-    own_restarts: Budget,
-    /// Whether a change beyond that budget waits for all addresses to be checked.
+    budgets: Budgets,
+    /// Whether a change beyond [`Fund::OwnRestarts`] waits for all addresses to be checked.
     recheck_all_waits: bool,
-    port_requests: Budget,
-    ip_requests: Budget,
-    seen_port_requests: Budget,
-    seen_ip_requests: Budget,
-    newcomers: Budget,
-    confirmed_newcomers: Budget,
-    /// How often each address may still be looked at anew for a listener's sake.
-    listener_checks: LruCache<Multiaddr, Budget>,
-    /// Whether `port_requests` and `seen_port_requests` are now filled at the pace of `PROVEN_PORT_REQUESTS`.
-    has_proven_port: bool,
     servers_wanted: review::ServersWanted,
 }
 
@@ -230,8 +187,6 @@ impl Reachability {
     }
 
     fn with_rng(local_peer: PeerId, config: Config, mut rng: StdRng, now: Instant) -> Self {
-        let budget = |(most, refill): (u32, Duration)| Budget::new(most, refill, now);
-        let max_addresses = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
         let servers = Servers::new(&config, rng.random());
         Self {
             local_peer,
@@ -253,18 +208,8 @@ impl Reachability {
             summary: Summary::default(),
             pinned: None,
             wake: Wake::default(),
-            restarts: budget(RESTARTS),
-            returns: budget(RESTARTS),
-            own_restarts: budget(OWN_RESTARTS),
+            budgets: Budgets::new(&config, now),
             recheck_all_waits: false,
-            port_requests: budget(PORT_REQUESTS),
-            ip_requests: budget(IP_REQUESTS),
-            seen_port_requests: budget(SEEN_PORT_REQUESTS),
-            seen_ip_requests: budget(SEEN_IP_REQUESTS),
-            newcomers: budget((max_addresses, NEWCOMER_REFILL)),
-            confirmed_newcomers: budget((max_addresses, CONFIRMED_REFILL)),
-            listener_checks: LruCache::new(MAX_LISTENER_CHECKS),
-            has_proven_port: false,
             servers_wanted: review::ServersWanted::default(),
             config,
         }
@@ -280,6 +225,7 @@ impl Reachability {
             return;
         }
         let is_new_kind = self.listeners.add(&addr);
+        let first = self.candidates.next_id();
         if self.testable("listening", &addr).is_ok() {
             let is_back = self.bring_back(&addr);
             let id = self.track(addr.clone(), |sources| sources.listening = true, now);
@@ -287,17 +233,15 @@ impl Reachability {
                 self.check_within_budget(id, &addr, false, now);
             }
         }
-        if !is_new_kind {
-            self.candidates.note_listener(&addr, now);
-            return;
+        if is_new_kind {
+            // A stranger may notice: the port behind an address has a listener now.
+            self.recheck_behind(&addr, now);
+            let external: Vec<ExternalIp> = self.observations.external_ips().collect();
+            for external in external {
+                self.guess(external, now);
+            }
         }
-        // A stranger may notice: the port behind an address has a listener now.
-        self.recheck_behind(&addr, now);
-        let external: Vec<ExternalIp> = self.observations.external_ips().collect();
-        for external in external {
-            self.guess(external, now);
-        }
-        self.candidates.note_listener(&addr, now);
+        self.candidates.note_listener(&addr, first);
     }
 
     /// The swarm no longer listens on `addr`.
@@ -368,7 +312,7 @@ impl Reachability {
                 && candidate.is_reachable
                 && !self.listeners.has_port_of(&candidate.addr)
         });
-        if moved && self.restarts.take(now) {
+        if moved && self.budgets.of(Fund::Restarts).take(now) {
             self.recheck_where(now, |candidate| candidate.waist == Some(before));
         }
     }
@@ -376,7 +320,7 @@ impl Reachability {
     /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
     /// the other may not. Checked once: a host may be seen at either all the time.
     fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
-        if !self.returns.take(now) {
+        if !self.budgets.of(Fund::Returns).take(now) {
             return;
         }
         for (id, candidate) in self.candidates.iter() {
@@ -469,13 +413,7 @@ impl Reachability {
     pub fn on_connection(&mut self, now: Instant, info: ConnectionInfo) {
         let now = self.advance(now);
         let (id, mut connection) = Connection::new(info);
-        connection.vantage = connection
-            .remote_ip
-            // A gateway that puts its own IP in place of the source hides who dialed.
-            .filter(|ip| self.is_from_outside(*ip))
-            .map_or(Vantage::Contacted, |ip| {
-                self.contacts.vantage_of(ip, connection.protocol, now)
-            });
+        connection.vantage = self.vantage_of_source(connection.remote_ip, connection.protocol, now);
         if let Some(contact) = connection.contact() {
             self.contacts.open(contact, connection.protocol, now);
         }
@@ -516,7 +454,7 @@ impl Reachability {
         if connection.relayed || ip == connection.remote_ip {
             return;
         }
-        let old = connection.contact();
+        let (old, peer) = (connection.contact(), connection.peer);
         connection.remote_ip = ip;
         let (new, protocol) = (connection.contact(), connection.protocol);
         if let Some(old) = old {
@@ -524,6 +462,10 @@ impl Reachability {
         }
         if let Some(new) = new {
             self.contacts.open(new, protocol, now);
+        }
+        if self.servers.move_link(&peer, id, ip) {
+            self.reopen_for(&peer, now);
+            self.wake.by(now, "a server is elsewhere");
         }
     }
 
@@ -564,9 +506,6 @@ impl Reachability {
         };
         let is_known = self.servers.is_remembered(&peer);
         if self.servers.add(peer, link, now) {
-            if let Some(probe) = self.probes.of_server(&peer) {
-                self.servers.set_busy(&peer, probe);
-            }
             if !is_known {
                 self.servers_wanted.reset();
             }
@@ -618,6 +557,29 @@ impl Reachability {
         self.now
     }
 
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// What a dial from `ip` shows. A gateway that puts its own IP in place of the source hides who dialed.
+    fn vantage_of_source(
+        &self,
+        ip: Option<IpAddr>,
+        over: Option<PortProtocol>,
+        now: Instant,
+    ) -> Vantage {
+        ip.filter(|ip| self.is_from_outside(*ip))
+            .map_or(Vantage::Contacted, |ip| {
+                self.contacts.vantage_of(ip, over, now)
+            })
+    }
+
+    /// The network that a dial came from; `None` where dials within a network count too.
+    fn network_inside(&self, ip: Option<IpAddr>) -> Option<Neighbourhood> {
+        ip.filter(|_| !self.config.allow_private)
+            .map(address::network)
+    }
+
     /// A connection from a host that was never contacted is evidence for the address that it came in on.
     fn note_stranger(&mut self, connection: &Connection, now: Instant) {
         let (Some(local), Some(remote_ip)) = (&connection.local, connection.remote_ip) else {
@@ -665,7 +627,7 @@ impl Reachability {
             .candidates
             .get(id)
             .and_then(Candidate::ip)
-            .is_some_and(|ip| servers::wide_network(ip) == servers::wide_network(remote_ip));
+            .is_some_and(|ip| address::may_share_border(ip, remote_ip));
         if is_nearby {
             return;
         }
@@ -685,8 +647,7 @@ impl Reachability {
     fn update_nat_mapping(&mut self) {
         if let Some(old) = self.observations.update_mapping() {
             let new = self.observations.mapping();
-            self.outputs
-                .push_back(Output::Event(Event::NatMappingChanged { old, new }));
+            self.tell(Event::NatMappingChanged { old, new });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! IP prefixes as keys: who counts as one and the same operator when votes are counted and limits are kept.
+//! IP prefixes as keys: who counts as one host, as a neighbour, as one and the same operator when votes are counted and limits are
+//! kept.
 
 use std::{
     fmt,
@@ -6,6 +7,20 @@ use std::{
 };
 
 use super::scope::Embedding;
+
+/// The prefix lengths of one kind of neighbourhood, over IPv4 and over IPv6.
+type Prefixes = (u8, u8);
+
+/// One host: whoever has one address of an IPv6 /64 has all of them (RFC 4291, section 2.5.4).
+const HOST: Prefixes = (32, 64);
+/// A network whose hosts are no strangers to each other: a /24 is the longest that is routed on the Internet, a /56 what a site
+/// gets (RFC 6177).
+const NETWORK: Prefixes = (24, 56);
+/// What tells operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes for sites; a /32 is a
+/// provider's).
+const GROUP: Prefixes = (16, 32);
+/// What may be behind one border: large private networks use public space, mostly an /8 of IPv4 (25/8, 26/8).
+const WIDE: Prefixes = (8, 32);
 
 /// All IPs with a common prefix, made by [`neighbourhood`].
 ///
@@ -28,16 +43,44 @@ impl Neighbourhood {
         neighbourhood(ip, self.prefix, self.prefix) == self
     }
 
-    /// The larger network that this one lies in, with these prefix lengths at the most.
-    pub(crate) fn widened(self, v4_prefix: u8, v6_prefix: u8) -> Self {
+    /// The IP group that it lies in.
+    pub(crate) fn group(self) -> Self {
+        self.widened(GROUP)
+    }
+
+    /// The larger network that it lies in.
+    pub(crate) fn wide(self) -> Self {
+        self.widened(WIDE)
+    }
+
+    fn widened(self, (v4_prefix, v6_prefix): Prefixes) -> Self {
         let prefix = |most: u8| most.min(self.prefix);
         neighbourhood(self.network, prefix(v4_prefix), prefix(v6_prefix))
     }
 }
 
-/// The neighbourhood that is one host: an IPv4 address, or the /64 of an IPv6 address: whoever has one address of a /64 has all of them (RFC 4291, section 2.5.4).
+/// The host that has `ip`: an IPv4 address, or the /64 of an IPv6 address.
 pub(crate) fn host_prefix(ip: IpAddr) -> Neighbourhood {
-    neighbourhood(ip, 32, 64)
+    neighbourhood(ip, HOST.0, HOST.1)
+}
+
+/// The network that `ip` shares with its neighbours: hosts there cross no border that strangers have to cross.
+pub(crate) fn network(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, NETWORK.0, NETWORK.1)
+}
+
+/// All IPs that may be one operator's, as far as IPs tell.
+pub(crate) fn ip_group(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, GROUP.0, GROUP.1)
+}
+
+/// The larger network that `ip` may share with others behind one border.
+pub(crate) fn wide_network(ip: IpAddr) -> Neighbourhood {
+    neighbourhood(ip, WIDE.0, WIDE.1)
+}
+
+pub(crate) fn may_share_border(a: IpAddr, b: IpAddr) -> bool {
+    wide_network(a) == wide_network(b)
 }
 
 /// The neighbourhood of `ip`: its first `v4_prefix` bits if it is IPv4, its first `v6_prefix` bits if it is IPv6.

@@ -12,48 +12,25 @@ use crate::{
     address,
     protocol::DialResponse,
     reachability::{
-        Event, Obstacle, Output, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability,
-        RequestCompleted, Vantage, Violation,
+        Event, Obstacle, ProbeEnd, ProbeId, ProbeOutcome, Probed, Reachability, RequestCompleted,
+        Vantage,
         candidates::{AddressId, Candidate, Class},
-        probes::{Answer, Carrier, DialBackSource, Probe, Unusable},
-        schedule::Circumstances,
-        servers::{IpGroup, Refused, Setback, network},
+        probes::{Answer, DialBackSource},
+        review::Entry,
+        servers::{IpGroup, Refused, Setback},
     },
 };
 
 mod outcomes;
 
-/// Why an exchange ended without an answer for some of its addresses. What follows from each is in
-/// [`Reachability::conclude`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ending {
-    /// All that could be said was said.
-    Answered,
-    /// The server broke the protocol.
-    Misbehaved,
-    /// It refused the request as a whole.
-    RefusedAll,
-    /// It dialed an address behind others, and cannot dial those.
-    PassedOver(usize),
-    /// It asked for dial data for this, beyond the budget or over a relay.
-    TooExpensive(Refused),
-    /// The connection is gone: that says nothing, once.
-    Disconnected,
-    /// No answer came, or none for the first address.
-    Silent { no_answer_at_all: bool },
-}
-
 impl Reachability {
     /// A nonce came in on connection `id`. `true`: answer it with `OK`; `false`: reset the stream, it proves nothing.
     pub fn on_nonce(&mut self, now: Instant, id: ConnectionId, nonce: u64) -> bool {
         let now = self.advance(now);
-        let allow_private = self.config.allow_private;
-        let Some(connection) = self.connections.get_mut(id) else {
+        let Some(connection) = self.connections.get(id) else {
             return false;
         };
-        let Some(local) = connection.local.clone() else {
-            return false;
-        };
+        let from = self.network_inside(connection.remote_ip);
         let Some((probe_id, probe)) = self.probes.with_nonce(nonce) else {
             return false;
         };
@@ -62,24 +39,13 @@ impl Reachability {
         } else {
             connection.vantage
         };
-        let carrier = Carrier {
-            id,
-            inbound: connection.inbound,
-            relayed: connection.relayed,
-            local,
-            network: connection.remote_ip.filter(|_| !allow_private).map(network),
-            source: DialBackSource {
-                ip: connection.remote_ip,
-                vantage,
-            },
-            sequence: connection.sequence,
-        };
-        if !probe.accept(&carrier) {
+        if !probe.accept(id, connection, from, vantage) {
             return false;
         }
-        connection.dial_back = true;
-        let peer = connection.peer;
-        let settled = probe.settle_awaited();
+        let (peer, settled) = (connection.peer, probe.settle_awaited());
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.dial_back = true;
+        }
         self.servers.remove(&peer, id);
         for (index, source) in settled {
             self.prove(probe_id, index, source, now);
@@ -111,17 +77,17 @@ impl Reachability {
         };
         let ip = address::ip(remote);
         let over = address::port(local).map(|(protocol, _)| protocol);
-        let vantage = ip
-            .filter(|ip| self.is_from_outside(*ip))
-            .filter(|_| peer.is_some_and(|peer| !self.servers.was_dialed_by_name(&peer)))
-            .map_or(Vantage::Contacted, |ip| {
-                self.contacts.vantage_of(ip, over, now)
-            });
-        let near = ip.filter(|_| !self.config.allow_private).map(network);
+        let vantage = match peer {
+            Some(peer) if !self.servers.was_dialed_by_name(&peer) => {
+                self.vantage_of_source(ip, over, now)
+            }
+            _ => Vantage::Contacted,
+        };
+        let from = self.network_inside(ip);
         let proves = self
             .probes
             .get_mut(id)
-            .is_some_and(|probe| probe.prove_by_denial(index, near));
+            .is_some_and(|probe| probe.prove_by_denial(index, from));
         if proves {
             self.prove(id, index, DialBackSource { ip, vantage }, now);
         }
@@ -136,15 +102,7 @@ impl Reachability {
         let server = probe.server;
         match probe.read(response, now) {
             Ok((index, answer)) => self.apply(id, index, answer, now),
-            Err(unusable) => {
-                let (setback, outcome) = match unusable {
-                    Unusable::Rejected => (Setback::Rejected, ProbeOutcome::Rejected),
-                    Unusable::InternalError => (Setback::Rejected, ProbeOutcome::InternalError),
-                    Unusable::Nonsense => (
-                        Setback::Misbehaved,
-                        ProbeOutcome::NoAnswer(ProbeEnd::ProtocolViolation(Violation::Response)),
-                    ),
-                };
+            Err((setback, outcome)) => {
                 probe.reported = true;
                 self.servers.note_setback(&server, setback, now);
                 self.report_probe(id, 0, outcome, now);
@@ -221,13 +179,12 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let ending = classify(probe, end, self.servers.dials_first(&probe.server));
         let targets: Vec<AddressId> = probe.targets.iter().map(|target| target.id).collect();
         if !probe.is_informed() {
             let server = probe.server;
             self.servers.note_trouble(&server, now);
         }
-        self.conclude(id, &ending, end, now);
+        self.conclude(id, end, now);
         self.clean_up(id);
         for target in targets {
             self.judged.touch(target);
@@ -235,8 +192,8 @@ impl Reachability {
         self.wake.by(now, "a request is over");
     }
 
-    /// What follows from the end of an exchange, by its kind.
-    fn conclude(&mut self, id: ProbeId, ending: &Ending, end: ProbeEnd, now: Instant) {
+    /// What follows from the end of an exchange, for what has no answer.
+    fn conclude(&mut self, id: ProbeId, end: ProbeEnd, now: Instant) {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
@@ -247,39 +204,50 @@ impl Reachability {
             .collect();
         let first = probe.primary().map(|target| target.id);
         let several = probe.targets.len() > 1;
-        if probe.dialed().is_some_and(|index| !probe.is_last(index)) {
+        let (refuses_all, unaffordable) = (probe.refused_first_only(), probe.unaffordable);
+        let tells_nothing = !probe.has_answers() && !probe.reported;
+        // A stream that is reset after the answers is how some peers close.
+        let passes_first = probe.has_answers() && unanswered.first().is_some_and(|it| it.0 == 0);
+        // A server dials the first that it can. Only libp2p-autonat 0.16 dials the last: an answer for that one says nothing
+        // about those before it, unless the server has dialed another before.
+        let dialed = probe.dialed();
+        let other_than_last = dialed.filter(|index| !probe.is_last(*index));
+        let dials_first = other_than_last.is_some() || self.servers.dials_first(&server);
+        let passed_over = dialed.filter(|index| *index > 0 && dials_first);
+        if other_than_last.is_some() {
             self.servers.note_dials_first(&server);
         }
-        let tells_nothing = !probe.has_answers() && !probe.reported;
-        match *ending {
-            Ending::Answered => {}
-            Ending::Disconnected if tells_nothing => self.servers.note_departure(&server, now),
-            Ending::Disconnected => {}
-            Ending::Misbehaved => self.servers.note_setback(&server, Setback::Misbehaved, now),
+        let violates = matches!(end, ProbeEnd::ProtocolViolation(_));
+        if violates {
+            self.servers.note_setback(&server, Setback::Misbehaved, now);
+        } else if refuses_all {
             // None of its addresses can be dialed there.
-            Ending::RefusedAll => self.refused(id, server, &unanswered, now),
-            Ending::PassedOver(count) => {
-                self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
-            }
-            // There is a way without the relay by now.
-            Ending::TooExpensive(Refused::OverRelay(_)) if !self.servers.is_relayed(&server) => {}
-            Ending::TooExpensive(what) => {
-                // Other servers may want less, or nothing.
+            self.refused(id, server, &unanswered, now);
+        } else if let Some(count) = passed_over {
+            self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
+        } else if let Some(what) = unaffordable {
+            // Other servers may want less, or nothing, and there may be a way without the relay by now.
+            let is_outdated =
+                matches!(what, Refused::OverRelay(_)) && !self.servers.is_relayed(&server);
+            if !is_outdated {
                 self.servers.note_refusal(&server, what, now);
             }
-            Ending::Silent { no_answer_at_all } => {
-                if no_answer_at_all {
-                    self.note_silence(server, link, first, now);
-                }
-                // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
-                if (several || !no_answer_at_all)
-                    && let Some(judged) = first.and_then(|id| self.judged.get_mut(id))
-                {
-                    judged.schedule.alone = true;
-                }
+        } else if end == ProbeEnd::ConnectionClosed {
+            if tells_nothing {
+                self.servers.note_departure(&server, now);
+            }
+        } else if tells_nothing || passes_first {
+            if tells_nothing {
+                self.note_silence(server, link, first, now);
+            }
+            // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
+            if (several || passes_first)
+                && let Some(judged) = first.and_then(|id| self.judged.get_mut(id))
+            {
+                judged.schedule.alone = true;
             }
         }
-        if tells_nothing || matches!(end, ProbeEnd::ProtocolViolation(_)) {
+        if tells_nothing || violates {
             self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
         }
     }
@@ -352,26 +320,6 @@ impl Reachability {
         self.servers.note_refusal(server, what, now);
     }
 
-    /// All servers have refused it before, and one more does: the others need not be asked again before the next check.
-    fn settle_refused(&mut self, address: AddressId, now: Instant) {
-        let (Some(candidate), Some(judged)) =
-            (self.candidates.get(address), self.judged.get_mut(address))
-        else {
-            return;
-        };
-        if judged.obstacle == Some(Obstacle::Refused) && !judged.schedule.is_settled() {
-            let circumstances = Circumstances {
-                first_seen: candidate.first_seen,
-                is_unstable: false,
-                price: self.servers.price(),
-            };
-            judged.schedule.settle(circumstances, now, &self.config);
-            if let Some(at) = judged.schedule.recheck_at() {
-                self.wake.by(at, "a recheck");
-            }
-        }
-    }
-
     fn apply(&mut self, id: ProbeId, index: usize, answer: Answer, now: Instant) {
         let Some(probe) = self.probes.get(id) else {
             return;
@@ -405,7 +353,13 @@ impl Reachability {
             Answer::Refused => {
                 self.servers.note_refused_answer(&server, link);
                 self.note_refusal(&server, address, class, now);
-                self.settle_refused(address, now);
+                // All servers have refused it before, and one more does: the others need not be asked again before the next check.
+                let waits = |it: &Entry| {
+                    it.obstacle == Some(Obstacle::Refused) && !it.schedule.is_settled()
+                };
+                if self.judged.get(address).is_some_and(waits) {
+                    self.put_off(address, now);
+                }
                 self.report_probe(id, index, ProbeOutcome::Refused, now);
             }
             Answer::LateFailure => {
@@ -414,7 +368,6 @@ impl Reachability {
             }
             Answer::AwaitsNonce | Answer::AlreadyProven => {}
         }
-        self.judged.touch(address);
         self.review_one(address, now);
     }
 
@@ -483,17 +436,15 @@ impl Reachability {
             return;
         }
         judged.obstacle = Some(obstacle);
-        self.outputs.push_back(Output::Event(Event::Obstructed {
-            address: candidate.addr.clone(),
-            obstacle,
-        }));
+        let address = candidate.addr.clone();
+        self.tell(Event::Obstructed { address, obstacle });
     }
 
     fn clean_up(&mut self, id: ProbeId) {
         let Some(probe) = self.probes.remove_if_over(id) else {
             return;
         };
-        self.servers.set_idle(&probe.server, id);
+        self.servers.set_idle(id);
         // Other addresses may wait for the server, or for the place.
         self.wake.by(self.now, "a server is free");
         if let Some((index, outcome, took)) = probe.result {
@@ -507,8 +458,7 @@ impl Reachability {
                 dial_data: probe.dial_data,
                 took,
             };
-            self.outputs
-                .push_back(Output::Event(Event::RequestCompleted(completed)));
+            self.tell(Event::RequestCompleted(completed));
         }
     }
 
@@ -526,7 +476,7 @@ impl Reachability {
         let Some(target) = probe.targets.get(index) else {
             return;
         };
-        self.outputs.push_back(Output::Event(Event::Probed(Probed {
+        let probed = Probed {
             probe: id,
             server: probe.server,
             address: target.addr.clone(),
@@ -534,40 +484,7 @@ impl Reachability {
             dial_data: target.dial_data,
             took,
             addresses: probe.targets.len(),
-        })));
+        };
+        self.tell(Event::Probed(probed));
     }
-}
-
-/// Of which kind the end of an exchange is.
-fn classify(probe: &Probe, end: ProbeEnd, dials_first: bool) -> Ending {
-    if matches!(end, ProbeEnd::ProtocolViolation(_)) {
-        return Ending::Misbehaved;
-    }
-    if probe.refused_first_only() {
-        return Ending::RefusedAll;
-    }
-    // A server dials the first that it can. Only libp2p-autonat 0.16 dials the last: an answer for that one says nothing
-    // about those before it, unless the server has dialed another before.
-    match probe.dialed() {
-        Some(index) if index > 0 && (dials_first || !probe.is_last(index)) => {
-            return Ending::PassedOver(index);
-        }
-        _ => {}
-    }
-    if let Some(what) = probe.unaffordable {
-        return Ending::TooExpensive(what);
-    }
-    if end == ProbeEnd::ConnectionClosed {
-        return Ending::Disconnected;
-    }
-    // A stream that is reset after the answers is how some peers close.
-    let no_answer_at_all = !probe.has_answers() && !probe.reported;
-    let first_unanswered = probe
-        .unanswered()
-        .next()
-        .is_some_and(|(index, _)| index == 0);
-    if no_answer_at_all || probe.has_answers() && first_unanswered {
-        return Ending::Silent { no_answer_at_all };
-    }
-    Ending::Answered
 }

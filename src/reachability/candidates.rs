@@ -228,11 +228,15 @@ impl Candidates {
         self.by_id.iter().map(|(id, candidate)| (*id, candidate))
     }
 
-    /// `listener` has come: what is new now, and of its kind, is so for its sake.
-    pub(crate) fn note_listener(&mut self, listener: &Multiaddr, now: Instant) {
-        for candidate in self.by_id.values_mut() {
-            candidate.came_with_listener |=
-                candidate.first_seen == now && address::listens_for(listener, &candidate.addr);
+    /// Of the next address to be tracked.
+    pub(crate) fn next_id(&self) -> AddressId {
+        AddressId(self.next)
+    }
+
+    /// `listener` has come: what is tracked from `first` on, and of its kind, is so for its sake.
+    pub(crate) fn note_listener(&mut self, listener: &Multiaddr, first: AddressId) {
+        for (_, candidate) in self.by_id.range_mut(first..) {
+            candidate.came_with_listener |= address::listens_for(listener, &candidate.addr);
         }
     }
 
@@ -288,7 +292,7 @@ impl Candidates {
             Room::None => return None,
         };
         let gone = gone.and_then(|id| Some((id, self.remove(id)?)));
-        let id = AddressId(self.next);
+        let id = self.next_id();
         self.next += 1;
         self.ids.insert(candidate.addr.clone(), id);
         self.by_id.insert(id, candidate);

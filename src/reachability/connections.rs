@@ -8,8 +8,8 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
 use crate::{
-    address::{self, Neighbourhood, PortProtocol},
-    reachability::contacts::{Destination, Vantage, ip_group},
+    address::{self, PortProtocol},
+    reachability::contacts::{Destination, IpGroup, Vantage},
 };
 
 /// How many IP groups are remembered in which this node has dialed somebody. One that had to be forgotten counts anew.
@@ -117,8 +117,8 @@ pub(crate) struct Connections {
     /// Counts connections and probes, so that which came first is known even within one instant.
     sequence: u64,
     dialed: Dialed,
-    /// The IP groups of those; `None` for what was dialed by name.
-    dialed_groups: LruCache<Option<Neighbourhood>, ()>,
+    /// The IP groups of those.
+    dialed_groups: LruCache<IpGroup, ()>,
     had_any: bool,
 }
 
@@ -146,7 +146,7 @@ impl Connections {
         connection.sequence = self.next_sequence();
         if connection.is_direct_dial() {
             self.dialed.connections += 1;
-            let group = connection.remote_ip.map(ip_group);
+            let group = IpGroup::of(connection.remote_ip);
             let is_new = self.dialed_groups.insert(group, ()).is_none();
             self.dialed.groups += u64::from(is_new);
         }

@@ -40,14 +40,21 @@ impl Vantage {
     }
 }
 
-/// How many IP groups are remembered of which a contact had to be forgotten.
+/// How many IP groups are remembered of which a contact had to be forgotten. That makes the whole group unsure.
 const MAX_UNSURE: usize = 256;
-/// The prefixes of an IP group, which tell operators apart: what registries hand out to a network (RFC 6177 has shorter prefixes
-/// for sites; a /32 is a provider's). A forgotten contact makes the whole group unsure.
-const GROUP_V4: u8 = 16;
-const GROUP_V6: u8 = 32;
 
 type Key = (Neighbourhood, PortProtocol);
+
+/// All who may be one operator's: an IPv4 /16 or an IPv6 /32, of the relay where a server is behind one. Of one that was dialed by
+/// name, that of its dial-backs; those whose IP is not known are one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct IpGroup(Option<Neighbourhood>);
+
+impl IpGroup {
+    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
+        Self(ip.map(address::ip_group))
+    }
+}
 
 /// The hosts that this node exchanged packets with.
 #[derive(Debug)]
@@ -86,13 +93,6 @@ pub(crate) enum Destination {
     Host(IpAddr),
     /// A name that the swarm resolved without telling to which IP.
     Name,
-}
-
-fn slot(protocol: PortProtocol) -> usize {
-    match protocol {
-        PortProtocol::Tcp => 0,
-        PortProtocol::Udp => 1,
-    }
 }
 
 const BOTH: [PortProtocol; 2] = [PortProtocol::Tcp, PortProtocol::Udp];
@@ -141,10 +141,10 @@ impl Contacts {
         let contacted = still(self.all_unsure_until.as_ref())
             || protocols(over).any(|protocol| {
                 let key = (address::host_prefix(ip), protocol);
-                self.named[slot(protocol)].counts(now)
+                self.named[protocol as usize].counts(now)
                     || self.open.contains_key(&key)
                     || still(self.past.get(&key))
-                    || still(self.unsure.peek(&(ip_group(ip), protocol)))
+                    || still(self.unsure.peek(&(address::ip_group(ip), protocol)))
             });
         if contacted {
             Vantage::Contacted
@@ -155,7 +155,7 @@ impl Contacts {
 
     /// Of a host of which no IP is known.
     pub(crate) fn vantage_of_unknown(&self, over: Option<PortProtocol>, now: Instant) -> Vantage {
-        let named = protocols(over).any(|protocol| self.named[slot(protocol)].counts(now));
+        let named = protocols(over).any(|protocol| self.named[protocol as usize].counts(now));
         if named || self.all_unsure_until.is_some_and(|until| now < until) {
             Vantage::Contacted
         } else {
@@ -178,7 +178,7 @@ impl Contacts {
         for protocol in protocols(over) {
             let until = now + self.lifetime;
             let Destination::Host(ip) = to else {
-                let named = &mut self.named[slot(protocol)];
+                let named = &mut self.named[protocol as usize];
                 *named = Named {
                     open: open(named.open),
                     until: Some(until),
@@ -207,7 +207,7 @@ impl Contacts {
         if until <= now {
             return;
         }
-        let group = host.widened(GROUP_V4, GROUP_V6);
+        let group = host.group();
         let known = self.unsure.peek(&(group, protocol)).copied();
         if known.is_none()
             && self.unsure.len() >= MAX_UNSURE
@@ -218,11 +218,6 @@ impl Contacts {
         self.unsure
             .insert((group, protocol), until.max(known.unwrap_or(until)));
     }
-}
-
-/// All IPs that may be one operator's, as far as IPs tell.
-pub(crate) fn ip_group(ip: IpAddr) -> Neighbourhood {
-    address::neighbourhood(ip, GROUP_V4, GROUP_V6)
 }
 
 #[cfg(test)]

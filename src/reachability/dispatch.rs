@@ -8,7 +8,7 @@ use rand::RngExt;
 use web_time::Instant;
 
 use crate::reachability::{
-    Reachability, Sources, Verdict,
+    Fund, Reachability, Sources, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     probes::Probe,
     prospects::{Again, LATE, Look, Prospects},
@@ -17,7 +17,6 @@ use crate::reachability::{
 };
 
 mod funds;
-use funds::Fund;
 
 mod request;
 
@@ -65,12 +64,9 @@ impl Reachability {
     pub(super) fn decide(&mut self, now: Instant) {
         self.recheck_late(now);
         let lifetime = self.config.outcome_lifetime;
-        let mut next: Option<(Instant, &'static str)> = None;
         let mut wake = |at: Option<Instant>, reason| {
-            if let Some(at) = at.filter(|at| now < *at)
-                && next.is_none_or(|(next, _)| at < next)
-            {
-                next = Some((at, reason));
+            if let Some(at) = at.filter(|at| now < *at) {
+                self.wake.by(at, reason);
             }
         };
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -89,9 +85,6 @@ impl Reachability {
             wake(recheck, "a recheck");
             wake(expiry, "evidence expires");
             wake(stability, "stability");
-        }
-        if let Some((at, reason)) = next {
-            self.wake.by(at, reason);
         }
         for (id, renew) in due {
             if renew && !self.renew(id, now) {
@@ -161,7 +154,6 @@ impl Reachability {
     }
 
     fn dispatch(&mut self, now: Instant) {
-        self.fit_port_budgets(now);
         let support = Support::of(&self.candidates);
         let mut turns: Vec<Turn> = self
             .candidates
@@ -224,7 +216,7 @@ impl Reachability {
         } else {
             self.priority(candidate, entry, trust, support, now)
         };
-        let fund = Fund::of(trust, candidate, support);
+        let fund = Fund::of_word(trust, candidate, support);
         let among_many = (fund == Some(Fund::SeenIp)).then(|| {
             let seen_by = (candidate.reports.groups(), candidate.reports.count());
             (entry.standing.is_decided(), Reverse(seen_by))
@@ -466,7 +458,7 @@ impl Reachability {
         let entry = self.judged.get(id);
         let is_paid = |fund: &Fund| entry.is_some_and(|entry| Self::has_begun(*fund, entry));
         if let Some(fund) = turn.fund.filter(|fund| !is_paid(fund)) {
-            self.budget(fund).take(now);
+            self.budgets.of(fund).take(now);
         }
         self.note_newcomer(id, now);
         self.send(id, choice, named, now);

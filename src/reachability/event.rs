@@ -272,6 +272,7 @@ pub enum Event {
     },
     /// An address has become unstable, or is so no longer: servers that are able to dial it get in at times and at times do
     /// not, or the verdict has changed eight times within three hours. Then each verdict stands for a while, whatever is heard.
+    #[non_exhaustive]
     StabilityChanged {
         /// The address, without this node's own `/p2p`.
         address: Multiaddr,

@@ -9,8 +9,8 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
 use crate::{
-    address::{self, Neighbourhood, PortProtocol, ThinWaist, Transport},
-    reachability::{connections::Dialed, contacts::ip_group},
+    address::{self, PortProtocol, ThinWaist, Transport},
+    reachability::{connections::Dialed, contacts::IpGroup},
 };
 
 /// How many observations are kept for TCP, and how many for UDP.
@@ -56,10 +56,10 @@ pub(crate) enum Observer {
 
 impl Observer {
     /// Those that were dialed by name are one group.
-    fn group(self) -> Option<Neighbourhood> {
+    fn group(self) -> IpGroup {
         match self {
-            Self::Host(ip) => Some(ip_group(ip)),
-            Self::Peer(_) => None,
+            Self::Host(ip) => IpGroup::of(Some(ip)),
+            Self::Peer(_) => IpGroup::of(None),
         }
     }
 }

@@ -17,10 +17,11 @@ use crate::{
     protocol::{DialResponse, DialStatus, ResponseStatus},
     reachability::{
         belief::Asked,
-        candidates::{AddressId, Class},
+        candidates::{AddressId, Candidate, Class},
+        connections::Connection,
         contacts::Vantage,
-        event::ProbeOutcome,
-        servers::{ProbeId, Refused, network},
+        event::{ProbeEnd, ProbeOutcome, Violation},
+        servers::{ProbeId, Refused, Setback},
     },
 };
 
@@ -47,6 +48,24 @@ pub(crate) struct Target {
     proven_by_denial: bool,
     /// The server says that it dialed it, and the nonce has until then to come in.
     awaits_nonce_until: Option<Instant>,
+}
+
+impl Target {
+    pub(crate) fn new(id: AddressId, candidate: &Candidate, asked: Asked) -> Self {
+        Self {
+            id,
+            addr: candidate.addr.clone(),
+            class: candidate.class,
+            network: candidate.network,
+            asked,
+            dial_data: 0,
+            answered: false,
+            refused: false,
+            claimed_ok: false,
+            proven_by_denial: false,
+            awaits_nonce_until: None,
+        }
+    }
 }
 
 /// A nonce that came in for this probe.
@@ -86,20 +105,6 @@ pub(crate) struct DialBackSource {
     pub(crate) vantage: Vantage,
 }
 
-/// What is known of the connection that a nonce came in on.
-#[derive(Debug, Clone)]
-pub(crate) struct Carrier {
-    pub(crate) id: ConnectionId,
-    pub(crate) inbound: bool,
-    pub(crate) relayed: bool,
-    pub(crate) local: Multiaddr,
-    /// Where it came from; `None` where dials within a network count too.
-    pub(crate) network: Option<Neighbourhood>,
-    pub(crate) source: DialBackSource,
-    /// Its place in the order of all that happened.
-    pub(crate) sequence: u64,
-}
-
 /// What an answer says about one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -114,14 +119,11 @@ pub(crate) enum Answer {
     LateFailure,
 }
 
-/// Why a response says nothing about any address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unusable {
-    Rejected,
-    InternalError,
-    /// An index out of range, an answer to the same address again, or a dial status that does not belong to `OK`.
-    Nonsense,
-}
+/// An index out of range, an answer to the same address again, or a dial status that does not belong to `OK`.
+const NONSENSE: (Setback, ProbeOutcome) = (
+    Setback::Misbehaved,
+    ProbeOutcome::NoAnswer(ProbeEnd::ProtocolViolation(Violation::Response)),
+);
 
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -185,13 +187,6 @@ impl Probes {
             .map(|(id, probe)| (*id, probe))
     }
 
-    /// The one that `server` has to answer.
-    pub(crate) fn of_server(&self, server: &PeerId) -> Option<ProbeId> {
-        let mut all = self.by_id.iter();
-        all.find(|(_, probe)| probe.server == *server)
-            .map(|(id, _)| *id)
-    }
-
     /// Those sent for the sake of `address` that have not ended.
     pub(crate) fn about(&self, address: AddressId) -> impl Iterator<Item = &Probe> {
         self.by_id
@@ -213,11 +208,6 @@ impl Probes {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn nonces(&self) -> impl Iterator<Item = u64> + '_ {
-        self.by_id.values().map(|probe| probe.nonce)
     }
 
     /// Removes it if nothing more can come of it.
@@ -260,7 +250,7 @@ impl Probe {
         server: PeerId,
         nonce: u64,
         connection: ConnectionId,
-        targets: impl IntoIterator<Item = (AddressId, Multiaddr, Class, Asked)>,
+        targets: Vec<Target>,
         sequence: u64,
         sent_at: Instant,
         deadline: Instant,
@@ -269,22 +259,7 @@ impl Probe {
             server,
             connection,
             nonce,
-            targets: targets
-                .into_iter()
-                .map(|(id, addr, class, asked)| Target {
-                    id,
-                    network: address::ip(&addr).map(network),
-                    addr,
-                    class,
-                    asked,
-                    dial_data: 0,
-                    answered: false,
-                    refused: false,
-                    claimed_ok: false,
-                    proven_by_denial: false,
-                    awaits_nonce_until: None,
-                })
-                .collect(),
+            targets,
             sent_at,
             sequence,
             deadline,
@@ -304,24 +279,35 @@ impl Probe {
         self.targets.first()
     }
 
-    /// Takes in the nonce, if `carrier` can prove anything with it. A server that answers once per address (js-libp2p)
-    /// delivers it as often, each time on a new connection.
-    pub(crate) fn accept(&mut self, carrier: &Carrier) -> bool {
+    /// Takes in the nonce, if the connection `id` that it came in on, from the network `from`, can prove anything. A server that
+    /// answers once per address (js-libp2p) delivers it as often, each time on a new connection.
+    pub(crate) fn accept(
+        &mut self,
+        id: ConnectionId,
+        carrier: &Connection,
+        from: Option<Neighbourhood>,
+        vantage: Vantage,
+    ) -> bool {
+        let Some(local) = &carrier.local else {
+            return false;
+        };
         let fresh = carrier.inbound && !carrier.relayed && carrier.sequence > self.sequence;
-        let is_wanted = self.targets.iter().any(|target| {
-            !self.is_settled(target) && fits(&carrier.local, carrier.network, target)
-        });
+        let mut targets = self.targets.iter();
+        let is_wanted = targets.any(|it| !self.is_settled(it) && fits(local, from, it));
         let acceptable = fresh
             && is_wanted
             && self.deliveries.len() < self.targets.len()
-            && self.deliveries.iter().all(|d| d.connection != carrier.id);
+            && self.deliveries.iter().all(|d| d.connection != id);
         self.misdelivered |= fresh && !is_wanted;
         if acceptable {
             self.deliveries.push(Delivery {
-                connection: carrier.id,
-                local: carrier.local.clone(),
-                network: carrier.network,
-                source: carrier.source,
+                connection: id,
+                local: local.clone(),
+                network: from,
+                source: DialBackSource {
+                    ip: carrier.remote_ip,
+                    vantage,
+                },
                 used: false,
             });
         }
@@ -343,21 +329,25 @@ impl Probe {
         target.answered && target.awaits_nonce_until.is_none()
     }
 
-    /// Reads a response that came in at `now`.
+    /// Reads a response that came in at `now`. One that says nothing about any address is held against the server.
     pub(crate) fn read(
         &mut self,
         response: DialResponse,
         now: Instant,
-    ) -> Result<(usize, Answer), Unusable> {
+    ) -> Result<(usize, Answer), (Setback, ProbeOutcome)> {
         match response.status {
-            ResponseStatus::RequestRejected => return Err(Unusable::Rejected),
-            ResponseStatus::InternalError => return Err(Unusable::InternalError),
+            ResponseStatus::RequestRejected => {
+                return Err((Setback::Rejected, ProbeOutcome::Rejected));
+            }
+            ResponseStatus::InternalError => {
+                return Err((Setback::Rejected, ProbeOutcome::InternalError));
+            }
             ResponseStatus::DialRefused | ResponseStatus::Ok => {}
         }
-        let index = usize::try_from(response.addr_idx).map_err(|_| Unusable::Nonsense)?;
-        let target = self.targets.get_mut(index).ok_or(Unusable::Nonsense)?;
+        let index = usize::try_from(response.addr_idx).map_err(|_| NONSENSE)?;
+        let target = self.targets.get_mut(index).ok_or(NONSENSE)?;
         if target.answered {
-            return Err(Unusable::Nonsense);
+            return Err(NONSENSE);
         }
         if response.status == ResponseStatus::DialRefused {
             target.answered = true;
@@ -365,7 +355,7 @@ impl Probe {
             return Ok((index, Answer::Refused));
         }
         if response.dial_status == DialStatus::Unused {
-            return Err(Unusable::Nonsense);
+            return Err(NONSENSE);
         }
         target.answered = true;
         if target.proven_by_denial {

@@ -18,7 +18,7 @@ use crate::{
         contacts::{Contacts, Vantage},
         dial_data::DialData,
         probes::Probe,
-        servers::{Ability, IpGroup, Server, Servers, Status, WANTED_SERVERS, wide_network},
+        servers::{Ability, IpGroup, Server, Servers, Status, WANTED_SERVERS},
     },
 };
 
@@ -440,7 +440,7 @@ impl Question<'_> {
 fn wide_network_of(candidate: &Candidate) -> Option<Neighbourhood> {
     let ip = candidate.ip();
     ip.filter(|ip| address::ip_scope(*ip).is_global())
-        .map(wide_network)
+        .map(address::wide_network)
 }
 
 /// The prior probability that `server` gets in whatever the state.

@@ -239,10 +239,6 @@ impl Reachability {
 
     /// Puts off the next check if nobody is left to ask who is worth it.
     fn settle(&mut self, id: AddressId, prospects: &Prospects, outlook: Outlook, now: Instant) {
-        let Some(candidate) = self.candidates.get(id) else {
-            return;
-        };
-        let first_seen = candidate.first_seen;
         let in_flight = self.probes.about(id).next().is_some();
         let Some(entry) = self.judged.get(id) else {
             return;
@@ -262,17 +258,24 @@ impl Reachability {
         if refused && entry.obstacle.is_none() {
             self.obstruct(id, Obstacle::Refused);
         }
-        if let Some(entry) = self.judged.get_mut(id) {
-            entry.standing.settle();
-            let circumstances = Circumstances {
-                first_seen,
-                is_unstable: entry.standing.is_unstable(now),
-                price: self.servers.price(),
-            };
-            entry.schedule.settle(circumstances, now, &self.config);
-            if let Some(at) = entry.schedule.recheck_at() {
-                self.wake.by(at, "a recheck");
-            }
+        self.put_off(id, now);
+    }
+
+    /// Nobody is left to ask: what is unsettled stays so until the next check.
+    pub(super) fn put_off(&mut self, id: AddressId, now: Instant) {
+        let (Some(candidate), Some(entry)) = (self.candidates.get(id), self.judged.get_mut(id))
+        else {
+            return;
+        };
+        entry.standing.settle();
+        let circumstances = Circumstances {
+            first_seen: candidate.first_seen,
+            is_unstable: entry.standing.is_unstable(now),
+            price: self.servers.price(),
+        };
+        entry.schedule.settle(circumstances, now, &self.config);
+        if let Some(at) = entry.schedule.recheck_at() {
+            self.wake.by(at, "a recheck");
         }
     }
 

@@ -17,6 +17,12 @@ pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// How often that is done for one contradiction: it takes a lone server four failures to refute its own proof.
 const SECOND_LOOKS: u32 = 4;
 
+/// `first`, doubled so many times, up to `longest`.
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    // A second doubled sixteen times is 18 hours, which is more than any longest.
+    first.saturating_mul(1 << times.min(16)).min(longest)
+}
+
 /// What the time to the next check depends on, besides how long nothing has changed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances {

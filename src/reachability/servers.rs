@@ -13,8 +13,9 @@ use libp2p_swarm::ConnectionId;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use web_time::Instant;
 
+pub(crate) use crate::reachability::contacts::IpGroup;
 use crate::{
-    address::{IpFamily, Neighbourhood},
+    address::{self, IpFamily, Neighbourhood},
     reachability::{
         candidates::{AddressId, Candidate, Class},
         config::Config,
@@ -34,7 +35,7 @@ pub(crate) use memory::{Refused, Setback};
 
 mod place;
 use place::Place;
-pub(crate) use place::{Ability, Host, IpGroup, Link, network, wide_network};
+pub(crate) use place::{Ability, Host, Link};
 
 mod table;
 
@@ -58,7 +59,6 @@ pub(crate) struct Server {
     /// Connections on which it speaks the protocol, never empty.
     links: Vec<Link>,
     place: Place,
-    in_flight: Option<ProbeId>,
     memory: Memory,
     /// At which version of the table what can be asked of it last changed.
     changed: u64,
@@ -112,8 +112,9 @@ impl Server {
         if let Some(known) = self.memory.vantage(family, over, contacts, now) {
             return known;
         }
-        let ips = self.place.direct_ips(&self.links, family);
-        ips.map(|ip| contacts.vantage_of(ip, over, now))
+        let ips = self.direct_ips().flatten();
+        ips.filter(|ip| IpFamily::of(*ip) == family)
+            .map(|ip| contacts.vantage_of(ip, over, now))
             .min()
             .unwrap_or_else(|| contacts.vantage_of_unknown(over, now))
     }
@@ -123,7 +124,12 @@ impl Server {
         if self.memory.is_able(class) {
             return Ability::Shown;
         }
-        let over = |family| self.place.has_family(family) || self.memory.has_dialed(family);
+        let is_at = |family| {
+            let mut ips = self.direct_ips();
+            // One that was dialed by name may be at either.
+            ips.any(|ip| ip.is_none_or(|ip| IpFamily::of(ip) == family))
+        };
+        let over = |family| is_at(family) || self.memory.has_dialed(family);
         if class.family.is_none_or(over) {
             Ability::SameFamily
         } else {
@@ -170,8 +176,10 @@ impl Server {
         self.memory.backed_off_until(now)
     }
 
-    pub(crate) fn is_busy_with(&self, probe: ProbeId) -> bool {
-        self.in_flight == Some(probe)
+    /// The IPs of its links that lead through no relay; `None` where it was dialed by name.
+    fn direct_ips(&self) -> impl Iterator<Item = Option<IpAddr>> {
+        let direct = self.links.iter().filter(|link| !link.is_relayed);
+        direct.map(|link| link.ip)
     }
 }
 
@@ -185,8 +193,9 @@ pub(crate) struct Servers {
     past: LruCache<PeerId, Memory>,
     /// Groups in which a server gave no usable answer, and when the last one did so.
     troubled: LruCache<IpGroup, Instant>,
-    /// Hosts of which a server is being asked. Whoever lives on one host has one voice, and is asked one thing at a time.
-    busy_hosts: Vec<(Host, ProbeId)>,
+    /// Who is being asked, connected or not, and on which host: whoever lives on one has one voice, and is asked one thing at a
+    /// time.
+    busy: Vec<(PeerId, Host, ProbeId)>,
     gathering: Gathering,
     crowding: Crowding,
     rng: SmallRng,
@@ -208,7 +217,7 @@ impl Servers {
             groups: Vec::new(),
             past: LruCache::new(config.max_servers),
             troubled: LruCache::new(MAX_TROUBLED),
-            busy_hosts: Vec::new(),
+            busy: Vec::new(),
             gathering: Gathering::new(config.gather_delay),
             crowding: Crowding::default(),
             rng: SmallRng::seed_from_u64(seed),
@@ -248,7 +257,7 @@ impl Servers {
 
     /// Whether it is connected, or was before.
     pub(crate) fn is_remembered(&self, peer: &PeerId) -> bool {
-        self.index.contains_key(peer) || self.past.contains_key(peer)
+        self.memory(peer).is_some()
     }
 
     pub(crate) fn remembered(&self) -> usize {
@@ -269,17 +278,15 @@ impl Servers {
     /// Whether one could be asked now, of those that a look through them would see.
     pub(crate) fn is_any_free(&self, now: Instant) -> bool {
         self.all().take(SAMPLE).any(|server| {
-            server.in_flight.is_none()
-                && !self.is_host_busy(server)
+            !self.is_busy(server)
                 && server.memory.backed_off_until(now).is_none()
                 && server.memory.paced_until(self.per_minute, now).is_none()
         }) || self.len() > SAMPLE
     }
 
-    fn is_host_busy(&self, server: &Server) -> bool {
-        self.busy_hosts
-            .iter()
-            .any(|(host, _)| *host == server.place.host)
+    fn is_busy(&self, server: &Server) -> bool {
+        let is_it = |peer, host| peer == server.peer || host == server.place.host;
+        self.busy.iter().any(|(peer, host, _)| is_it(*peer, *host))
     }
 
     /// When servers came, and until when others are likely to come.
@@ -310,6 +317,12 @@ impl Servers {
         place.map_or((Host::Peer(*peer), IpGroup::of(None)), |place| {
             (place.host, place.group)
         })
+    }
+
+    /// What is remembered of it, whether it is connected or not.
+    fn memory(&self, peer: &PeerId) -> Option<&Memory> {
+        let connected = self.get(peer).map(|server| &server.memory);
+        connected.or_else(|| self.past.peek(peer))
     }
 
     fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Server> {
@@ -367,7 +380,7 @@ impl Servers {
         if let Some(until) = server.memory.refuses_until(id, address, now) {
             return Status::Refuses(until);
         }
-        if server.in_flight.is_some() || self.is_host_busy(server) {
+        if self.is_busy(server) {
             return Status::Busy;
         }
         if let Some(ready) = server.memory.paced_until(self.per_minute, now) {
@@ -390,16 +403,15 @@ impl Servers {
 
     /// Whether this node may have contacted any of its IPs.
     pub(crate) fn was_dialed_by_name(&self, peer: &PeerId) -> bool {
-        match self.get(peer) {
-            Some(server) => server.memory.is_named,
-            None => self.past.peek(peer).is_some_and(|memory| memory.is_named),
-        }
+        self.memory(peer).is_some_and(|memory| memory.is_named)
     }
 
     /// Whether it is known at a global IP, by a link of its own.
     pub(crate) fn is_at_global_ip(&self, peer: &PeerId) -> bool {
-        self.get(peer)
-            .is_some_and(|server| server.place.has_global_ip)
+        self.get(peer).is_some_and(|server| {
+            let mut ips = server.direct_ips().flatten();
+            ips.any(|ip| address::ip_scope(ip).is_global())
+        })
     }
 
     pub(crate) fn is_relayed(&self, peer: &PeerId) -> bool {
@@ -412,27 +424,15 @@ impl Servers {
     pub(crate) fn note_asked(&mut self, peer: &PeerId, probe: ProbeId, now: Instant) {
         let per_minute = self.per_minute;
         if let Some(server) = self.get_mut(peer) {
-            server.in_flight = Some(probe);
             server.memory.note_asked(per_minute, now);
             let host = server.place.host;
-            self.busy_hosts.push((host, probe));
+            self.busy.push((*peer, host, probe));
         }
     }
 
-    /// It has come back while a request is under way.
-    pub(crate) fn set_busy(&mut self, peer: &PeerId, probe: ProbeId) {
-        if let Some(server) = self.get_mut(peer) {
-            server.in_flight = Some(probe);
-        }
-    }
-
-    pub(crate) fn set_idle(&mut self, peer: &PeerId, probe: ProbeId) {
-        self.busy_hosts.retain(|(_, busy_with)| *busy_with != probe);
-        if let Some(server) = self.get_mut(peer)
-            && server.is_busy_with(probe)
-        {
-            server.in_flight = None;
-        }
+    /// Nothing more can come of `probe`.
+    pub(crate) fn set_idle(&mut self, probe: ProbeId) {
+        self.busy.retain(|(.., busy_with)| *busy_with != probe);
     }
 
     /// It has dialed back over `class`, and from there unless that is hidden.

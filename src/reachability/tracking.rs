@@ -9,8 +9,8 @@ use web_time::Instant;
 use crate::{
     address::{self, Transport},
     reachability::{
-        AddressId, Budget, Candidate, CandidateError, Class, ExternalIp, Inserted, LISTENER_CHECKS,
-        MAX_ADDRESS_LEN, Observer, Output, Reachability, Reports, Sources, network,
+        AddressId, Candidate, CandidateError, Class, ExternalIp, Fund, Inserted, MAX_ADDRESS_LEN,
+        Observer, Output, Reachability, Reports, Sources,
     },
 };
 
@@ -84,7 +84,7 @@ impl Reachability {
         reports: Reports,
         now: Instant,
     ) -> Option<AddressId> {
-        let network = address::ip(&addr).map(network);
+        let network = address::ip(&addr).map(address::network);
         let is_withheld = self.withheld.contains_key(&addr);
         let shown = addr.clone();
         if self.candidates.is_full() && self.candidates.find(&addr).is_none() {
@@ -196,7 +196,7 @@ impl Reachability {
         if !is_new {
             self.start_afresh(id, now);
         }
-        if self.listener_budget(addr, now).take(now) {
+        if self.budgets.of_listener_at(addr, now).take(now) {
             if !is_new {
                 self.demand(id, now);
             }
@@ -226,10 +226,10 @@ impl Reachability {
 
     /// This host has noticed that something changed: has all addresses checked, at once unless that happens all the time.
     pub(super) fn recheck_all(&mut self, now: Instant) {
-        self.recheck_all_waits = !self.own_restarts.take(now);
+        self.recheck_all_waits = !self.budgets.of(Fund::OwnRestarts).take(now);
         if self.recheck_all_waits {
             self.wake.by(
-                self.own_restarts.ready_at(),
+                self.budgets.ready_at(Fund::OwnRestarts),
                 "something changed a while ago",
             );
         } else {
@@ -242,8 +242,8 @@ impl Reachability {
         if !self.recheck_all_waits {
             return;
         }
-        if !self.own_restarts.take(now) {
-            let at = self.own_restarts.ready_at();
+        if !self.budgets.of(Fund::OwnRestarts).take(now) {
+            let at = self.budgets.ready_at(Fund::OwnRestarts);
             self.wake.by(at, "something changed a while ago");
             return;
         }
@@ -267,7 +267,7 @@ impl Reachability {
             }
         }
         for (id, addr, has_other) in behind {
-            if !self.listener_budget(&addr, now).take(now) {
+            if !self.budgets.of_listener_at(&addr, now).take(now) {
                 continue;
             }
             let Some(judged) = self.judged.get_mut(id) else {
@@ -284,13 +284,6 @@ impl Reachability {
             .by(now + self.config.gather_delay, "a listener changed");
     }
 
-    pub(super) fn listener_budget(&mut self, addr: &Multiaddr, now: Instant) -> &mut Budget {
-        let (most, refill) = LISTENER_CHECKS;
-        self.listener_checks
-            .entry(addr.clone())
-            .or_insert_with(|| Budget::new(most, refill, now))
-    }
-
     /// Somebody sees this node at `addr`; `None` where the swarm does not say who.
     pub(super) fn note_report(
         &mut self,
@@ -301,7 +294,7 @@ impl Reachability {
         let dialed = self.connections.dialed();
         if let Some(seen) = self.observations.note(&addr, observer, dialed) {
             self.guess(seen.external, now);
-            if seen.is_another_ip && self.restarts.take(now) {
+            if seen.is_another_ip && self.budgets.of(Fund::Restarts).take(now) {
                 self.observations.forget_ports();
                 self.recheck_where(now, |_| true);
             }

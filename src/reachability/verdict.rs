@@ -8,6 +8,7 @@ use web_time::Instant;
 use crate::reachability::{
     belief::{Evidence, Posterior, State},
     contacts::Vantage,
+    schedule::doubled,
     servers::IpGroup,
 };
 
@@ -301,7 +302,8 @@ impl Standing {
             LONGEST_HOLD
         } else {
             let extra = self.recent_changes(now).checked_sub(UNSTABLE_CHANGES)?;
-            HOLD.saturating_mul(1 << extra.min(8)).min(LONGEST_HOLD)
+            let extra = u32::try_from(extra).unwrap_or(u32::MAX);
+            doubled(HOLD, extra, LONGEST_HOLD)
         };
         Some(self.since + hold).filter(|until| now < *until)
     }

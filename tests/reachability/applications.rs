@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use libp2p_autonat_v2::reachability::{Config, Event, Summary, Verdict};
+use libp2p_autonat_v2::reachability::{Config, Event, RequestCompleted, Summary, Verdict};
 
 use crate::world::{Answer, World, addr, hours, minutes, secs, server_ip};
 
@@ -293,4 +293,38 @@ fn each_request_is_told_of_when_it_leaves_and_when_it_is_over() {
         world.requests.len()
     );
     assert!(under_way.len() <= 1, "{under_way:?}");
+}
+
+#[test]
+fn each_request_is_completed_once_with_the_outcome_that_counts() {
+    for (answer, outcome, dialed) in [
+        (Answer::DialBack, "reachable", true),
+        (Answer::DialError, "dial-error", true),
+        (Answer::Refuse, "refused", false),
+        (Answer::Reject, "rejected", false),
+        (Answer::OkWithoutNonce, "nonce-missing", true),
+        (Answer::Silent, "timeout", false),
+        (Answer::Reset, "reset", false),
+    ] {
+        let mut world = World::of(&tcp(), [answer.clone()]);
+        world.run(minutes(1));
+        // Nothing is to be asked any more; what is under way ends.
+        world.core.on_external_expired(world.now, &tcp());
+        let id = world.servers[0].connection.unwrap();
+        world.core.on_support(world.now, id, false);
+        world.run(minutes(1));
+        let told = world.events.iter().filter_map(|(_, event)| match event {
+            Event::RequestCompleted(completed) => Some(completed),
+            _ => None,
+        });
+        let mut completed: Vec<&RequestCompleted> = told.collect();
+        assert_eq!(completed.len(), world.requests.len(), "{answer:?}");
+        completed.sort_by_key(|it| it.probe);
+        completed.dedup_by_key(|it| it.probe);
+        assert_eq!(completed.len(), world.requests.len(), "{answer:?}: twice");
+        let first = completed[0];
+        assert_eq!(first.outcome.as_str(), outcome, "{answer:?}");
+        assert_eq!(first.dialed, dialed.then(tcp), "{answer:?}");
+        assert_eq!(first.addresses, 1, "{answer:?}");
+    }
 }

@@ -282,6 +282,7 @@ fn a_listen_address_that_goes_is_expired() {
     world.core.on_listen_addr_gone(world.now, &tcp());
     world.drain();
     assert!(world.external.is_empty());
+    assert_eq!(world.core.sizes().addresses, 0);
     assert_eq!(world.core.summary(), Summary::Unknown);
 }
 

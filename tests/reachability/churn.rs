@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
-use libp2p_autonat_v2::reachability::{Summary, Verdict};
+use libp2p_autonat_v2::reachability::{Config, Summary, Verdict};
 
 use crate::world::{Answer, World, addr, hours, minutes, ms, secs, server_ip, server_ip6};
 
@@ -192,6 +192,40 @@ fn ports_that_no_longer_work_are_not_all_asked_about_because_one_has_worked() {
     }
 }
 
+/// What peers see of ports is asked about at full pace while such a port works. When it stops, that pace is over, each time.
+#[test]
+fn a_port_that_comes_and_goes_fills_no_budget_anew() {
+    let mut world = behind_nat(&["tcp/4001"], 0);
+    for _ in 0..8 {
+        world.server(Answer::Truth);
+    }
+    let port = wan("tcp/32768");
+    for n in 0..3 {
+        seen_by(&mut world, 50 + n, &port, &port);
+    }
+    let mut asked = 0;
+    for n in 0..540 {
+        if n % 90 == 0 {
+            let works = n / 90 % 2 == 0;
+            world.open = works.then(|| port.clone()).into_iter().collect();
+        }
+        let seen = wan(&format!("tcp/{}", 33_000 + (n * 7_919) % 28_000));
+        seen_by(&mut world, 100 + n, &seen, &seen);
+        for _ in 0..10 {
+            let before = world.requests.len();
+            world.run(secs(1));
+            if world.verdict(&port) != Verdict::Reachable {
+                let sent = world.requests[before..].iter();
+                let of_others = sent.filter(|it| ![&port, &tcp()].contains(&&it.2.addrs[0]));
+                asked += of_others.count();
+            }
+        }
+    }
+    let changes = world.verdicts(&port).len();
+    assert!(changes >= 4, "{changes}");
+    assert!(asked <= 14, "{asked}, {changes} changes");
+}
+
 /// A carrier's NAT without paired pooling (RFC 4787, section 4.1) shows another IP of its pool to each few peers.
 #[test]
 fn a_pool_of_external_ips_is_not_asked_about_one_by_one_for_ever() {
@@ -289,6 +323,31 @@ fn a_new_address_is_found_on_a_host_where_others_come_and_go_all_the_time() {
     let took = found.expect("announced") - renumbered;
     assert!(took <= minutes(1), "{took:?}");
     assert!(!world.external.contains(&old));
+}
+
+/// What peers speak of is not here for the sake of a listener that comes in the same instant.
+#[test]
+fn an_address_that_peers_see_is_no_newcomer_because_a_listener_comes_too() {
+    let mut world = World::with(Config::default().with_max_addresses(8));
+    for n in 0..8 {
+        world.server_at(Some(server_ip6(n)), Answer::Truth);
+    }
+    for n in 0..10 {
+        let of_container = addr(&format!("/ip6/2a05:1:2:{:x}::1/tcp/4001", 16 + n));
+        world.core.on_listen_addr(world.now, &of_container);
+        world.run(secs(35));
+        world.core.on_listen_addr_gone(world.now, &of_container);
+    }
+    world.open.insert(tcp());
+    for _ in 0..2 {
+        let id = world.acquaintance(server_ip(100));
+        world.core.on_candidate(world.now, &tcp());
+        world.core.on_connection_closed(world.now, id);
+    }
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    world.run(secs(5));
+    assert!(!world.asked_about(&tcp()).is_empty());
 }
 
 /// Whichever is told first: that the listener with the old certificate is gone, or that the one with the new is there.

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use libp2p_autonat_v2::reachability::{ProbeOutcome, Verdict};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::world::{Answer, World, addr, hours, minutes, ms, secs};
+use crate::world::{Answer, World, addr, host, hours, minutes, ms, secs, server_ip6};
 
 fn tcp() -> Multiaddr {
     addr("/ip4/81.2.69.160/tcp/4001")
@@ -493,4 +493,55 @@ fn servers_that_were_dialed_by_name_are_several_once_they_have_dialed_back() {
             assert!(world.report(&tcp()).proven_by >= 2);
         }
     }
+}
+
+/// It is connected over both IP families, and the connection that was there first closes. Or it was dialed by name, and where
+/// it is comes out with its first dial-back.
+#[test]
+fn a_server_that_turns_out_to_be_elsewhere_is_no_second_one() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(1));
+    let (peer, first) = (world.servers[0].peer, world.servers[0].connection.unwrap());
+    let over_ip6 = host(server_ip6(0)).with(Protocol::Tcp(4001));
+    let second = world.connection(peer, None, &over_ip6);
+    world.core.on_support(world.now, second, true);
+    world.core.on_connection_closed(world.now, first);
+    world.servers[0].connection = Some(second);
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(secs(10));
+    assert_eq!(world.requests.len(), 2);
+    let report = world.report(&tcp());
+    assert_eq!((report.servers, report.proven_by), (1, 1));
+
+    let mut world = World::of(&tcp(), []);
+    let n = world.add_server(None, Answer::DialBack);
+    world.servers[n].script.push_back(Answer::DialError);
+    let by_name = addr("/dns4/bootstrap.example/tcp/4001");
+    let id = world.connection(world.servers[n].peer, None, &by_name);
+    world.servers[n].connection = Some(id);
+    world.core.on_support(world.now, id, true);
+    for _ in 0..2 {
+        world.core.check_now(world.now, &tcp()).unwrap();
+        world.run(secs(3));
+    }
+    assert!(world.requests.len() >= 2);
+    assert_eq!(world.report(&tcp()).servers, 1);
+}
+
+/// A QUIC connection migrates to another network, which is the address's own.
+#[test]
+fn a_server_whose_address_changes_is_taken_to_be_where_it_is_now() {
+    let mut world = World::of(&tcp(), [Answer::DialBack]);
+    world.run(secs(1));
+    assert_eq!(world.requests.len(), 1);
+    let id = world.servers[0].connection.unwrap();
+    let near = addr("/ip4/81.2.69.7/tcp/4001");
+    world.core.on_address_change(world.now, id, &near);
+    world.core.check_now(world.now, &tcp()).unwrap();
+    world.run(minutes(1));
+    assert_eq!(world.requests.len(), 1, "it is near");
+    let far = addr("/ip4/91.2.69.7/tcp/4001");
+    world.core.on_address_change(world.now, id, &far);
+    world.run(minutes(1));
+    assert!(world.requests.len() > 1, "it is not");
 }

@@ -1,7 +1,9 @@
 //! From where an address is proven, and what a NAT's filtering makes of it.
 
 use libp2p::Multiaddr;
-use libp2p_autonat_v2::reachability::{Config, Event, NatMapping, ProbeOutcome, Vantage, Verdict};
+use libp2p_autonat_v2::reachability::{
+    Config, Event, NatMapping, ProbeOutcome, Summary, Vantage, Verdict,
+};
 
 use crate::world::{Answer, World, addr, host, hours, minutes, ms, secs, server_ip, server_ip6};
 
@@ -169,6 +171,7 @@ fn two_independent_failures_against_contacted_proofs_are_filtering() {
         changes.iter().all(|(_, v)| *v != Verdict::Reachable),
         "{changes:?}"
     );
+    assert_eq!(world.core.summary(), Summary::Private);
     assert!(world.external.is_empty());
     world.run(minutes(60));
     assert_eq!(world.verdict(&tcp()), Verdict::Filtered);

@@ -311,7 +311,11 @@ fn what_is_no_evidence_leaves_the_address_to_be_tested() {
         assert!(!world.outcomes().is_empty(), "{answer:?}");
         world.server(Answer::DialBack);
         // Where the budget for dial data is the trouble, the address waits for the next hour's.
-        let proven = world.run_until(hours(1), |w| w.verdict(&tcp()) == Verdict::Reachable);
+        let longest = match answer {
+            Answer::DialData(_) => hours(1),
+            _ => secs(1),
+        };
+        let proven = world.run_until(longest, |w| w.verdict(&tcp()) == Verdict::Reachable);
         assert!(proven.is_some(), "{answer:?}");
     }
 }
@@ -563,6 +567,26 @@ fn verdict_events_tell_each_change_and_nothing_else() {
         }
     }
     assert_eq!(world.verdict_changes(&tcp()).len(), 6);
+}
+
+#[test]
+fn the_time_to_the_first_verdict_is_told_once() {
+    let mut world = World::of(&tcp(), vec![Answer::Truth; 4]);
+    for open in [true, false, true] {
+        world.open = open.then(tcp).into_iter().collect();
+        world.run(minutes(20));
+    }
+    let told = world.events.iter().filter_map(|(_, event)| match event {
+        Event::VerdictChanged {
+            time_to_verdict, ..
+        } => Some(*time_to_verdict),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told.len() > 2, "it changed back and forth: {told:?}");
+    let (first, later) = told.split_first().expect("a verdict");
+    assert!(first.is_some_and(|took| took < secs(1)));
+    assert!(later.iter().all(Option::is_none), "{told:?}");
 }
 
 /// As when a laptop wakes up: the first to be back is not all there are.

@@ -13,7 +13,7 @@ use crate::{
         candidates::{AddressId, Candidate},
         probes::DialBackSource,
         prospects::{INSIDE_NEARBY, INSIDE_PRIVATE},
-        servers::{Ability, Server, wide_network},
+        servers::{Ability, Server},
     },
 };
 
@@ -64,14 +64,13 @@ impl Reachability {
         }
         self.record_of(&server, address, asked, true, asked_at, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
-        self.judged.touch(address);
         self.review_one(address, now);
     }
 
     /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
     pub(super) fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
         let at = at.filter(|at| address::ip_scope(*at).is_global());
-        at.is_some_and(|at| wide_network(at) == wide_network(from))
+        at.is_some_and(|at| address::may_share_border(at, from))
     }
 
     pub(super) fn record_of(

@@ -31,8 +31,13 @@ pub(crate) struct Evidence {
 impl Evidence {
     pub(crate) fn record(&mut self, outcome: Outcome) {
         self.version += 1;
-        if outcome.source == Source::Strangers {
-            self.outcomes.retain(|o| o.source != Source::Strangers);
+        match outcome.server() {
+            None => self.outcomes.retain(|o| o.source != Source::Strangers),
+            // Where a server is may be known better now, and it is one all the same.
+            Some(server) => {
+                let own = self.outcomes.iter_mut().filter(|o| o.is_by(&server));
+                own.for_each(|o| o.source = outcome.source);
+            }
         }
         let newest = self
             .outcomes
@@ -133,25 +138,13 @@ impl Evidence {
 
     /// How many servers have an outcome here.
     pub(crate) fn servers(&self) -> usize {
-        let mut seen: Vec<Source> = Vec::new();
-        for outcome in &self.outcomes {
-            if outcome.source != Source::Strangers && !seen.contains(&outcome.source) {
-                seen.push(outcome.source);
-            }
-        }
-        seen.len()
+        distinct(self.outcomes.iter().filter_map(Outcome::server)).len()
     }
 
     /// How many servers have an outcome here that is not older than `since`.
     pub(crate) fn servers_since(&self, since: Instant) -> usize {
-        let mut seen: Vec<PeerId> = Vec::new();
         let newer = self.outcomes.iter().filter(|o| o.at >= since);
-        for server in newer.filter_map(Outcome::server) {
-            if !seen.contains(&server) {
-                seen.push(server);
-            }
-        }
-        seen.len()
+        distinct(newer.filter_map(Outcome::server)).len()
     }
 
     /// Successes that prove the address: those of which no other address can be the cause.
@@ -179,14 +172,8 @@ impl Evidence {
 
     /// The same if servers of these groups prove it too.
     pub(crate) fn proving_groups_with(&self, others: impl Iterator<Item = IpGroup>) -> usize {
-        let mut seen = Vec::new();
         let proving = self.proofs().map(|o| o.source.group());
-        for group in proving.chain(others.map(Some)) {
-            if !seen.contains(&group) {
-                seen.push(group);
-            }
-        }
-        seen.len()
+        distinct(proving.chain(others.map(Some))).len()
     }
 
     /// The best vantage that a success came from.
@@ -217,18 +204,20 @@ impl Evidence {
     }
 
     /// The servers that have proven it, each once.
-    pub(crate) fn provers(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.outcomes
-            .iter()
-            .enumerate()
-            .filter(|(_, o)| o.is_proof())
-            .filter(|(i, o)| {
-                !self.outcomes[..*i]
-                    .iter()
-                    .any(|other| other.is_proof() && other.source == o.source)
-            })
-            .filter_map(|(_, o)| o.server())
+    pub(crate) fn provers(&self) -> impl Iterator<Item = PeerId> + use<> {
+        distinct(self.proofs().filter_map(Outcome::server)).into_iter()
     }
+}
+
+/// Each once, in the order in which they first come. Of a window there are few.
+fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    for it in all {
+        if !seen.contains(&it) {
+            seen.push(it);
+        }
+    }
+    seen
 }
 
 impl Outcome {

@@ -1,5 +1,5 @@
 //! How far a candidate is trusted, by who speaks for it. What peers alone say costs strangers dials, so it is asked about
-//! within budgets (`reachability.rs` has them), and after all that has more to speak for it.
+//! within budgets (`budget.rs` has them), and after all that has more to speak for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,12 +60,14 @@ pub(crate) struct Support {
     open_guesses: BTreeSet<(Class, Option<IpAddr>)>,
     /// The IPs where a listener is guessed, as many as make a difference.
     guessed_ips: BTreeMap<Option<IpFamily>, BTreeSet<Option<IpAddr>>>,
+    has_proven_port: bool,
 }
 
 impl Support {
     pub(crate) fn of(candidates: &Candidates) -> Self {
         let mut support = Self::default();
         for (_, c) in candidates.iter() {
+            support.has_proven_port |= c.is_reachable && c.is_only_observed();
             if c.sources.guessed && !c.sources.are_own() {
                 let ips = support.guessed_ips.entry(c.class.family).or_default();
                 if ips.len() < MANY_IPS {
@@ -122,6 +124,11 @@ impl Support {
         candidate.sources.guessed
             && !candidate.sources.are_own()
             && ips.is_some_and(|ips| ips.len() >= MANY_IPS)
+    }
+
+    /// Whether a port works of which only peers speak.
+    pub(crate) fn has_proven_port(&self) -> bool {
+        self.has_proven_port
     }
 
     /// Whether one of our listen ports behind the same IP has still to be tried, or does work.

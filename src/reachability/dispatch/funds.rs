@@ -7,8 +7,7 @@ use web_time::Instant;
 
 use super::Turn;
 use crate::reachability::{
-    PORT_REQUESTS, PROVEN_PORT_REQUESTS, Reachability, SEEN_PORT_REQUESTS,
-    budget::Budget,
+    Fund, Reachability,
     candidates::{AddressId, Candidate, Support, Trust},
     review::Entry,
 };
@@ -25,20 +24,24 @@ enum Newcomer {
     Confirmed,
 }
 
-/// A budget for what peers alone speak of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fund {
-    OnePeersPort,
-    OnePeersIp,
-    /// A port that is none of ours.
-    SeenPort,
-    /// A listener at one IP of many.
-    SeenIp,
+impl Newcomer {
+    fn fund(&self) -> Fund {
+        match self {
+            Self::Listening(_) => Fund::Newcomers,
+            Self::Confirmed => Fund::ConfirmedNewcomers,
+        }
+    }
 }
 
 impl Fund {
-    pub(super) fn of(trust: Trust, candidate: &Candidate, support: &Support) -> Option<Self> {
+    /// What requests about an address are taken from that peers alone speak of.
+    pub(super) fn of_word(trust: Trust, candidate: &Candidate, support: &Support) -> Option<Self> {
         match trust {
+            Trust::OnePeersPort | Trust::Observed
+                if candidate.is_only_observed() && support.has_proven_port() =>
+            {
+                Some(Self::ProvenPort)
+            }
             Trust::OnePeersPort => Some(Self::OnePeersPort),
             Trust::OnePeersIp => Some(Self::OnePeersIp),
             Trust::Observed if candidate.is_only_observed() => Some(Self::SeenPort),
@@ -51,38 +54,13 @@ impl Fund {
 }
 
 impl Reachability {
-    /// What peers see of ports is worth more while such a port works.
-    pub(super) fn fit_port_budgets(&mut self, now: Instant) {
-        let mut all = self.candidates.iter();
-        let has_proven = all.any(|(_, c)| c.is_reachable && c.is_only_observed());
-        if std::mem::replace(&mut self.has_proven_port, has_proven) == has_proven {
-            return;
-        }
-        let (one_peers, seen) = if has_proven {
-            (PROVEN_PORT_REQUESTS, PROVEN_PORT_REQUESTS)
-        } else {
-            (PORT_REQUESTS, SEEN_PORT_REQUESTS)
-        };
-        self.port_requests = Budget::new(one_peers.0, one_peers.1, now);
-        self.seen_port_requests = Budget::new(seen.0, seen.1, now);
-    }
-
-    pub(super) fn budget(&mut self, fund: Fund) -> &mut Budget {
-        match fund {
-            Fund::OnePeersPort => &mut self.port_requests,
-            Fund::OnePeersIp => &mut self.ip_requests,
-            Fund::SeenPort => &mut self.seen_port_requests,
-            Fund::SeenIp => &mut self.seen_ip_requests,
-        }
-    }
-
     pub(super) fn is_budget_ready(&mut self, fund: Fund, turn: &Turn, now: Instant) -> bool {
         let Some(entry) = self.judged.get(turn.id) else {
             return false;
         };
         let free = entry.schedule.is_demanded() || Self::has_begun(fund, entry);
         let is_recheck = entry.standing.is_decided();
-        let budget = self.budget(fund);
+        let budget = self.budgets.of(fund);
         let at = match fund {
             // What is new comes before what is likely still as it was.
             Fund::SeenIp if is_recheck => budget.half_full_at(),
@@ -110,13 +88,13 @@ impl Reachability {
             return true;
         };
         let first_seen = self.candidates.get(id).map(|it| it.first_seen);
-        let budget = self.newcomers(&newcomer);
+        let budget = self.budgets.of(newcomer.fund());
         let mut at = budget.ready_at();
         if budget.is_low(now) {
             at = at.max(first_seen.map_or(now, |first_seen| first_seen + PROBATION));
         }
         if let Newcomer::Listening(addr) = newcomer {
-            at = at.max(self.listener_budget(&addr, now).ready_at());
+            at = at.max(self.budgets.of_listener_at(&addr, now).ready_at());
         }
         if at <= now {
             return true;
@@ -125,21 +103,14 @@ impl Reachability {
         false
     }
 
-    fn newcomers(&mut self, newcomer: &Newcomer) -> &mut Budget {
-        match newcomer {
-            Newcomer::Listening(_) => &mut self.newcomers,
-            Newcomer::Confirmed => &mut self.confirmed_newcomers,
-        }
-    }
-
     /// A request about it leaves.
     pub(super) fn note_newcomer(&mut self, id: AddressId, now: Instant) {
         let Some(newcomer) = self.newcomer(id) else {
             return;
         };
-        self.newcomers(&newcomer).take(now);
+        self.budgets.of(newcomer.fund()).take(now);
         if let Newcomer::Listening(addr) = newcomer {
-            self.listener_budget(&addr, now).take(now);
+            self.budgets.of_listener_at(&addr, now).take(now);
         }
     }
 
@@ -156,7 +127,7 @@ impl Reachability {
         let Some(addr) = addr else {
             return true;
         };
-        let budget = self.listener_budget(&addr, now);
+        let budget = self.budgets.of_listener_at(&addr, now);
         if !budget.take(now) {
             let at = budget.ready_at();
             self.wake.by(at, "the budget for what comes back");

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libp2p_core::Multiaddr;
 use rand::RngExt;
 use web_time::Instant;
 
@@ -11,9 +10,8 @@ use crate::{
     address,
     reachability::{
         Event, MAX_ADDRESS_LEN, Output, ProbeRequest, Reachability, RequestStarted,
-        belief::Asked,
-        candidates::{AddressId, Class},
-        probes::Probe,
+        candidates::AddressId,
+        probes::{Probe, Target},
         prospects::{Again, Choice, Question},
     },
 };
@@ -34,7 +32,7 @@ impl Reachability {
         now: Instant,
     ) {
         let targets = self.targets(id, &choice, named, now);
-        let addrs: Vec<_> = targets.iter().map(|target| target.1.clone()).collect();
+        let addrs: Vec<_> = targets.iter().map(|target| target.addr.clone()).collect();
         let timeout = if addrs.len() > 1 {
             self.config.batch_timeout
         } else {
@@ -60,8 +58,7 @@ impl Reachability {
             server: choice.peer,
             addresses: addrs.clone(),
         };
-        self.outputs
-            .push_back(Output::Event(Event::RequestStarted(started)));
+        self.tell(Event::RequestStarted(started));
         self.outputs.push_back(Output::Probe(ProbeRequest {
             id: probe,
             server: choice.peer,
@@ -79,7 +76,7 @@ impl Reachability {
         choice: &Choice,
         named: &[(Priority, AddressId)],
         now: Instant,
-    ) -> Vec<(AddressId, Multiaddr, Class, Asked)> {
+    ) -> Vec<Target> {
         let mut targets = Vec::new();
         let mut bytes = 0;
         let alone = self
@@ -134,7 +131,7 @@ impl Reachability {
                 break;
             }
             let asked = survey.asked(server, candidate);
-            targets.push((other, candidate.addr.clone(), candidate.class, asked));
+            targets.push(Target::new(other, candidate, asked));
         }
         targets
     }

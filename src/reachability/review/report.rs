@@ -4,8 +4,7 @@
 use web_time::Instant;
 
 use crate::reachability::{
-    AddressReport, Event, Output, Reachability, Verdict, candidates::AddressId,
-    servers::WANTED_SERVERS,
+    AddressReport, Event, Reachability, Verdict, candidates::AddressId, servers::WANTED_SERVERS,
 };
 
 impl Reachability {
@@ -22,14 +21,14 @@ impl Reachability {
         else {
             return;
         };
-        self.outputs.push_back(Output::Event(Event::VerdictChanged {
+        self.tell(Event::VerdictChanged {
             address: report.address,
             old,
             new: report.verdict,
             vantage: report.vantage,
             confidence: report.confidence,
             time_to_verdict: report.time_to_verdict.filter(|_| first),
-        }));
+        });
     }
 
     /// Says whether it is unstable, when that is another than was said.
@@ -44,8 +43,7 @@ impl Reachability {
         }
         if std::mem::replace(&mut entry.told_unstable, unstable) != unstable {
             let address = candidate.addr.clone();
-            let event = Event::StabilityChanged { address, unstable };
-            self.outputs.push_back(Output::Event(event));
+            self.tell(Event::StabilityChanged { address, unstable });
         }
     }
 
@@ -56,10 +54,8 @@ impl Reachability {
             return;
         }
         self.servers_wanted.note(now);
-        self.outputs.push_back(Output::Event(Event::ServersWanted {
-            known,
-            wanted: WANTED_SERVERS,
-        }));
+        let wanted = WANTED_SERVERS;
+        self.tell(Event::ServersWanted { known, wanted });
     }
 
     /// The address whose evidence a verdict rests on: itself, or the plain one that it inherits from.

@@ -1,7 +1,7 @@
 //! What all verdicts amount to: whether the node is public.
 
 use crate::reachability::{
-    Event, Output, Reachability, Summary, Verdict,
+    Event, Fund, Reachability, Summary, Verdict,
     candidates::{AddressId, Candidate, Support, Trust},
     review::Entry,
 };
@@ -27,8 +27,7 @@ impl Reachability {
         let new = self.pinned.unwrap_or(verdicts);
         let old = std::mem::replace(&mut self.summary, new);
         if old != new {
-            self.outputs
-                .push_back(Output::Event(Event::SummaryChanged { old, new }));
+            self.tell(Event::SummaryChanged { old, new });
         }
     }
 
@@ -44,7 +43,7 @@ impl Reachability {
             });
             // One of many that cannot be asked about now is no more likely than those that were.
             let waits = support.is_one_of_many(candidate)
-                && self.now < self.seen_ip_requests.ready_at()
+                && self.now < self.budgets.ready_at(Fund::SeenIp)
                 && self
                     .judged
                     .get(id)
@@ -65,7 +64,8 @@ impl Reachability {
         entry: &Entry,
     ) -> bool {
         let age = self.now.saturating_duration_since(candidate.first_seen);
-        let waits = candidate.sources.confirmed && self.now < self.confirmed_newcomers.ready_at();
+        let waits = candidate.sources.confirmed
+            && self.now < self.budgets.ready_at(Fund::ConfirmedNewcomers);
         let asked = entry.schedule.asked_at.is_some();
         (asked || waits) && entry.evidence.len() == 0 && age >= self.config.settling_time
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use web_time::Instant;
 
+use crate::reachability::schedule::doubled;
+
 /// The next wake-up and its reason, which answers "why no probe yet?" in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Wake {
@@ -30,8 +32,8 @@ impl Wake {
 }
 
 /// How often more servers are asked for at most, and at the least while none comes.
-const PACE: Duration = Duration::from_secs(60);
-const LONGEST_PACE: Duration = Duration::from_secs(60 * 60);
+const BETWEEN_CALLS: Duration = Duration::from_secs(60);
+const LONGEST_BETWEEN_CALLS: Duration = Duration::from_secs(60 * 60);
 
 /// When the application was last asked for more servers.
 #[derive(Debug, Default)]
@@ -48,9 +50,7 @@ impl ServersWanted {
 
     /// When it may be asked again; `None`: now.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
-        let pace = PACE
-            .saturating_mul(1 << self.in_vain.min(6))
-            .min(LONGEST_PACE);
+        let pace = doubled(BETWEEN_CALLS, self.in_vain, LONGEST_BETWEEN_CALLS);
         self.asked_at
             .map(|at| at + pace)
             .filter(|until| now < *until)

@@ -5,12 +5,13 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use web_time::Instant;
 
-use super::place::{Place, slot};
+use super::place::Place;
 use crate::{
     address::{IpFamily, PortProtocol},
     reachability::{
         candidates::{AddressId, Candidate, Class},
         contacts::{Contacts, Vantage},
+        schedule::doubled,
     },
 };
 
@@ -135,7 +136,7 @@ impl Memory {
         contacts: &Contacts,
         now: Instant,
     ) -> Option<Vantage> {
-        self.dials_from[slot(family)].map(|from| match from {
+        self.dials_from[family as usize].map(|from| match from {
             DialsFrom::Ip(ip) => contacts.vantage_of(ip, over, now),
             DialsFrom::Hidden => Vantage::Contacted,
         })
@@ -207,7 +208,7 @@ impl Memory {
         let family = from.map(IpFamily::of).or(class.family);
         if let Some(family) = family {
             let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
-            is_news |= self.dials_from[slot(family)].replace(from) != Some(from);
+            is_news |= self.dials_from[family as usize].replace(from) != Some(from);
         }
         is_news
     }
@@ -266,7 +267,7 @@ impl Memory {
         }
         self.refusals.push(Refusal {
             what,
-            until: now + doubled(REFUSAL_BACKOFF, in_a_row),
+            until: now + doubled(REFUSAL_BACKOFF, in_a_row, MAX_BACKOFF),
             in_a_row,
         });
         remembers_all
@@ -274,7 +275,7 @@ impl Memory {
 
     /// `lot` is drawn from 0 to 1: of those that a busy server has sent away together, not all come back together.
     pub(super) fn note_setback(&mut self, setback: Setback, lot: f64, now: Instant) {
-        let backoff = doubled(setback.backoff(), self.setbacks_in_a_row);
+        let backoff = doubled(setback.backoff(), self.setbacks_in_a_row, MAX_BACKOFF);
         let until = match setback {
             Setback::Rejected => now + backoff.mul_f64(0.5 + lot),
             Setback::Silent | Setback::Misbehaved => now + backoff,
@@ -288,12 +289,6 @@ impl Memory {
     }
 }
 
-fn doubled(first: Duration, times: u32) -> Duration {
-    first
-        .saturating_mul(1u32.checked_shl(times.min(16)).unwrap_or(u32::MAX))
-        .min(MAX_BACKOFF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,9 +298,9 @@ mod tests {
         let hour = Duration::from_secs(60 * 60);
         for setback in [Setback::Silent, Setback::Rejected, Setback::Misbehaved] {
             let first = setback.backoff();
-            assert_eq!(doubled(first, 1), 2 * first);
-            assert_eq!(doubled(first, 12), hour);
-            assert_eq!(doubled(first, u32::MAX), hour);
+            assert_eq!(doubled(first, 1, MAX_BACKOFF), 2 * first);
+            assert_eq!(doubled(first, 12, MAX_BACKOFF), hour);
+            assert_eq!(doubled(first, u32::MAX, MAX_BACKOFF), hour);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Where a server is, as far as its connections tell: its host, its IP group, its networks. Here are the prefix lengths that
-//! make two servers one host, one operator's, or neighbours.
+//! Where a server is, as far as its connections tell: its host, its IP group, its networks.
 
 use std::net::IpAddr;
 
@@ -8,24 +7,8 @@ use libp2p_swarm::ConnectionId;
 
 use crate::{
     address::{self, IpFamily, Neighbourhood},
-    reachability::contacts::ip_group,
+    reachability::contacts::IpGroup,
 };
-
-/// The prefix lengths of a network whose hosts are no strangers to each other: a /24 is the longest that is routed on the
-/// Internet, a /56 what a site gets (RFC 6177).
-const NETWORK_V4: u8 = 24;
-const NETWORK_V6: u8 = 56;
-
-/// All servers that may be one operator's: an IPv4 /16 or an IPv6 /32, of the relay where the server is behind one. Of one that
-/// was dialed by name, that of its dial-backs; those whose IP is not known are one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct IpGroup(Option<Neighbourhood>);
-
-impl IpGroup {
-    pub(crate) fn of(ip: Option<IpAddr>) -> Self {
-        Self(ip.map(ip_group))
-    }
-}
 
 /// One host: a global IPv4 address or an IPv6 /64. A server whose IP is not known or not global is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,16 +21,6 @@ impl Host {
     pub(crate) const fn is_ip(&self) -> bool {
         matches!(self, Self::Ip(_))
     }
-}
-
-/// The network that `ip` shares with its neighbours: hosts there cross no border that strangers have to cross.
-pub(crate) fn network(ip: IpAddr) -> Neighbourhood {
-    address::neighbourhood(ip, NETWORK_V4, NETWORK_V6)
-}
-
-/// The larger network that `ip` may share with others behind one border: an IPv4 /8 or an IPv6 /32.
-pub(crate) fn wide_network(ip: IpAddr) -> Neighbourhood {
-    address::neighbourhood(ip, 8, 32)
 }
 
 /// What is known of a server's ability to dial a transport over an IP family. Ordered: more is known of later ones.
@@ -80,18 +53,8 @@ pub(crate) struct Place {
     pub(crate) group: IpGroup,
     /// A direct link leads to an IP that is not global: it is on a network of this node's own.
     pub(crate) is_private: bool,
-    pub(crate) has_global_ip: bool,
     /// The networks of its direct links, over IPv4 and over IPv6.
     networks: [Option<Neighbourhood>; 2],
-    /// A direct link leads there over IPv4, over IPv6.
-    families: [bool; 2],
-}
-
-pub(crate) fn slot(family: IpFamily) -> usize {
-    match family {
-        IpFamily::V4 => 0,
-        IpFamily::V6 => 1,
-    }
 }
 
 impl Place {
@@ -109,10 +72,7 @@ impl Place {
                 .map_or(Host::Peer(*peer), |ip| Host::Ip(address::host_prefix(ip))),
             group: IpGroup::of(ip.or(dials_from)),
             is_private: ips().any(|ip| !address::ip_scope(ip).is_global()),
-            has_global_ip: ips().any(|ip| address::ip_scope(ip).is_global()),
-            networks: [IpFamily::V4, IpFamily::V6].map(|family| of(family).map(network)),
-            families: [IpFamily::V4, IpFamily::V6]
-                .map(|family| of(family).is_some() || direct().any(|link| link.ip.is_none())),
+            networks: [IpFamily::V4, IpFamily::V6].map(|family| of(family).map(address::network)),
         }
     }
 
@@ -121,24 +81,7 @@ impl Place {
     }
 
     pub(crate) fn is_in_wide(&self, network: Neighbourhood) -> bool {
-        let wide = |at: &Neighbourhood| at.widened(8, 32) == network;
+        let wide = |at: &Neighbourhood| at.wide() == network;
         self.networks.iter().flatten().any(wide)
-    }
-
-    pub(crate) fn has_family(&self, family: IpFamily) -> bool {
-        self.families[slot(family)]
-    }
-
-    /// The IPs of direct links over `family`.
-    pub(crate) fn direct_ips<'a>(
-        &self,
-        links: &'a [Link],
-        family: IpFamily,
-    ) -> impl Iterator<Item = IpAddr> + 'a {
-        links
-            .iter()
-            .filter(|link| !link.is_relayed)
-            .filter_map(|link| link.ip)
-            .filter(move |ip| IpFamily::of(*ip) == family)
     }
 }

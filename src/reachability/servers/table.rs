@@ -1,13 +1,15 @@
 //! Who is in the table: how servers come, go and are grouped, and who gives way where there is no room.
 
+use std::net::IpAddr;
+
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use super::{
-    Server, Servers,
+    IpGroup, Server, Servers,
     memory::Memory,
-    place::{IpGroup, Link, Place},
+    place::{Link, Place},
 };
 
 /// The part of the table that the servers of one group can fill, and of one host.
@@ -63,7 +65,6 @@ impl Servers {
             peer,
             links: vec![link],
             place,
-            in_flight: None,
             memory,
             changed: 0,
         };
@@ -95,6 +96,22 @@ impl Servers {
         } else {
             self.regroup(peer);
         }
+    }
+
+    /// The other end of `connection` is at another IP. `true` if it is a link to `peer`.
+    pub(crate) fn move_link(
+        &mut self,
+        peer: &PeerId,
+        connection: ConnectionId,
+        ip: Option<IpAddr>,
+    ) -> bool {
+        let mut links = self.get_mut(peer).into_iter().flat_map(|it| &mut it.links);
+        let Some(link) = links.find(|link| link.connection == connection) else {
+            return false;
+        };
+        link.ip = ip;
+        self.regroup(peer);
+        true
     }
 
     pub(super) fn regroup(&mut self, peer: &PeerId) {
@@ -179,7 +196,7 @@ impl Servers {
         };
         let least = crowd
             .into_iter()
-            .filter(|server| server.in_flight.is_none())
+            .filter(|server| self.busy.iter().all(|(peer, ..)| *peer != server.peer))
             .min_by_key(|server| server.memory.merit(now));
         let Some(peer) = least.map(|server| server.peer) else {
             return false;
