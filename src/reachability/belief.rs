@@ -371,8 +371,9 @@ impl Model {
         let share_of_able = &shares.able[asked.ability as usize];
         for state in State::ALL {
             let (able, liar) = self.success_of(state, asked.vantage);
-            for i in 0..SHARES {
-                let outside = share_of_able[i] * able + shares.liars[i] * liar;
+            let shares = share_of_able.iter().zip(&shares.liars);
+            for (i, (able_share, liars)) in shares.enumerate() {
+                let outside = able_share * able + liars * liar;
                 let p = (1.0 - asked.inside) * outside + asked.inside * self.success;
                 success.joint[state as usize][i] *= p;
                 failure.joint[state as usize][i] *= 1.0 - p;
