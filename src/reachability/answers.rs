@@ -179,15 +179,15 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
-        let targets: Vec<AddressId> = probe.targets.iter().map(|target| target.id).collect();
+        let primary = probe.primary().map(|target| target.id);
         if !probe.is_informed() {
             let server = probe.server;
             self.servers.note_trouble(&server, now);
         }
         self.conclude(id, end, now);
         self.clean_up(id);
-        for target in targets {
-            self.judged.touch(target);
+        if let Some(primary) = primary {
+            self.judged.touch(primary);
         }
         self.wake.by(now, "a request is over");
     }

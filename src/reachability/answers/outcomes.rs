@@ -58,7 +58,8 @@ impl Reachability {
             .map(|(id, _)| id)
             .collect();
         for id in alike {
-            if let Some(judged) = self.judged.get_mut(id) {
+            // The version of the evidence says whether anything changes for it.
+            if let Some(judged) = self.judged.peek_mut(id) {
                 judged.evidence.set_ability(&server, Ability::Shown);
             }
         }
