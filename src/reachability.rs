@@ -130,6 +130,7 @@ pub use verdict::Verdict;
 const MAX_ADDRESS_LEN: usize = 960;
 /// How many addresses that the application has taken back are remembered once nothing else speaks for them.
 const MAX_WITHHELD: usize = 256;
+
 /// The reachability service; see the module's doc for how to drive it.
 pub struct Reachability {
     local_peer: PeerId,
@@ -297,7 +298,8 @@ impl Reachability {
             if let Some(before) = before {
                 self.suspect_moved(before, now);
             }
-            if let Some(ips) = self.observations.note_move(waist) {
+            let may_check = || self.budgets.of(Fund::SeenAgain).take(now);
+            if let Some(ips) = self.observations.note_move(waist, may_check) {
                 self.check_at(ips, now);
             }
         }
@@ -320,9 +322,6 @@ impl Reachability {
     /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
     /// the other may not. Checked once: a host may be seen at either all the time.
     fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
-        if !self.budgets.of(Fund::Returns).take(now) {
-            return;
-        }
         for (id, candidate) in self.candidates.iter() {
             if candidate.ip().is_some_and(|ip| ips.contains(&ip))
                 && let Some(judged) = self.judged.get_mut(id)

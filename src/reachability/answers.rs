@@ -147,6 +147,8 @@ impl Reachability {
         if !pays {
             probe.unaffordable = Some(if over_relay {
                 Refused::OverRelay(class)
+            } else if is_word {
+                Refused::Address(address)
             } else {
                 Refused::Class(class)
             });

@@ -431,7 +431,7 @@ impl Model {
             posterior
         };
         let success = after(outcomes, true);
-        // A failure is what is left of all that can be, unless the server is seen in a new light by being asked.
+        // A failure is what is left of all that can be, unless being asked changes what is known of the server.
         let failure = if is_told_by(outcomes, source, asked) {
             posterior.without(&success)
         } else {

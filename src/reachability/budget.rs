@@ -22,8 +22,9 @@ pub(crate) enum Fund {
     /// The same for what this host notices by itself: its network changed, all connections were lost. A link that goes up and down,
     /// or a watcher that tells of each container, does so all day.
     OwnRestarts,
-    /// Having what is known at two IPs checked, where peers see this node at one again: two of them can say so by turns.
-    Returns,
+    /// Having what is known at two IPs checked, where peers see this node at one of them again: two peers could report the two by turns
+    /// all day.
+    SeenAgain,
     /// Requests about ports that one peer saw and that are none of ours, while no such port works: enough to try a few, and then
     /// two or three an hour.
     OnePeersPort,
@@ -48,7 +49,7 @@ impl Fund {
     const ALL: [Self; 10] = [
         Self::Restarts,
         Self::OwnRestarts,
-        Self::Returns,
+        Self::SeenAgain,
         Self::OnePeersPort,
         Self::SeenPort,
         Self::ProvenPort,
@@ -62,7 +63,7 @@ impl Fund {
     fn rate(self, config: &Config) -> (u32, Duration) {
         let max_addresses = u32::try_from(config.max_addresses).unwrap_or(u32::MAX);
         let (most, seconds) = match self {
-            Self::Restarts | Self::OwnRestarts | Self::Returns => (3, 10 * 60),
+            Self::Restarts | Self::OwnRestarts | Self::SeenAgain => (3, 10 * 60),
             Self::OnePeersPort => (6, 25 * 60),
             Self::SeenPort | Self::OnePeersIp => (12, 5 * 60),
             Self::ProvenPort => (6, 10),
@@ -73,6 +74,17 @@ impl Fund {
         (most, Duration::from_secs(seconds))
     }
 }
+
+const _: () = {
+    let mut i = 0;
+    while i < Fund::ALL.len() {
+        assert!(
+            Fund::ALL[i] as usize == i,
+            "in the order of their declaration"
+        );
+        i += 1;
+    }
+};
 
 /// What is left of each.
 #[derive(Debug)]

@@ -228,7 +228,7 @@ impl Candidates {
         self.by_id.iter().map(|(id, candidate)| (*id, candidate))
     }
 
-    /// Of the next address to be tracked.
+    /// The id that the next address to be tracked gets.
     pub(crate) fn next_id(&self) -> AddressId {
         AddressId(self.next)
     }
@@ -344,15 +344,6 @@ impl Candidates {
         if !self.is_full() {
             return Room::Enough;
         }
-        // Two operators' servers can prove what their peers have made up.
-        let by_word = || {
-            self.iter()
-                .filter(|(_, c)| c.is_reachable && !c.sources.are_own())
-        };
-        if newcomer.sources.are_own() && by_word().count() > self.max / 2 {
-            let least = by_word().min_by_key(|(_, c)| (c.reports.count(), c.last_seen));
-            return least.map_or(Room::None, |(id, _)| Room::Instead(id));
-        }
         // Of equals, the kind of which there are most: no transport is to take the room of another.
         let mut alike: BTreeMap<(Class, u8), usize> = BTreeMap::new();
         for candidate in self.by_id.values().chain(std::iter::once(newcomer)) {
@@ -364,10 +355,24 @@ impl Candidates {
         let least = self
             .iter()
             .min_by_key(|(_, c)| (c.rank(), c.reports.count(), count(c), c.last_seen));
-        match least.filter(|(_, c)| c.rank() <= newcomer.rank() && c.rank() < PROTECTED) {
-            Some((id, _)) => Room::Instead(id),
-            None => Room::None,
-        }
+        let least = least.filter(|(_, c)| c.rank() <= newcomer.rank() && c.rank() < PROTECTED);
+        // Two operators' servers can prove what their peers have made up.
+        let is_own = newcomer.sources.are_own();
+        let by_word = (is_own && least.is_none_or(|(_, c)| c.sources.are_own()))
+            .then(|| self.least_proven_by_word())
+            .flatten();
+        let least = by_word.or(least);
+        least.map_or(Room::None, |(id, _)| Room::Instead(id))
+    }
+
+    /// Of what works and peers alone speak for, the least seen, if that is more than half of all.
+    fn least_proven_by_word(&self) -> Option<(AddressId, &Candidate)> {
+        let by_word = || {
+            self.iter()
+                .filter(|(_, c)| c.is_reachable && !c.sources.are_own())
+        };
+        let least = by_word().min_by_key(|(_, c)| (c.reports.count(), c.last_seen));
+        least.filter(|_| by_word().count() > self.max / 2)
     }
 }
 

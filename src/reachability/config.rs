@@ -87,7 +87,7 @@ impl Config {
         self
     }
 
-    /// How many addresses are tracked at once. Default: 50; at least 1. About 2 KiB each.
+    /// How many addresses are tracked at once. Default: 50; at least 1. 2 to 4 KiB each.
     ///
     /// A candidate beyond it takes the place of the one that least speaks for, or is dropped. Reachable addresses stay. Only where
     /// peers alone speak for more than half of all, one of those gives way to an address of this node's own.

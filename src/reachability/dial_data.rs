@@ -55,6 +55,7 @@ impl DialData {
 
     /// What was paid in the present hour.
     fn paid_to(&self, group: IpGroup, now: Instant) -> (u64, Paid) {
+        // Most servers never want any: this is asked in each look at each of them.
         if self.paid == 0 || now.saturating_duration_since(self.since) >= HOUR {
             return (0, Paid::default());
         }
@@ -114,11 +115,10 @@ impl DialData {
         pays
     }
 
-    /// A server of `group` has dialed back.
-    pub(crate) fn note_proof(&mut self, group: IpGroup) {
-        if let Some(paid) = self.groups.get_mut(&group) {
-            paid.unproven = 0;
-        }
+    /// A server of `group` has dialed back. `true` if it can be paid again for that.
+    pub(crate) fn note_proof(&mut self, group: IpGroup) -> bool {
+        let paid = self.groups.get_mut(&group);
+        paid.is_some_and(|paid| std::mem::take(&mut paid.unproven) >= UNPROVEN)
     }
 }
 

@@ -262,8 +262,12 @@ impl Observations {
     }
 
     /// The IP of this family at which this node was seen before, and the one at which two hosts have seen it now, if these are not
-    /// the same.
-    pub(crate) fn note_move(&mut self, seen: ThinWaist) -> Option<[IpAddr; 2]> {
+    /// the same and `may_check`. If that is said later, the move is told then.
+    pub(crate) fn note_move(
+        &mut self,
+        seen: ThinWaist,
+        may_check: impl FnOnce() -> bool,
+    ) -> Option<[IpAddr; 2]> {
         let list = match seen.protocol {
             PortProtocol::Udp => &self.udp,
             PortProtocol::Tcp => &self.tcp,
@@ -277,9 +281,15 @@ impl Observations {
         if newest.seen.ip != before.seen.ip {
             return None;
         }
-        let present = &mut self.present[usize::from(newest.seen.ip.is_ipv6())];
-        let old = present.replace(newest.seen.ip)?;
-        (old != newest.seen.ip).then_some([old, newest.seen.ip])
+        let new = newest.seen.ip;
+        let present = &mut self.present[usize::from(new.is_ipv6())];
+        match *present {
+            Some(old) if old == new || !may_check() => None,
+            before => {
+                *present = Some(new);
+                Some([before?, new])
+            }
+        }
     }
 
     /// Forgets who saw which port: what was seen behind another external IP says nothing about the NAT in front now.

@@ -38,8 +38,8 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_millis(500),
 ];
 /// The same where there is a proof, by the pace at which servers come: what is missing then is one that would tell of a filter.
-/// Where two servers of seven can, the first verdict misses them in 5.7% of the simulator's runs; from 500 ms on it would be in 7.8%, and
-/// with four times the longest gap in 8.8%.
+/// Where two servers of seven can, the first verdict misses them in 5.7% of the simulator's runs. With at least 500 ms it would be 7.8%,
+/// and with four times the longest gap 8.8%.
 const PATIENCE_WITH_PROOF: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(2)];
 /// For how long after the first word servers are waited for that are paced or put off for a moment, while there is no proof:
 /// until the pace lets each be asked.

@@ -19,7 +19,7 @@ const SECOND_LOOKS: u32 = 4;
 
 /// `first`, doubled so many times, up to `longest`.
 pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
-    // A second doubled sixteen times is 18 hours, which is more than any longest.
+    // A second doubled sixteen times is 18 hours, which is more than any limit here.
     first.saturating_mul(1 << times.min(16)).min(longest)
 }
 

@@ -242,7 +242,7 @@ impl Servers {
         since < self.all_changed || since < self.version && slots.iter().any(is_other)
     }
 
-    fn note_all_changed(&mut self) {
+    pub(crate) fn note_all_changed(&mut self) {
         self.version += 1;
         self.all_changed = self.version;
     }
@@ -331,15 +331,18 @@ impl Servers {
 
     /// Changes what is remembered of `peer`. `change` says whether it did.
     fn change(&mut self, peer: &PeerId, change: impl FnOnce(&mut Memory) -> bool) {
-        let server = match self.index.get(peer) {
-            Some(i) => self.slots.get_mut(*i).and_then(Option::as_mut),
-            None => None,
-        };
-        let Some(server) = server else {
-            self.past.get_mut(peer).map(change);
-            return;
-        };
-        if change(&mut server.memory) {
+        match self.index.get(peer) {
+            Some(i) => self.change_at(*i, change),
+            None => {
+                self.past.get_mut(peer).map(change);
+            }
+        }
+    }
+
+    fn change_at(&mut self, slot: usize, change: impl FnOnce(&mut Memory) -> bool) {
+        if let Some(Some(server)) = self.slots.get_mut(slot)
+            && change(&mut server.memory)
+        {
             self.version += 1;
             server.changed = self.version;
         }
@@ -437,7 +440,11 @@ impl Servers {
 
     /// It has dialed back over `class`, and from there unless that is hidden.
     pub(crate) fn note_proof(&mut self, peer: &PeerId, class: Class, from: Option<IpAddr>) {
-        self.change(peer, |memory| memory.note_proof(class, from));
+        // It is news each time: its dial-back has made it a contacted host.
+        self.change(peer, |memory| {
+            memory.note_proof(class, from);
+            true
+        });
         if self
             .get(peer)
             .is_some_and(|it| it.group() == IpGroup::of(None))
@@ -529,11 +536,8 @@ impl Servers {
 
     /// It may be asked about `id` again: that is not what it refused, or did not answer about.
     pub(crate) fn lift_refusals_of(&mut self, id: AddressId) {
-        for server in self.slots.iter_mut().flatten() {
-            if server.memory.lift_refusal_of(id) {
-                self.version += 1;
-                server.changed = self.version;
-            }
+        for slot in 0..self.slots.len() {
+            self.change_at(slot, |memory| memory.lift_refusal_of(id));
         }
     }
 

@@ -98,7 +98,7 @@ impl Reachability {
             return None;
         };
         if let Some((id, gone)) = gone {
-            self.drop_state(id, &gone);
+            self.drop_state(id, &gone, now);
         }
         if is_new {
             if let Some(candidate) = self.candidates.get_mut(id) {
@@ -143,19 +143,19 @@ impl Reachability {
             }
             return;
         };
-        self.drop_state(id, &gone);
-        if let Some(waist) = gone.waist.filter(|_| gone.is_plain()) {
-            self.release_siblings(waist, now);
-        }
+        self.drop_state(id, &gone, now);
         self.update_summary();
         self.wake.by(now, "an address is gone");
     }
 
     /// Forgets all that other parts hold about an address that is no longer tracked.
-    pub(super) fn drop_state(&mut self, id: AddressId, gone: &Candidate) {
+    pub(super) fn drop_state(&mut self, id: AddressId, gone: &Candidate, now: Instant) {
         self.judged.remove(id);
         if let Some(form) = self.announcements.forget(id, &gone.addr) {
             self.outputs.push_back(Output::Expire(form));
+        }
+        if let Some(waist) = gone.waist.filter(|_| gone.is_plain()) {
+            self.release_siblings(waist, now);
         }
     }
 
@@ -197,7 +197,9 @@ impl Reachability {
             self.start_afresh(id, now);
         }
         if self.budgets.of_listener_at(addr, now).take(now) {
-            if !is_new {
+            // One that nobody was asked about yet has its turn among the new ones.
+            let entry = self.judged.get(id);
+            if !is_new && entry.is_some_and(|it| it.schedule.asked_at.is_some()) {
                 self.demand(id, now);
             }
             return;
@@ -302,9 +304,14 @@ impl Reachability {
         if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
             && let Some(candidate) = self.candidates.get_mut(id)
         {
-            let before = candidate.reports.count();
+            let before = (candidate.reports.count(), candidate.reports.groups());
             candidate.reports.note(observer, dialed);
-            if before < 2 && candidate.reports.count() >= 2 {
+            let after = (candidate.reports.count(), candidate.reports.groups());
+            if before != after {
+                // How many must have proven it is another question now.
+                self.judged.touch(id);
+            }
+            if before.0 < 2 && after.0 >= 2 {
                 let at = now + self.config.gather_delay;
                 self.wake.by(at, "a second host sees an address");
             }

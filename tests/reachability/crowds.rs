@@ -612,3 +612,35 @@ fn made_up_addresses_that_two_operators_prove_leave_room_for_this_nodes_own() {
     // Half of the room is theirs nevertheless: they may be this node's after all.
     assert_eq!(world.core.addresses().filter(is_reachable).count(), 4);
 }
+
+/// The same, with a WebSocket address on the socket of one that gives way.
+#[test]
+fn what_inherits_goes_with_a_plain_address_that_gives_way() {
+    let mut world = World::with(Config::default().with_max_addresses(8));
+    let listen = addr("/ip4/192.168.1.2/tcp/4001");
+    world.core.on_listen_addr(world.now, &listen);
+    for n in 0..8u8 {
+        world.server_at(Some([45, 66 + n % 2, n, 1].into()), Answer::DialBack);
+    }
+    let heir = addr("/ip4/46.1.0.1/tcp/4001/ws");
+    let plain = addr("/ip4/46.1.0.1/tcp/4001");
+    world.core.add_candidate(world.now, &heir).unwrap();
+    for n in 0..10u8 {
+        let made_up = addr(&format!("/ip4/46.1.{n}.1/tcp/4001"));
+        for observer in 0..2u8 {
+            let id = world.acquaintance([45, 66 + observer, 100 + n, 1].into());
+            world.core.on_observed(world.now, id, &made_up);
+        }
+        world.run(minutes(10));
+    }
+    assert!(world.report(&heir).inherited);
+    world.all_answer(&Answer::DialError);
+    for n in 0..4u8 {
+        let own = addr(&format!("/ip4/81.2.69.{}/tcp/4001", 170 + n));
+        world.core.add_candidate(world.now, &own).unwrap();
+        world.run(minutes(1));
+    }
+    assert!(world.core.addresses().all(|it| it.address != plain));
+    world.run(hours(1));
+    assert_eq!(world.verdict(&heir), Verdict::Unreachable);
+}

@@ -50,7 +50,9 @@ impl Reachability {
         }
         let paid_as = self.group_of(&server);
         self.servers.note_proof(&server, class, outside);
-        self.dial_data.note_proof(paid_as);
+        if self.dial_data.note_proof(paid_as) {
+            self.servers.note_all_changed();
+        }
         let alike: Vec<AddressId> = self
             .candidates
             .iter()

@@ -33,7 +33,7 @@ impl Evidence {
         self.version += 1;
         match outcome.server() {
             None => self.outcomes.retain(|o| o.source != Source::Strangers),
-            // Where a server is may be known better now, and it is one all the same.
+            // Where a server is may be known better now, but it remains one server.
             Some(server) => {
                 let own = self.outcomes.iter_mut().filter(|o| o.is_by(&server));
                 own.for_each(|o| o.source = outcome.source);

@@ -18,7 +18,7 @@ const PROBATION: Duration = Duration::from_secs(30);
 
 /// An address that this node's own side speaks for, and that nobody was asked about yet.
 enum Newcomer {
-    /// It came with a listener. That was not taken from the listener's budget yet.
+    /// It came with a listener: its first request is taken from the listener's budget, too.
     Listening(Multiaddr),
     /// Others confirmed it.
     Confirmed,

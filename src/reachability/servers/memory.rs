@@ -194,23 +194,20 @@ impl Memory {
         self.last_asked = Some(now);
     }
 
-    /// `true` if that is news.
-    pub(super) fn note_proof(&mut self, class: Class, from: Option<IpAddr>) -> bool {
-        let mut is_news = self.end_setbacks();
+    pub(super) fn note_proof(&mut self, class: Class, from: Option<IpAddr>) {
+        self.end_setbacks();
         if !self.able.contains(&class) {
-            is_news = true;
             if self.able.len() >= MAX_CLASSES {
                 self.able.remove(0);
             }
             self.able.push(class);
         }
-        is_news |= self.lift_refusal(Refused::Class(class));
-        let family = from.map(IpFamily::of).or(class.family);
-        if let Some(family) = family {
+        self.lift_refusal(Refused::Class(class));
+        self.lift_refusal(Refused::OverRelay(class));
+        if let Some(family) = from.map(IpFamily::of).or(class.family) {
             let from = from.map_or(DialsFrom::Hidden, DialsFrom::Ip);
-            is_news |= self.dials_from[family as usize].replace(from) != Some(from);
+            self.dials_from[family as usize] = Some(from);
         }
-        is_news
     }
 
     /// `true` if there were any.
