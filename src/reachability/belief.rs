@@ -64,7 +64,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    fn group(&self) -> Option<IpGroup> {
+    pub(crate) fn group(&self) -> Option<IpGroup> {
         match self {
             Self::Server { group, .. } => Some(*group),
             Self::Strangers => None,

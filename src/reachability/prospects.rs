@@ -183,12 +183,16 @@ impl Survey<'_> {
         }
     }
 
-    pub(crate) fn source(server: &Server) -> Source {
-        Source::Server {
-            peer: server.peer,
-            host: server.host(),
-            group: server.group(),
-        }
+    /// Who it is to the belief: the source of its outcomes, if it has any. With the next one these take its present place.
+    fn source(server: &Server, heard: Option<&Outcome>) -> Source {
+        heard.map_or_else(
+            || Source::Server {
+                peer: server.peer,
+                host: server.host(),
+                group: server.group(),
+            },
+            |outcome| outcome.source,
+        )
     }
 
     /// The outcomes, and those that the requests under way are likely to bring.
@@ -217,7 +221,7 @@ impl Survey<'_> {
             let success = !is_late && self.model.expect_of_new(&posterior, &asked).success >= 0.5;
             outcomes.push(Outcome {
                 at: self.now,
-                source: Self::source(server),
+                source: Self::source(server, question.evidence.newest_by(&probe.server)),
                 asked,
                 success,
             });
@@ -283,16 +287,18 @@ impl Survey<'_> {
             if !question.again.allows(heard) || being_asked.contains(&server.peer) {
                 continue;
             }
+            let source = Self::source(server, heard);
             let alike = Alike {
                 asked: self.asked_within(server, question.candidate, wide),
                 heard: heard.map(|outcome| outcome.success),
-                is_group_heard: heard_groups.binary_search(&server.group()).is_ok(),
+                is_group_heard: source
+                    .group()
+                    .is_some_and(|group| heard_groups.binary_search(&group).is_ok()),
             };
             let expectation = match known.iter().find(|(it, _)| *it == alike) {
                 Some((_, expectation)) => *expectation,
                 None => {
                     let expectation = if alike.is_group_heard {
-                        let source = Self::source(server);
                         self.model.expect_of_known(
                             wanted.prior,
                             &mut outcomes,
