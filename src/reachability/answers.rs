@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+mod ending;
+use ending::Ending;
+
 mod outcomes;
 
 impl Reachability {
@@ -181,12 +184,20 @@ impl Reachability {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
+        let server = probe.server;
         let primary = probe.primary().map(|target| target.id);
+        let tells_nothing = probe.tells_nothing();
+        let ending = Ending::of(probe, end, self.servers.dials_first(&server));
         if !probe.is_informed() {
-            let server = probe.server;
             self.servers.note_trouble(&server, now);
         }
-        self.conclude(id, end, now);
+        if probe.dialed().is_some_and(|index| !probe.is_last(index)) {
+            self.servers.note_dials_first(&server);
+        }
+        self.conclude(id, ending, now);
+        if tells_nothing || ending == Ending::Misbehaved {
+            self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        }
         self.clean_up(id);
         if let Some(primary) = primary {
             self.judged.touch(primary);
@@ -195,7 +206,7 @@ impl Reachability {
     }
 
     /// What follows from the end of an exchange, for what has no answer.
-    fn conclude(&mut self, id: ProbeId, end: ProbeEnd, now: Instant) {
+    fn conclude(&mut self, id: ProbeId, ending: Ending, now: Instant) {
         let Some(probe) = self.probes.get(id) else {
             return;
         };
@@ -206,51 +217,31 @@ impl Reachability {
             .collect();
         let first = probe.primary().map(|target| target.id);
         let several = probe.targets.len() > 1;
-        let (refuses_all, unaffordable) = (probe.refused_first_only(), probe.unaffordable);
-        let tells_nothing = !probe.has_answers() && !probe.reported;
-        // A stream that is reset after the answers is how some peers close.
-        let passes_first = probe.has_answers() && unanswered.first().is_some_and(|it| it.0 == 0);
-        // A server dials the first that it can. Only libp2p-autonat 0.16 dials the last: an answer for that one says nothing
-        // about those before it, unless the server has dialed another before.
-        let dialed = probe.dialed();
-        let other_than_last = dialed.filter(|index| !probe.is_last(*index));
-        let dials_first = other_than_last.is_some() || self.servers.dials_first(&server);
-        let passed_over = dialed.filter(|index| *index > 0 && dials_first);
-        if other_than_last.is_some() {
-            self.servers.note_dials_first(&server);
-        }
-        let violates = matches!(end, ProbeEnd::ProtocolViolation(_));
-        if violates {
-            self.servers.note_setback(&server, Setback::Misbehaved, now);
-        } else if refuses_all {
+        let mut asks_alone = false;
+        match ending {
+            Ending::Answered => {}
+            Ending::Misbehaved => self.servers.note_setback(&server, Setback::Misbehaved, now),
             // None of its addresses can be dialed there.
-            self.refused(id, server, &unanswered, now);
-        } else if let Some(count) = passed_over {
-            self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
-        } else if let Some(what) = unaffordable {
-            // Other servers may want less, or nothing, and there may be a way without the relay by now.
-            let is_outdated =
-                matches!(what, Refused::OverRelay(_)) && !self.servers.is_relayed(&server);
-            if !is_outdated {
+            Ending::RefusedAll => self.refused(id, server, &unanswered, now),
+            Ending::PassedOver(count) => {
+                self.refused(id, server, &unanswered[..count.min(unanswered.len())], now);
+            }
+            // There is a way without the relay by now.
+            Ending::Unpaid(Refused::OverRelay(_)) if !self.servers.is_relayed(&server) => {}
+            // Other servers may want less, or nothing.
+            Ending::Unpaid(what) => {
                 self.servers.note_refusal(&server, what, now);
             }
-        } else if end == ProbeEnd::ConnectionClosed {
-            if tells_nothing {
-                self.servers.note_departure(&server, now);
-            }
-        } else if tells_nothing || passes_first {
-            if tells_nothing {
+            Ending::Left => self.servers.note_departure(&server, now),
+            Ending::Silent => {
                 self.note_silence(server, link, first, now);
+                asks_alone = several;
             }
-            // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
-            if (several || passes_first)
-                && let Some(judged) = first.and_then(|id| self.judged.get_mut(id))
-            {
-                judged.schedule.alone = true;
-            }
+            Ending::SilentAboutFirst => asks_alone = true,
         }
-        if tells_nothing || violates {
-            self.report_probe(id, 0, ProbeOutcome::NoAnswer(end), now);
+        // libp2p-autonat 0.16 dials the last one, and does not answer where nobody does.
+        if asks_alone && let Some(judged) = first.and_then(|id| self.judged.get_mut(id)) {
+            judged.schedule.alone = true;
         }
     }
 

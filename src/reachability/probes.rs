@@ -478,6 +478,11 @@ impl Probe {
         self.answered().next().is_some()
     }
 
+    /// The server has said nothing at all.
+    pub(crate) fn tells_nothing(&self) -> bool {
+        !self.has_answers() && !self.reported
+    }
+
     /// The first address was refused and no other was mentioned: how a server refuses a request as a whole.
     pub(crate) fn refused_first_only(&self) -> bool {
         self.primary().is_some_and(|target| target.refused)
