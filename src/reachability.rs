@@ -31,8 +31,8 @@
 //! | `schedule` | when an address is asked about | whether it is its turn |
 //! | `announcements` | what the swarm announces | what to confirm and to expire |
 //!
-//! This file takes the facts in. `answers` does the same for what comes of probes, `review` turns belief into verdicts and
-//! outputs, and `dispatch` sends probes out.
+//! This file takes the facts in, and `tracking` makes addresses of them. `answers` takes in what comes of probes, `review` turns
+//! belief into verdicts and outputs, and `dispatch` sends probes out.
 //!
 //! # What it does not do
 //! It opens no streams, dials nobody and looks for no servers; it never asks about an address that is not public unless

@@ -1,5 +1,5 @@
-//! IP prefixes as keys: who counts as one host, as a neighbour, as one and the same operator when votes are counted and limits are
-//! kept.
+//! IP prefixes as keys, and how long each kind is: who counts as one host, as on one network, and as one IP group, which is one
+//! operator as far as IPs tell, when votes are counted and limits are kept.
 
 use std::{
     fmt,

@@ -1,5 +1,5 @@
 //! What the client tells the application, as lines of the log at the level `DEBUG`: so that a verdict can be followed to the
-//! answers that it comes from where nothing handles the events.
+//! answers that it comes from where nothing handles the events. Why the core decides something now is logged there, at `TRACE`.
 
 use crate::{address::Printable, reachability::Event};
 

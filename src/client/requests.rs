@@ -1,4 +1,5 @@
-//! The requests under way, as servers get them: what is remembered of each until it is over, and how its nonce is written.
+//! How the nonce of a request is written, and the one retry with the other spelling: what is remembered of each request for that
+//! until it is over.
 //!
 //! The core's probe is one question. A server that can't read it ends the stream without a word, and is asked once more with
 //! the nonce written the other way, within the same probe: nim-libp2p had a varint where the specification has fixed64, until

@@ -3,7 +3,7 @@
 //! The only file besides the generated code that knows quick-protobuf, so that the library can be
 //! exchanged. It writes every message but dial data, and reads those of a fixed size. Three are read
 //! by hand: `DialDataResponse` so that nothing is copied, `DialRequest` so that addresses behind the
-//! limit cost nothing, and with it `DialBack`, since a nonce comes in two ways. Each message is walked by [`Fields`] before
+//! limit are counted and cost nothing, and with it `DialBack`, since a nonce comes in two ways. Each message is walked by [`Fields`] before
 //! quick-protobuf sees it; that module says why.
 //!
 //! A decoder takes a message off the buffer when all of it has arrived, be it good or bad, and

@@ -1,4 +1,5 @@
-//! What the swarm announces: which external addresses this service has confirmed to it, and which others have.
+//! What the swarm announces: which external addresses this service has confirmed to it, and which others have. This is the book
+//! of it; whether an address is to be announced is decided in `review/announce.rs`.
 //!
 //! The core and the swarm must always agree. So each confirmation and expiry that leaves is remembered until the swarm tells
 //! of it, and the forms in which others have confirmed an address (with this node's `/p2p` or without) are kept.

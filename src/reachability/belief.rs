@@ -5,6 +5,9 @@
 //! server can do, which nobody tells: a latent variable of each server (able, unable, lying, dialing from inside), whose
 //! shares among all servers are latent too. `docs/verdicts.md` has the model in words and the constants with their reasons.
 //!
+//! The constants are here, in [`Model`]; `likelihood` has the arithmetic, `prior` the priors by the kind of address, and `evidence` the
+//! window of outcomes.
+//!
 //! Nothing here knows a clock, a swarm or a verdict: outcomes go in, a [`Posterior`] comes out.
 
 use libp2p_identity::PeerId;

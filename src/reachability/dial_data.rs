@@ -1,4 +1,4 @@
-//! Who is paid how much dial data: a budget an hour, in which each IP group of servers has its share.
+//! How much dial data is paid to which IP group of servers: a budget an hour, in which each has its share.
 //!
 //! A server may ask for up to 100,000 bytes for each dial (spec, "AutoNAT V2 Protocol"). Without shares one operator's
 //! servers would spend the hour's budget in seconds, and others that must ask would be turned down.

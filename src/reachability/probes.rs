@@ -2,7 +2,7 @@
 //!
 //! The nonce is the proof, never the server's word (spec, "AutoNAT V2 Protocol"). It counts when it came in on an
 //! inbound, direct connection that was established after the request left, over the protocol stack of the address that
-//! it is to prove, and not from the network of that address itself. A server could otherwise hand it back over a
+//! it is to prove, not from the network of that address itself, and within 5 s of the response. A server could otherwise hand it back over a
 //! connection that is open already, or dial from behind the same router.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};

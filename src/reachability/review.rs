@@ -1,5 +1,5 @@
-//! Looks at an address again after something was heard about it: how long other servers are waited for, and which verdict
-//! follows. What follows from the verdict is in files of its own: what the addresses on the same socket inherit (`siblings`), what
+//! Looks at an address again after something was heard about it: how many IP groups must have proven it, how long a verdict waits for
+//! other servers, and which verdict follows. What follows from the verdict is in files of its own: what the addresses on the same socket inherit (`siblings`), what
 //! is confirmed to the swarm (`announce`), what all verdicts amount to (`summary`), and what the application is told (`report`).
 //!
 //! When a belief suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for

@@ -1,5 +1,6 @@
-//! Which addresses are tracked: what can be tested at all, what an observation amounts to, and what becomes of all that is
-//! held about an address when its last source is gone.
+//! Which addresses are tracked: what can be tested at all, which addresses are guessed from an external IP and a listener, what a
+//! change of listeners or of the network has checked again, and what becomes of all that is held about an address when its last
+//! source is gone.
 
 use std::net::IpAddr;
 

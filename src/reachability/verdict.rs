@@ -1,5 +1,5 @@
 //! What is said about one address: the verdict, the thresholds at which the belief suffices for another one, and when an
-//! address that keeps changing is called unstable.
+//! address that keeps changing is called unstable, and for how long.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Whether the protocol is offered: one switch for all connections of a server.
+//! Whether the protocol is offered: one switch for all connections of a server. What becomes of requests under way when it is
+//! switched off is for `service.rs`: they are served to their end.
 //!
 //! A swarm looks at what a connection offers when it polls the connection, and tells the behaviours beside, such as identify,
 //! of a change. An idle connection is not polled, so that the switch wakes all of them. Each leaves a waker here, of 16 bytes,

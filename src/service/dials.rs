@@ -1,6 +1,6 @@
 //! The book of dials: from the moment that one is asked for until its socket is gone. Whether anybody still waits for it makes
 //! no difference to how long it counts: in a swarm that others use too a dial cannot be aborted, and a target can keep a
-//! connection from closing.
+//! connection from closing. Over QUIC there are fewer places.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 

@@ -1,5 +1,6 @@
-//! Of which kind the end of an exchange is, for those addresses of a request that have no answer. What follows from each kind is
-//! in one table, `Reachability::conclude`.
+//! Of which kind the end of an exchange is, for those addresses of a request that have no answer: silence, a closed connection, a
+//! refusal of all. What follows from each kind is in one table, `conclude` in `answers.rs`; for how long a server is left alone for
+//! it, in `servers/memory.rs`.
 
 use crate::reachability::{event::ProbeEnd, probes::Probe, servers::Refused};
 

@@ -1,4 +1,5 @@
-//! What an answer is as an outcome: a proof, or a word against the address, weighed by what is known of the server.
+//! What an answer is as an outcome: a proof, or a word against the address, weighed by what is known of the server. Which answers
+//! prove something, and after what time a failure no longer counts, is in `probes.rs`.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
 //! The likelihood of all outcomes, while one after the other is moved from the state now to the state before: what the sum over
-//! histories in [`Model`] is made of.
+//! histories in [`Model`] is made of. Arithmetic only: the constants are in `belief.rs`.
 
 use super::{Model, Outcome, Shares, State};
 use crate::reachability::servers::Ability;

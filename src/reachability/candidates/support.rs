@@ -1,5 +1,6 @@
 //! How far a candidate is trusted, by who speaks for it. What peers alone say costs strangers dials, so it is asked about
-//! within budgets (`budget.rs` has them), and after all that has more to speak for it.
+//! within budgets (`budget.rs` has them), and after all that has more to speak for it. How many IP groups must have proven it
+//! follows in `review.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

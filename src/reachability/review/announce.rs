@@ -1,4 +1,5 @@
-//! What is confirmed to the swarm and expired there, by the verdict and by what the application requires.
+//! Decides whether an address is confirmed to the swarm or expired there: by its verdict, an inherited one too, and by what the
+//! application requires. What the swarm was told so far is in `announcements.rs`.
 
 use web_time::Instant;
 

@@ -1,4 +1,5 @@
-//! When servers came, and for how long others are likely to come behind them.
+//! When servers came, and for how long others are likely to come behind them: before the first one is asked. How long a verdict
+//! waits for others is in `review.rs`, which asks here.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Where a server is, as far as its connections tell: its host, its IP group, its networks.
+//! Where a server is, as far as its connections tell: its host, its IP group, its networks, and whether it is on this node's own.
+//! Behind a relay it is where the relay is. The lengths of prefixes are in `address/neighbourhood.rs`.
 
 use std::net::IpAddr;
 
