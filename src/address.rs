@@ -35,9 +35,7 @@ use libp2p_core::multiaddr::{Multiaddr, Protocol};
 use libp2p_identity::PeerId;
 
 pub use neighbourhood::{Neighbourhood, neighbourhood};
-pub(crate) use neighbourhood::{
-    host_of, host_prefix, ip_group, may_share_border, network, wide_network,
-};
+pub(crate) use neighbourhood::{host_of, host_prefix, ip_group, network, wide_network};
 pub use port_protocol::PortProtocol;
 pub(crate) use printable::Printable;
 pub use scope::{IpScope, ip_scope};

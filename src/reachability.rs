@@ -300,7 +300,10 @@ impl Reachability {
             }
             let may_check = || self.budgets.of(Fund::SeenAgain).take(now);
             if let Some(ips) = self.observations.note_move(waist, may_check) {
-                self.check_at(ips, now);
+                // What did not work at the one may work now, and what worked at the other may not.
+                let is_there =
+                    |candidate: &Candidate| candidate.ip().is_some_and(|ip| ips.contains(&ip));
+                self.check_once_where(now, is_there);
             }
         }
         self.note_report(addr, Some(observer), now);
@@ -317,20 +320,6 @@ impl Reachability {
         if moved && self.budgets.of(Fund::Restarts).take(now) {
             self.recheck_where(now, |candidate| candidate.waist == Some(before));
         }
-    }
-
-    /// Peers see this node at another IP than before, where it was once: what did not work there may work now, and what worked at
-    /// the other may not. Checked once: a host may be seen at either all the time.
-    fn check_at(&mut self, ips: [IpAddr; 2], now: Instant) {
-        for (id, candidate) in self.candidates.iter() {
-            if candidate.ip().is_some_and(|ip| ips.contains(&ip))
-                && let Some(judged) = self.judged.get_mut(id)
-            {
-                judged.schedule.begin_recheck(now);
-            }
-        }
-        let at = now + self.config.gather_delay;
-        self.wake.by(at, "peers see another IP");
     }
 
     /// An external address was confirmed to the swarm, by this service or by anyone else.
@@ -626,7 +615,7 @@ impl Reachability {
             .candidates
             .get(id)
             .and_then(Candidate::ip)
-            .is_some_and(|ip| address::may_share_border(ip, remote_ip));
+            .is_some_and(|ip| address::wide_network(ip) == address::wide_network(remote_ip));
         if is_nearby {
             return;
         }

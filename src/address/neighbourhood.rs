@@ -79,10 +79,6 @@ pub(crate) fn wide_network(ip: IpAddr) -> Neighbourhood {
     neighbourhood(ip, WIDE.0, WIDE.1)
 }
 
-pub(crate) fn may_share_border(a: IpAddr, b: IpAddr) -> bool {
-    wide_network(a) == wide_network(b)
-}
-
 /// The neighbourhood of `ip`: its first `v4_prefix` bits if it is IPv4, its first `v6_prefix` bits if it is IPv6.
 ///
 /// Prefixes longer than an address (32, 128) count as the whole address, so that two IPs are neighbours only if they

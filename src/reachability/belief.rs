@@ -5,8 +5,8 @@
 //! server can do, which nobody tells: a latent variable of each server (able, unable, lying, dialing from inside), whose
 //! shares among all servers are latent too. `docs/verdicts.md` has the model in words and the constants with their reasons.
 //!
-//! The constants are here, in [`Model`]; `likelihood` has the arithmetic, `prior` the priors by the kind of address, and `evidence` the
-//! window of outcomes.
+//! The constants are here, in [`Model`]; `likelihood` has the arithmetic, `prior` the priors by the kind of address, and
+//! `evidence` the window of outcomes.
 //!
 //! Nothing here knows a clock, a swarm or a verdict: outcomes go in, a [`Posterior`] comes out.
 
@@ -22,7 +22,7 @@ mod evidence;
 pub(crate) use evidence::Evidence;
 
 mod likelihood;
-use likelihood::{Factors, Layout, Sweep};
+use likelihood::{Factors, Layout, Sweep, is_told_by};
 
 mod prior;
 pub(crate) use prior::prior;
@@ -90,14 +90,6 @@ pub(crate) struct Asked {
     pub(crate) ability: Ability,
     /// The prior probability that it gets in whatever the state: from inside, or over another address.
     pub(crate) inside: f64,
-}
-
-impl Asked {
-    /// Adds what another outcome of the same source says of the server.
-    fn learn(&mut self, other: &Self) {
-        self.ability = self.ability.max(other.ability);
-        self.inside = self.inside.max(other.inside);
-    }
 }
 
 /// One answer that says something about the address.
@@ -442,25 +434,4 @@ impl Model {
         };
         posterior.expectation(&success, &failure)
     }
-}
-
-/// Whether the outcomes of the source's group, and those of its host if there are any, say as much of a server as `asked` does.
-fn is_told_by(outcomes: &[Outcome], source: Source, asked: Asked) -> bool {
-    let mut group = Asked {
-        ability: Ability::OtherFamily,
-        inside: 0.0,
-        ..asked
-    };
-    let mut host: Option<Asked> = None;
-    for outcome in outcomes
-        .iter()
-        .filter(|o| o.source.group() == source.group())
-    {
-        group.learn(&outcome.asked);
-        if outcome.source.host() == source.host() {
-            host.get_or_insert(outcome.asked).learn(&outcome.asked);
-        }
-    }
-    let tells = |known: Asked| known.ability >= asked.ability && known.inside >= asked.inside;
-    tells(group) && host.is_none_or(tells)
 }

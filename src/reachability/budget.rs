@@ -22,8 +22,8 @@ pub(crate) enum Fund {
     /// The same for what this host notices by itself: its network changed, all connections were lost. A link that goes up and down,
     /// or a watcher that tells of each container, does so all day.
     OwnRestarts,
-    /// Having what is known at two IPs checked, where peers see this node at one of them again: two peers could report the two by turns
-    /// all day.
+    /// Having what is known at two IPs checked, where peers see this node at one of them again: two peers could report the two by
+    /// turns all day.
     SeenAgain,
     /// Requests about ports that one peer saw and that are none of ours, while no such port works: enough to try a few, and then
     /// two or three an hour.

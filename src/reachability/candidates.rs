@@ -122,6 +122,13 @@ impl Candidate {
         self.waist.map(|waist| waist.ip)
     }
 
+    /// The larger network that it may share with servers behind one border; `None` where it is not public.
+    pub(crate) fn wide_network(&self) -> Option<Neighbourhood> {
+        let ip = self.ip();
+        ip.filter(|ip| address::ip_scope(*ip).is_global())
+            .map(address::wide_network)
+    }
+
     pub(crate) fn is_plain(&self) -> bool {
         self.class.transport.is_plain()
     }

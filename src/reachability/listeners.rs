@@ -31,12 +31,6 @@ impl Kind {
             scope: address::ip(addr).map(address::ip_scope),
         })
     }
-
-    fn is_of(&self, addr: &Multiaddr) -> bool {
-        Class::of(addr) == Some(self.class)
-            && address::ip(addr).map(address::ip_scope) == self.scope
-            && addr.iter().skip(1).eq(self.stack.iter())
-    }
 }
 
 fn stack(addr: &Multiaddr) -> Multiaddr {
@@ -72,7 +66,8 @@ impl Listeners {
         let Some(kind) = Kind::of(addr).filter(|_| self.addrs.remove(addr)) else {
             return false;
         };
-        let other = self.addrs.iter().find(|it| kind.is_of(it));
+        let is_alike = |it: &&Multiaddr| Kind::of(it).as_ref() == Some(&kind);
+        let other = self.addrs.iter().find(is_alike);
         let Some(at) = self.kinds.iter().position(|(known, _)| *known == kind) else {
             return false;
         };

@@ -2,8 +2,8 @@
 //!
 //! The nonce is the proof, never the server's word (spec, "AutoNAT V2 Protocol"). It counts when it came in on an
 //! inbound, direct connection that was established after the request left, over the protocol stack of the address that
-//! it is to prove, not from the network of that address itself, and within 5 s of the response. A server could otherwise hand it back over a
-//! connection that is open already, or dial from behind the same router.
+//! it is to prove, not from the network of that address itself, and within 5 s of the response. A server could otherwise
+//! hand it back over a connection that is open already, or dial from behind the same router.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -137,7 +137,7 @@ pub(crate) struct Probe {
     /// When it is given up, whatever the handler says.
     pub(crate) deadline: Instant,
     pub(crate) dial_data: u64,
-    /// Dial data for an address of this class was beyond the budget.
+    /// Dial data was not paid, so that the server is not asked about this for a while.
     pub(crate) unaffordable: Option<Refused>,
     /// The exchange on the stream is over.
     pub(crate) ended: bool,

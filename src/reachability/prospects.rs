@@ -11,7 +11,7 @@ use libp2p_swarm::ConnectionId;
 use web_time::Instant;
 
 use crate::{
-    address::{self, Neighbourhood},
+    address::Neighbourhood,
     reachability::{
         belief::{Asked, Evidence, Expectation, Model, Outcome, Posterior, Source},
         candidates::{AddressId, Candidate},
@@ -167,7 +167,7 @@ struct Alike {
 impl Survey<'_> {
     /// What can be said of `server` before it is asked about `candidate`.
     pub(crate) fn asked(&self, server: &Server, candidate: &Candidate) -> Asked {
-        self.asked_within(server, candidate, wide_network_of(candidate))
+        self.asked_within(server, candidate, candidate.wide_network())
     }
 
     fn asked_within(
@@ -254,11 +254,11 @@ impl Survey<'_> {
         };
         let mut known: Vec<(Alike, Expectation)> = Vec::new();
         let mut best: Option<(Choice, Option<Instant>)> = None;
-        let provers: Vec<PeerId> = question.evidence.provers().collect();
+        let provers: Vec<PeerId> = question.evidence.provers();
         let newest = question.evidence.newest();
         let mut heard_groups: Vec<IpGroup> = outcomes.iter().filter_map(Outcome::group).collect();
         heard_groups.sort_unstable();
-        let wide = wide_network_of(question.candidate);
+        let wide = question.candidate.wide_network();
         prospects.looked_at.reserve(COUNTED);
         let first = provers
             .iter()
@@ -440,13 +440,6 @@ impl Question<'_> {
     fn may_ask(&self, server: &Server) -> bool {
         self.again.allows(self.evidence.newest_by(&server.peer))
     }
-}
-
-/// The larger network that an address may share with servers behind one border.
-fn wide_network_of(candidate: &Candidate) -> Option<Neighbourhood> {
-    let ip = candidate.ip();
-    ip.filter(|ip| address::ip_scope(*ip).is_global())
-        .map(address::wide_network)
 }
 
 /// The prior probability that `server` gets in whatever the state.

@@ -1,6 +1,7 @@
-//! Looks at an address again after something was heard about it: how many IP groups must have proven it, how long a verdict waits for
-//! other servers, and which verdict follows. What follows from the verdict is in files of its own: what the addresses on the same socket inherit (`siblings`), what
-//! is confirmed to the swarm (`announce`), what all verdicts amount to (`summary`), and what the application is told (`report`).
+//! Looks at an address again after something was heard about it: how many IP groups must have proven it, how long a verdict
+//! waits for other servers, and which verdict follows. What follows from the verdict is in files of its own: what the addresses
+//! on the same socket inherit (`siblings`), what is confirmed to the swarm (`announce`), what all verdicts amount to (`summary`),
+//! and what the application is told (`report`).
 //!
 //! When a belief suffices is for [`verdict`](super::verdict) to say, and who is still worth asking for
 //! [`prospects`](super::prospects).
@@ -38,8 +39,8 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_millis(500),
 ];
 /// The same where there is a proof, by the pace at which servers come: what is missing then is one that would tell of a filter.
-/// Where two servers of seven can, the first verdict misses them in 5.7% of the simulator's runs. With at least 500 ms it would be 7.8%,
-/// and with four times the longest gap 8.8%.
+/// Where two servers of seven can, the first verdict misses them in 5.7% of the simulator's runs. With at least 500 ms it would
+/// be 7.8%, and with four times the longest gap 8.8%.
 const PATIENCE_WITH_PROOF: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(2)];
 /// For how long after the first word servers are waited for that are paced or put off for a moment, while there is no proof:
 /// until the pace lets each be asked.

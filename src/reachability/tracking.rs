@@ -11,7 +11,7 @@ use crate::{
     address::{self, Transport},
     reachability::{
         AddressId, Candidate, CandidateError, Class, ExternalIp, Fund, Inserted, MAX_ADDRESS_LEN,
-        Observer, Output, Reachability, Reports, Sources,
+        Observer, Output, Reachability, Reports, Sources, schedule::Schedule,
     },
 };
 
@@ -216,11 +216,25 @@ impl Reachability {
 
     /// A change concerns some addresses: has them checked at once, and often from here on.
     pub(super) fn recheck_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
+        self.schedule_where(now, concerns, Schedule::start_over);
+    }
+
+    /// The same once, and as seldom from here on as before: it may go on like that.
+    pub(super) fn check_once_where(&mut self, now: Instant, concerns: impl Fn(&Candidate) -> bool) {
+        self.schedule_where(now, concerns, Schedule::begin_recheck);
+    }
+
+    fn schedule_where(
+        &mut self,
+        now: Instant,
+        concerns: impl Fn(&Candidate) -> bool,
+        check: fn(&mut Schedule, Instant),
+    ) {
         for (id, candidate) in self.candidates.iter() {
             if concerns(candidate)
                 && let Some(judged) = self.judged.get_mut(id)
             {
-                judged.schedule.start_over(now);
+                check(&mut judged.schedule, now);
             }
         }
         self.wake
@@ -251,12 +265,7 @@ impl Reachability {
             return;
         }
         self.recheck_all_waits = false;
-        for id in self.candidates.ids() {
-            // As seldom from here on as before: it goes on like that.
-            if let Some(judged) = self.judged.get_mut(id) {
-                judged.schedule.begin_recheck(now);
-            }
-        }
+        self.check_once_where(now, |_| true);
     }
 
     /// A listener came or went: what may be mapped to it is checked, and not again and again where that goes on.
@@ -305,9 +314,11 @@ impl Reachability {
         if let Some(id) = self.track(addr, |sources| sources.observed = true, now)
             && let Some(candidate) = self.candidates.get_mut(id)
         {
-            let before = (candidate.reports.count(), candidate.reports.groups());
+            let seen_by =
+                |candidate: &Candidate| (candidate.reports.count(), candidate.reports.groups());
+            let before = seen_by(candidate);
             candidate.reports.note(observer, dialed);
-            let after = (candidate.reports.count(), candidate.reports.groups());
+            let after = seen_by(candidate);
             if before != after {
                 // How many must have proven it is another question now.
                 self.judged.touch(id);

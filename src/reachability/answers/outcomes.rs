@@ -1,8 +1,6 @@
 //! What an answer is as an outcome: a proof, or a word against the address, weighed by what is known of the server. Which answers
 //! prove something, and after what time a failure no longer counts, is in `probes.rs`.
 
-use std::net::IpAddr;
-
 use libp2p_identity::PeerId;
 use web_time::Instant;
 
@@ -39,10 +37,10 @@ impl Reachability {
         let DialBackSource { ip, vantage } = source;
         let outside = ip.filter(|ip| self.is_from_outside(*ip));
         asked.vantage = vantage;
-        let near = outside.is_none_or(|ip| {
-            let at = self.candidates.get(address).and_then(Candidate::ip);
-            self.is_from_nearby(ip, at)
-        });
+        let candidate = self.candidates.get(address);
+        let wide = candidate.and_then(Candidate::wide_network);
+        // It may share a border with the address, wherever else the server is known.
+        let near = outside.is_none_or(|ip| wide == Some(address::wide_network(ip)));
         if outside.is_none() && !self.servers.is_at_global_ip(&server) {
             // From inside, as likely as from behind a gateway that hides its source.
             asked.inside = asked.inside.max(INSIDE_PRIVATE);
@@ -69,12 +67,6 @@ impl Reachability {
         self.record_of(&server, address, asked, true, asked_at, now);
         self.report_probe(id, index, ProbeOutcome::Reachable(vantage), now);
         self.review_one(address, now);
-    }
-
-    /// Whether `from` may share a border with an address at `at`, whoever is there and wherever else it is known.
-    pub(super) fn is_from_nearby(&self, from: IpAddr, at: Option<IpAddr>) -> bool {
-        let at = at.filter(|at| address::ip_scope(*at).is_global());
-        at.is_some_and(|at| address::may_share_border(at, from))
     }
 
     pub(super) fn record_of(

@@ -84,7 +84,7 @@ impl Evidence {
 
     /// Drops what was heard before `since`: the state was another one. What servers have shown by then stays known.
     pub(crate) fn forget_before(&mut self, since: Instant) {
-        let able: Vec<PeerId> = self.provers().collect();
+        let able = self.provers();
         self.outcomes.retain(|o| o.at >= since);
         for server in able {
             self.set_ability(&server, Ability::Shown);
@@ -204,8 +204,8 @@ impl Evidence {
     }
 
     /// The servers that have proven it, each once.
-    pub(crate) fn provers(&self) -> impl Iterator<Item = PeerId> + use<> {
-        distinct(self.proofs().filter_map(Outcome::server)).into_iter()
+    pub(crate) fn provers(&self) -> Vec<PeerId> {
+        distinct(self.proofs().filter_map(Outcome::server))
     }
 }
 

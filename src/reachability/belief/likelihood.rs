@@ -1,7 +1,7 @@
 //! The likelihood of all outcomes, while one after the other is moved from the state now to the state before: what the sum over
 //! histories in [`Model`] is made of. Arithmetic only: the constants are in `belief.rs`.
 
-use super::{Model, Outcome, Shares, State};
+use super::{Asked, Model, Outcome, Shares, Source, State};
 use crate::reachability::servers::Ability;
 
 /// The likelihood of the outcomes of one host, or of one group, for each value of its latent variable.
@@ -31,6 +31,11 @@ impl Latent {
         self.inside_prior = self.inside_prior.max(outcome.asked.inside);
     }
 
+    /// Whether to be asked adds nothing to what is known of the server.
+    fn tells(&self, asked: Asked) -> bool {
+        self.ability >= asked.ability && self.inside_prior >= asked.inside
+    }
+
     fn multiply(&mut self, factors: Factors) {
         self.able *= factors.able;
         self.liar *= factors.liar;
@@ -51,6 +56,21 @@ impl Latent {
         }
         likelihood
     }
+}
+
+/// Whether the outcomes of the source's group, and those of its host if there are any, say as much of a server as `asked` does.
+pub(super) fn is_told_by(outcomes: &[Outcome], source: Source, asked: Asked) -> bool {
+    let mut group = Latent::UNHEARD;
+    let mut host: Option<Latent> = None;
+    for outcome in outcomes {
+        if outcome.source.group() == source.group() {
+            group.meet(outcome);
+            if outcome.source.host() == source.host() {
+                host.get_or_insert(Latent::UNHEARD).meet(outcome);
+            }
+        }
+    }
+    group.tells(asked) && host.is_none_or(|host| host.tells(asked))
 }
 
 /// P(outcome) for an able server, for a liar, and for one that gets in whatever the state.

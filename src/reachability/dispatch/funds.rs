@@ -12,8 +12,8 @@ use crate::reachability::{
     review::Entry,
 };
 
-/// For how long an address that came with a listener has to be there before it is asked about, where others come all the time:
-/// those of containers that run for seconds are not to take the requests from one that stays.
+/// For how long an address that came with a listener, or that others confirm, has to be there before it is asked about, where
+/// others come all the time: those of containers that run for seconds are not to take the requests from one that stays.
 const PROBATION: Duration = Duration::from_secs(30);
 
 /// An address that this node's own side speaks for, and that nobody was asked about yet.
@@ -114,7 +114,7 @@ impl Reachability {
         }
     }
 
-    pub(super) fn is_back_within_budget(&mut self, id: AddressId, now: Instant) -> bool {
+    fn is_back_within_budget(&mut self, id: AddressId, now: Instant) -> bool {
         let Some(entry) = self.judged.get(id) else {
             return false;
         };

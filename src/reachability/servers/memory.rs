@@ -223,21 +223,15 @@ impl Memory {
         self.departures > MAX_DEPARTURES
     }
 
-    /// There is another way to it, and that may be why it did not answer. `true` if it was left alone for that.
-    pub(super) fn note_new_link(&mut self) -> bool {
-        if self.revivals >= MAX_REVIVALS || self.silent_until.take().is_none() {
-            return false;
-        }
-        self.revivals += 1;
-        true
-    }
-
-    /// There is a way to it without a relay: dial data can be paid. `true` if that changes anything.
-    pub(super) fn note_direct_link(&mut self) -> bool {
+    /// There is another way to it, and that may be why it did not answer; without a relay dial data can be paid. `true` if it was
+    /// left alone for either.
+    pub(super) fn note_new_link(&mut self, is_relayed: bool) -> bool {
+        let was_silent = self.revivals < MAX_REVIVALS && self.silent_until.take().is_some();
+        self.revivals += u32::from(was_silent);
         let before = self.refusals.len();
         self.refusals
-            .retain(|refusal| !matches!(refusal.what, Refused::OverRelay(_)));
-        self.refusals.len() < before
+            .retain(|refusal| is_relayed || !matches!(refusal.what, Refused::OverRelay(_)));
+        was_silent || self.refusals.len() < before
     }
 
     /// `true` if there was one.

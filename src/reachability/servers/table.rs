@@ -39,10 +39,9 @@ impl Servers {
                     .links
                     .partition_point(|l| l.connection < link.connection);
                 server.links.insert(at, link);
-                let was_silent = server.memory.note_new_link();
-                let was_unpaid = !link.is_relayed && server.memory.note_direct_link();
+                let was_left_alone = server.memory.note_new_link(link.is_relayed);
                 self.regroup(&peer);
-                return was_silent || was_unpaid;
+                return was_left_alone;
             }
             return false;
         }
@@ -57,10 +56,7 @@ impl Servers {
         self.gathering.note_arrival(is_new, now);
         let mut memory = past.unwrap_or_default();
         memory.is_named |= named;
-        memory.note_new_link();
-        if !link.is_relayed {
-            memory.note_direct_link();
-        }
+        memory.note_new_link(link.is_relayed);
         let server = Server {
             peer,
             links: vec![link],
